@@ -1,0 +1,139 @@
+#include "base/context.h"
+
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { ALIGNMENT = 64 };
+
+void eq_ctx_init(eq_ctx *ctx, int threads)
+{
+    memset(ctx, 0, sizeof *ctx);
+    atomic_flag_clear(&ctx->message_taken);
+    if (threads <= 0) threads = (int)sysconf(_SC_NPROCESSORS_ONLN);
+    ctx->threads = threads > 0 ? threads : 1;
+}
+
+void eq_ctx_clear(eq_ctx *ctx)
+{
+    ctx->message[0] = 0;
+    ctx->status = EQ_OK;
+    atomic_flag_clear(&ctx->message_taken);
+}
+
+eq_status eq_fail(eq_ctx *ctx, eq_status status, const char *format, ...)
+{
+    if (!atomic_flag_test_and_set(&ctx->message_taken)) {
+        va_list args;
+        va_start(args, format);
+        vsnprintf(ctx->message, sizeof ctx->message, format, args);
+        va_end(args);
+        ctx->status = (int)status;
+    }
+    return status;
+}
+
+eq_status eq_ctx_status(const eq_ctx *ctx)
+{
+    return (eq_status)ctx->status;
+}
+
+eq_status eq_check_interrupt(eq_ctx *ctx)
+{
+    if (ctx->interrupt && *ctx->interrupt) return eq_fail(ctx, EQ_EINTERRUPTED, "interrupted");
+    return EQ_OK;
+}
+
+void eq_log(eq_ctx *ctx, eq_log_level level, const char *format, ...)
+{
+    if (!ctx->log) return;
+    char line[2048];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    ctx->log(ctx->user, level, line);
+}
+
+void eq_report(eq_ctx *ctx, const eq_progress *progress)
+{
+    if (ctx->progress) ctx->progress(ctx->user, progress);
+}
+
+void *eq_alloc(eq_ctx *ctx, int64_t count, size_t size)
+{
+    int64_t number = atomic_fetch_add(&ctx->allocations, 1) + 1;
+    size_t bytes = 0;
+    void *p = NULL;
+    bool fits = count >= 0 && !__builtin_mul_overflow((size_t)count, size, &bytes) &&
+                bytes <= PTRDIFF_MAX - ALIGNMENT;
+    if (fits && number != ctx->fail_allocation) {
+        size_t rounded = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+        p = aligned_alloc(ALIGNMENT, rounded ? rounded : ALIGNMENT);
+    }
+    if (!p) {
+        eq_fail(ctx, EQ_ENOMEM, "out of memory: %lld items of %zu bytes", (long long)count, size);
+        return NULL;
+    }
+    memset(p, 0, bytes);
+    return p;
+}
+
+void eq_free(void *p)
+{
+    free(p);
+}
+
+char *eq_strndup(eq_ctx *ctx, const char *s, size_t n)
+{
+    char *copy = eq_alloc(ctx, (int64_t)n + 1, 1);
+    if (copy) memcpy(copy, s, n);
+    return copy;
+}
+
+char *eq_format(eq_ctx *ctx, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    int n = vsnprintf(NULL, 0, format, args);
+    va_end(args);
+    char *text = n < 0 ? NULL : eq_alloc(ctx, (int64_t)n + 1, 1);
+    if (!text) return NULL;
+    va_start(args, format);
+    vsnprintf(text, (size_t)n + 1, format, args);
+    va_end(args);
+    return text;
+}
+
+double eq_seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* The number of kB behind `key` in a /proc file, in bytes. */
+static int64_t proc_bytes(const char *path, const char *key)
+{
+    FILE *f = fopen(path, "r");
+    if (!f) return 0;
+    char line[256];
+    long long kb = 0;
+    size_t n = strlen(key);
+    while (fgets(line, sizeof line, f))
+        if (!strncmp(line, key, n)) kb = strtoll(line + n, NULL, 10);
+    fclose(f);
+    return (int64_t)kb * 1024;
+}
+
+int64_t eq_peak_memory(void)
+{
+    return proc_bytes("/proc/self/status", "VmHWM:");
+}
+
+int64_t eq_available_memory(void)
+{
+    return proc_bytes("/proc/meminfo", "MemAvailable:");
+}

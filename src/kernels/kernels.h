@@ -1,0 +1,135 @@
+/* Loops on pointers: everything that is neither a matrix product nor logic. One table of functions
+ * per instruction set; kernels_ref.c is the definition, the others must agree with it within the
+ * bounds that tests/test_kernels.c states.
+ *
+ * All functions work on the rows they are given, in the calling thread: the caller splits rows
+ * between threads. None allocates, none fails. Buffers need no alignment. Sizes are any positive number
+ * unless said otherwise. `type` is EQ_F32 or EQ_BF16 and names the element type of the void buffers;
+ * arithmetic is always f32. Sums within one row run in an order that depends on the instruction
+ * set only. Gradients of activations overwrite, gradients of parameters are added. */
+#ifndef EQ_KERNELS_KERNELS_H
+#define EQ_KERNELS_KERNELS_H
+
+#include "tensor/dtype.h"
+
+/* The uniform affine quantizer along a row of K columns in groups of g (K % g == 0).
+ *   q = clamp(rne(w / s) + z, 0, Q),  Q = 2^bits - 1,  w^ = (q - z) * s     [EfficientQAT, eq. 1] */
+typedef struct eq_quant_shape {
+    int64_t K;
+    int64_t g;
+    int bits; /* 2, 3, 4 or 8 */
+} eq_quant_shape;
+
+/* One AdamW step with the bias corrections already worked out:
+ *   m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2
+ *   w = w (1 - lr * wd) - lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps) */
+typedef struct eq_adamw {
+    float beta1, beta2, eps;
+    float decay;      /* lr * weight decay */
+    float step;       /* lr / (1 - beta1^t) */
+    float root;       /* 1 / sqrt(1 - beta2^t) */
+} eq_adamw;
+
+typedef struct eq_start_search {
+    eq_quant_shape shape; /* K is unused: one group at a time */
+    int scales;           /* number of scales tried */
+    float shrink;         /* the smallest, as a share of the min-max scale; the largest is `grow` */
+    float grow;
+    float smallest;       /* no scale below this */
+} eq_start_search;
+
+typedef struct eq_kernels {
+    const char *name; /* "ref", "avx2", "avx512" */
+
+    /* out[i] = in[i], n elements. */
+    void (*f32_to_bf16)(uint16_t *out, const float *in, int64_t n);
+    void (*bf16_to_f32)(float *out, const uint16_t *in, int64_t n);
+    /* Stored tensor to f32 or bf16: as eq_dtype_to_f32; `out_type` EQ_F32 or EQ_BF16. */
+    void (*unpack)(void *out, eq_dtype out_type, const void *in, eq_dtype in_type, int64_t n);
+    /* y += x, n elements, and y = a * x. */
+    void (*add)(float *y, const float *x, int64_t n);
+
+    /* y[r][c] = x[r][c] * rstd[r] * w[c],  rstd[r] = 1 / sqrt(mean_c x[r][c]^2 + eps).
+     * y out [rows, C] type; rstd out [rows]; x in [rows, C] f32; w in [C]. */
+    void (*rmsnorm_forward)(void *y, float *rstd, const float *x, const float *w, int64_t rows,
+                            int64_t C, float eps, eq_dtype type);
+    /* Backward of rmsnorm_forward, with xh = x * rstd, p = dy * w:
+     *   dx[r] += rstd[r] * (p[r] - xh[r] * mean_c(p[r][c] * xh[r][c]))     (added: the residual path)
+     *   dw[c] += sum_r dy[r][c] * xh[r][c]
+     * dx in/out [rows, C] f32, may be NULL; dw in/out [C]; dy in [rows, C] type. */
+    void (*rmsnorm_backward)(float *dx, float *dw, const void *dy, const float *x, const float *w,
+                             const float *rstd, int64_t rows, int64_t C, eq_dtype type);
+
+    /* Rotate `heads` heads of D (even) in place in each of `rows` rows:
+     *   x'[i] = x[i] c[r][i] - x[i+D/2] s[r][i],  x'[i+D/2] = x[i+D/2] c[r][i] + x[i] s[r][i]
+     * x in/out [rows, ld] type, heads at columns 0, D, 2D, ...; c, s in [rows, D/2].
+     * sign = -1 rotates back (its transpose: the backward pass), else 1. */
+    void (*rope)(void *x, int64_t ld, const float *c, const float *s, int64_t rows, int64_t heads,
+                 int64_t D, float sign, eq_dtype type);
+
+    /* y[r][f] = silu(gu[r][f]) * gu[r][F + f],  silu(a) = a / (1 + exp(-a)).
+     * y out [rows, F] type; gu in [rows, 2F] type (gate, then up). */
+    void (*swiglu_forward)(void *y, const void *gu, int64_t rows, int64_t F, eq_dtype type);
+    /* Backward: gu in/out, replaced by its gradient; dy in [rows, F]. Also writes y again when y is
+     * not NULL (so that it need not be kept): computed from gu before it is replaced. */
+    void (*swiglu_backward)(void *gu, void *y, const void *dy, int64_t rows, int64_t F,
+                            eq_dtype type);
+
+    /* Causal softmax of a tile of scores. Row r may see columns 0 .. first + r:
+     *   p[r][j] = exp(scale * s[r][j] - lse[r]) for j <= first + r, else 0;  lse[r] = log sum exp
+     * p out [rows, ld] type, may start at the same address as s when type is EQ_F32; lse out [rows],
+     * may be NULL; s in [rows, ld] f32; columns 0 .. cols-1 of p are written, cols >= first + rows. */
+    void (*softmax_causal)(void *p, float *lse, const float *s, int64_t ld, int64_t rows,
+                           int64_t cols, int64_t first, float scale, eq_dtype type);
+    /* Recompute p from s and lse as above, and the gradient of s:
+     *   ds[r][j] = scale * p[r][j] * (dp[r][j] - delta[r]), 0 where masked
+     * p, ds out [rows, ld] type; s, dp in [rows, ld] f32; lse, delta in [rows]. p may start at the same address as s, and ds at dp. */
+    void (*softmax_causal_backward)(void *p, void *ds, const float *s, const float *dp,
+                                    const float *lse, const float *delta, int64_t ld, int64_t rows,
+                                    int64_t cols, int64_t first, float scale, eq_dtype type);
+    /* out[r * stride] = sum_c a[r][c] * b[r][c]; a and b [rows, lda / ldb] type, n columns. */
+    void (*dot_rows)(float *out, int64_t stride, const void *a, int64_t lda, const void *b,
+                     int64_t ldb, int64_t rows, int64_t n, eq_dtype type);
+
+    /* w^ of one row (see eq_quant_shape): y out [K] type; w in [K] f32; s, z in [K/g];
+     * inside, s is clamped to [1e-4, 1e4] and z rounded (half to even) and clamped to [0, Q]. */
+    void (*fakequant_forward)(void *y, const float *w, const float *s, const float *z,
+                              const eq_quant_shape *shape, eq_dtype type);
+    /* Backward of fakequant_forward for one row, straight-through for rounding, s-clamp, z-clamp; v = rne(w/s) + z:
+     *   0 <= v <= Q:  dw = dy,  ds += dy (rne(w/s) - w/s)
+     *   v < 0:        dw = 0,   ds += -dy z,       dz += -dy s
+     *   v > Q:        dw = 0,   ds += dy (Q - z),  dz += -dy s                 [spec: efficientqat.md 1.1]
+     * dy in/out [K] f32, replaced by dw; ds, dz in/out [K/g]; w in [K]; s, z in [K/g]. */
+    void (*fakequant_backward)(float *dy, float *ds, float *dz, const float *w, const float *s,
+                               const float *z, const eq_quant_shape *shape);
+    /* Final codes of one row: q out [K]; s in [K/g], used as it is; z in [K/g], whole, in [0, Q]. */
+    void (*quantize_codes)(uint8_t *q, const float *w, const float *s, const float *z,
+                           const eq_quant_shape *shape);
+    /* One AdamW step on n parameters. w, m, v in/out [n]; g in [n]. */
+    void (*adamw)(float *w, float *m, float *v, const float *g, int64_t n, const eq_adamw *step);
+
+    /* Scale and integer zero point of one group that minimise sum_i h[i] (w^[i] - w[i])^2 over
+     * search->scales scales evenly spaced between shrink and grow times (max - min) / Q, range
+     * widened to hold 0, and all zero points 0 .. Q. Ties: the first found, scales ascending, zeros
+     * ascending. s out, z out; w, h in [g]; returns the least weighted error. */
+    float (*start_search)(float *s, float *z, const float *w, const float *h,
+                          const eq_start_search *search);
+
+    /* dy[c] = weight * (y[c] - t[c]) and the sum over c of (y[c] - t[c])^2 is returned.
+     * dy out [C] f32, may be y; y in [C] f32; t in [C] type. */
+    float (*error_row)(float *dy, const float *y, const void *t, float weight, int64_t C,
+                       eq_dtype type);
+    /* sum_c x[c]^2 of one row, x [C] type. */
+    float (*sum_squares)(const void *x, int64_t C, eq_dtype type);
+    /* log sum_i exp(x[i]), n >= 1; *argmax out: the first index of the largest. */
+    float (*logsumexp)(const float *x, int64_t n, int64_t *argmax);
+    /* KL divergence in nats of softmax(x) from softmax(r): sum_i exp(r[i] - lr) ((r[i]-lr) - (x[i]-lx)),
+     * lr and lx the logsumexp of r and x. */
+    float (*kl_row)(const float *r, float lr, const float *x, float lx, int64_t n);
+} eq_kernels;
+
+/* The best table that this CPU can run, or the one called `name` ("ref", "avx2", "avx512"; NULL for the best);
+ * NULL when there is no such table or the CPU cannot run it. */
+const eq_kernels *eq_kernels_get(const char *name);
+
+#endif

@@ -1,0 +1,25 @@
+#include "tensor/tensor.h"
+
+int64_t eq_tensor_elems(const eq_tensor *t)
+{
+    int64_t n = 1;
+    for (int i = 0; i < t->dims; i++) n *= t->shape[i];
+    return n;
+}
+
+int64_t eq_tensor_file_row(int rope_pairs, int64_t row)
+{
+    if (!rope_pairs) return row;
+    int64_t D = rope_pairs, head = row / D, r = row % D, half = D / 2;
+    return head * D + 2 * (r % half) + r / half;
+}
+
+void eq_tensor_rows_f32(float *out, int64_t ld, const eq_tensor *t, int64_t row0, int64_t rows)
+{
+    int64_t K = t->dims > 1 ? t->shape[t->dims - 1] : t->shape[0];
+    size_t row_bytes = eq_dtype_bytes(t->type, K);
+    for (int64_t r = 0; r < rows; r++) {
+        int64_t row = eq_tensor_file_row(t->rope_pairs, row0 + r);
+        eq_dtype_to_f32(out + r * ld, (const char *)t->data + (size_t)row * row_bytes, t->type, K);
+    }
+}
