@@ -33,21 +33,208 @@ typedef enum eq_status {
     EQ_EINTERNAL     /* a library below failed in a way that should not happen */
 } eq_status;
 
+/* ---- context ------------------------------------------------------------------------------- */
+
 typedef struct eq_ctx eq_ctx;
 
 typedef enum eq_log_level { EQ_LOG_INFO, EQ_LOG_WARNING } eq_log_level;
-typedef void (*eq_log_fn)(void *user, eq_log_level level, const char *line);
 
 /* What a long task has done so far. Unknown numbers are negative. */
 typedef struct eq_progress {
-    const char *task;    /* "block 3/30, epoch 1/2" */
-    const char *unit;    /* what done and total count: "steps", "windows" */
+    const char *task; /* "block 3/30, epoch 1/2" */
+    const char *unit; /* what done and total count: "steps", "windows" */
     int64_t done, total;
     double loss;
     double per_second;   /* tokens per second */
     double seconds_left; /* of the whole job */
 } eq_progress;
-typedef void (*eq_progress_fn)(void *user, const eq_progress *progress);
+
+/* Callbacks; each may be NULL. They come from the thread that called the library. */
+typedef struct eq_callbacks {
+    void (*log)(void *user, eq_log_level level, const char *line);
+    void (*progress)(void *user, const eq_progress *progress);
+    bool (*should_stop)(void *user); /* asked between steps; true ends with EQ_EINTERRUPTED */
+    void *user;
+} eq_callbacks;
+
+typedef struct eq_ctx_options {
+    int threads;     /* 0: one per processor */
+    const char *isa; /* "ref", "avx2", "avx512"; NULL: the best of this CPU */
+    eq_callbacks callbacks;
+} eq_ctx_options;
+
+/* options may be NULL. Fails with EQ_EINVAL for an isa that the CPU cannot run (no message: there is no context yet) or EQ_ENOMEM. */
+EQ_API eq_status eq_ctx_new(eq_ctx **ctx, const eq_ctx_options *options);
+EQ_API void eq_ctx_free(eq_ctx *ctx); /* NULL is fine */
+/* Message of the first failure since the start or eq_ctx_clear; "" when there was none. Owned by the context. */
+EQ_API const char *eq_ctx_message(const eq_ctx *ctx);
+EQ_API void eq_ctx_clear(eq_ctx *ctx);
+EQ_API const char *eq_ctx_isa(const eq_ctx *ctx);
+EQ_API int eq_ctx_threads(const eq_ctx *ctx);
+EQ_API const char *eq_version(void);
+/* Peak resident memory of this process (VmHWM) in bytes, 0 when unknown. */
+EQ_API int64_t eq_peak_memory(void);
+/* Free memory that a function of this header handed out. NULL is fine. */
+EQ_API void eq_free(void *p);
+
+/* Type of matrix products and of activations between them. */
+typedef enum eq_precision {
+    EQ_PRECISION_AUTO, /* bf16 where the CPU multiplies it natively, else f32 */
+    EQ_PRECISION_F32,
+    EQ_PRECISION_BF16
+} eq_precision;
+
+/* ---- models -------------------------------------------------------------------------------- */
+
+/* A model: a Hugging Face folder or a GGUF file, full precision or GPTQ. Weights stay in the mapped files. */
+typedef struct eq_model eq_model;
+
+typedef struct eq_model_info {
+    char family[32]; /* "llama" */
+    int64_t blocks, hidden, mlp, heads, kv_heads, head_size, vocabulary, context;
+    int64_t parameters; /* embedding counted once when tied */
+    int64_t bytes;      /* of all stored tensors */
+    int bits;           /* of the block linears: 16 when not quantized */
+    int64_t group;      /* -1 whole row, 0 when not quantized */
+    bool has_tokenizer;
+} eq_model_info;
+
+EQ_API eq_status eq_model_open(eq_ctx *ctx, eq_model **model, const char *path);
+EQ_API void eq_model_close(eq_model *model); /* NULL is fine */
+EQ_API const eq_model_info *eq_model_get_info(const eq_model *model);
+
+/* n bytes of text to ids [count], freed with eq_free. Text need not be valid UTF-8.
+ * add_special adds what the tokenizer puts around a text (often a BOS). EQ_EINVAL without a tokenizer. */
+EQ_API eq_status eq_tokenize(eq_ctx *ctx, const eq_model *model, const char *text, size_t n,
+                             bool add_special, int32_t **ids, int64_t *count);
+/* ids [count] to text (NUL behind the last byte, size without it), freed with eq_free. */
+EQ_API eq_status eq_detokenize(eq_ctx *ctx, const eq_model *model, const int32_t *ids,
+                               int64_t count, char **text, size_t *size);
+/* Logits of every position: out [count, vocabulary] f32, freed with eq_free. */
+EQ_API eq_status eq_logits(eq_ctx *ctx, const eq_model *model, const int32_t *ids, int64_t count,
+                           eq_precision precision, float **out);
+/* Write rows x columns f32 in numpy's format. */
+EQ_API eq_status eq_write_npy(eq_ctx *ctx, const char *path, const float *data, int64_t rows,
+                              int64_t columns);
+
+/* ---- evaluation ---------------------------------------------------------------------------- */
+
+typedef struct eq_eval_options {
+    const char *text; /* path of a text file, tokenized whole */
+    int64_t context;  /* tokens of a window, 2048 */
+    int64_t windows;  /* the first so many; 0: all that fit */
+    eq_precision precision;
+} eq_eval_options;
+
+typedef struct eq_eval_result {
+    int64_t windows, tokens; /* tokens predicted: windows * (context - 1) */
+    double perplexity;       /* exp of the mean negative log-likelihood */
+    double kl;   /* mean KL(P_reference || P_model) in nats; negative without a reference */
+    double top1; /* share of positions with the same most likely token */
+    double reference_perplexity; /* negative without a reference */
+} eq_eval_result;
+
+EQ_API eq_eval_options eq_eval_defaults(void);
+/* reference may be NULL; it must have the same vocabulary. */
+EQ_API eq_status eq_evaluate(eq_ctx *ctx, const eq_model *model, const eq_model *reference,
+                             const eq_eval_options *options, eq_eval_result *result);
+
+/* ---- quantization -------------------------------------------------------------------------- */
+
+typedef enum eq_method { EQ_METHOD_RTN, EQ_METHOD_BLOCK_AP } eq_method;
+typedef enum eq_start { EQ_START_MINMAX, EQ_START_MSE, EQ_START_WEIGHTED } eq_start;
+typedef enum eq_loss { EQ_LOSS_MSE, EQ_LOSS_RELATIVE } eq_loss;
+typedef enum eq_streams { EQ_STREAMS_AUTO, EQ_STREAMS_RAM, EQ_STREAMS_FILE } eq_streams;
+typedef enum eq_order { EQ_ORDER_CONCAT, EQ_ORDER_RANDOM_DOC } eq_order;
+typedef enum eq_preset { EQ_PRESET_DEFAULT, EQ_PRESET_PAPER } eq_preset;
+
+typedef struct eq_data_options {
+    const char *calib; /* text, .jsonl, int32 .npy [n, T], or "self": text sampled from the model */
+    const char *val;   /* the same for validation; NULL: the last windows of calib */
+    int64_t samples;   /* training windows */
+    int64_t val_samples; /* validation windows */
+    int64_t seqlen;      /* tokens of a window */
+    eq_order order;      /* of the documents of a .jsonl */
+} eq_data_options;
+
+typedef struct eq_train_options {
+    eq_start start;        /* of scales and zero points */
+    int64_t start_windows; /* windows that weigh the input channels for EQ_START_WEIGHTED */
+    eq_loss loss;
+    int epochs;
+    int64_t batch;        /* windows of a step */
+    double quant_lr;      /* of scales and zero points; 0 freezes them */
+    double weight_lr;     /* of weights and norm weights; 0 freezes them */
+    double min_lr_factor; /* the cosine ends at lr / factor */
+    double beta1, beta2, epsilon, weight_decay;
+    int early_stop; /* stop a block after so many epochs without a better validation loss; 0: never */
+} eq_train_options;
+
+typedef struct eq_run_options {
+    eq_precision precision;
+    eq_streams streams; /* where the activations between blocks live */
+    int64_t memory;     /* bytes the run may use; 0: what the machine has free */
+    uint64_t seed;
+    int64_t stop_after; /* stop (resumable) after so many blocks; 0: never */
+} eq_run_options;
+
+typedef struct eq_quantize_options {
+    eq_method method;
+    int bits;      /* 2, 3, 4 or 8 */
+    int64_t group; /* divides every row, or -1: whole rows */
+    eq_data_options data;
+    eq_train_options train;
+    eq_run_options run;
+} eq_quantize_options;
+
+typedef struct eq_quantize_result {
+    double seconds;         /* of this call */
+    int64_t blocks_resumed; /* blocks that were already there */
+    int64_t bytes;          /* of the written tensors */
+    double bits_per_weight; /* of the quantized linears, scales and zero points included */
+} eq_quantize_result;
+
+/* Defaults by bit-width (EQ_PRESET_PAPER: those of the EfficientQAT paper). */
+EQ_API eq_quantize_options eq_quantize_defaults(eq_method method, int bits, eq_preset preset);
+/* Quantize the model at `model` into the folder `out`: Hugging Face layout with GPTQ-v2 tensors.
+ * Called again after an interruption it goes on where it was and gives the same bytes; with other options or data it
+ * refuses (EQ_EMISMATCH). A finished folder is recognised and left as it is. */
+EQ_API eq_status eq_quantize(eq_ctx *ctx, const char *model, const char *out,
+                             const eq_quantize_options *options, eq_quantize_result *result);
+
+/* ---- generation ---------------------------------------------------------------------------- */
+
+typedef struct eq_generate_options {
+    int64_t max_tokens;
+    double temperature; /* 0: greedy */
+    int64_t top_k;      /* 0: all */
+    double top_p;       /* 1: all */
+    uint64_t seed;
+    eq_precision precision;
+} eq_generate_options;
+
+EQ_API eq_generate_options eq_generate_defaults(void);
+/* Continue ids [count]; `emit` gets each new token as it comes and ends the generation by returning false.
+ * Ends by itself after an end token (which is emitted) or max_tokens. */
+EQ_API eq_status eq_generate(eq_ctx *ctx, const eq_model *model, const int32_t *ids, int64_t count,
+                             const eq_generate_options *options,
+                             bool (*emit)(void *user, int32_t id), void *user);
+/* Bytes of one token (not always whole characters), borrowed from the model; size out. */
+EQ_API const char *eq_token_bytes(const eq_model *model, int32_t id, size_t *size);
+
+/* ---- bench --------------------------------------------------------------------------------- */
+
+typedef struct eq_bench_row {
+    const char *group; /* "gemm", "kernel", "step" */
+    const char *name;
+    const char *unit; /* "GFLOP/s", "GB/s", "ms", "tokens/s", "share" */
+    double value;
+    double share; /* of the peak (GEMM or memory bandwidth), negative when it has none */
+} eq_bench_row;
+
+/* Measure the machine on the shapes of `model` (NULL: SmolLM2-135M). `only` limits to one group, NULL: all. */
+EQ_API eq_status eq_bench(eq_ctx *ctx, const eq_model *model, const char *only,
+                          void (*row)(void *user, const eq_bench_row *row), void *user);
 
 #ifdef __cplusplus
 }

@@ -42,24 +42,26 @@ eq_status eq_ctx_status(const eq_ctx *ctx)
 
 eq_status eq_check_interrupt(eq_ctx *ctx)
 {
-    if (ctx->interrupt && *ctx->interrupt) return eq_fail(ctx, EQ_EINTERRUPTED, "interrupted");
+    const eq_callbacks *call = &ctx->callbacks;
+    if (call->should_stop && call->should_stop(call->user))
+        return eq_fail(ctx, EQ_EINTERRUPTED, "interrupted");
     return EQ_OK;
 }
 
 void eq_log(eq_ctx *ctx, eq_log_level level, const char *format, ...)
 {
-    if (!ctx->log) return;
+    if (!ctx->callbacks.log) return;
     char line[2048];
     va_list args;
     va_start(args, format);
     vsnprintf(line, sizeof line, format, args);
     va_end(args);
-    ctx->log(ctx->user, level, line);
+    ctx->callbacks.log(ctx->callbacks.user, level, line);
 }
 
 void eq_report(eq_ctx *ctx, const eq_progress *progress)
 {
-    if (ctx->progress) ctx->progress(ctx->user, progress);
+    if (ctx->callbacks.progress) ctx->callbacks.progress(ctx->callbacks.user, progress);
 }
 
 void *eq_alloc(eq_ctx *ctx, int64_t count, size_t size)

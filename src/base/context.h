@@ -3,7 +3,6 @@
 #define EQ_BASE_CONTEXT_H
 
 #include "eqat.h"
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 
@@ -11,23 +10,19 @@ struct eq_kernels;
 struct eq_gemm_cache;
 
 struct eq_ctx {
-    int threads;                     /* number of threads of every parallel loop, >= 1 */
-    _Atomic int status;              /* first failure; sticky until eq_ctx_clear */
-    char message[1024];              /* of that failure */
-    atomic_flag message_taken;       /* guards message */
-    eq_log_fn log;                   /* may be NULL */
-    eq_progress_fn progress;         /* may be NULL */
-    void *user;                      /* of log and progress */
-    const volatile sig_atomic_t *interrupt; /* borrowed; non-zero asks to stop; may be NULL */
-    const struct eq_kernels *kernels;       /* borrowed from kernels/table.c */
-    struct eq_gemm_cache *gemm;             /* owned by kernels/gemm.c, made on first use */
-    _Atomic int64_t allocations;     /* number of eq_alloc calls so far */
-    int64_t fail_allocation;         /* tests: the number of the call that fails, 0 = none */
+    int threads;               /* number of threads of every parallel loop, >= 1 */
+    _Atomic int status;        /* first failure; sticky until eq_ctx_clear */
+    char message[1024];        /* of that failure */
+    atomic_flag message_taken; /* guards message */
+    eq_callbacks callbacks;
+    const struct eq_kernels *kernels; /* borrowed from kernels/table.c */
+    struct eq_gemm_cache *gemm;       /* owned by kernels/gemm.c, made on first use */
+    _Atomic int64_t allocations;      /* number of eq_alloc calls so far */
+    int64_t fail_allocation;          /* tests: the number of the call that fails, 0 = none */
 };
 
 /* Context in the caller's storage with `threads` threads (0 = all processors). */
 void eq_ctx_init(eq_ctx *ctx, int threads);
-void eq_ctx_clear(eq_ctx *ctx); /* forget the error */
 
 /* Record a failure and return its code. The first message wins. Thread-safe. */
 eq_status eq_fail(eq_ctx *ctx, eq_status status, const char *format, ...)
@@ -45,7 +40,6 @@ void eq_report(eq_ctx *ctx, const eq_progress *progress);
 /* Zeroed heap memory aligned to 64 bytes, count * size bytes with overflow check; NULL after
  * eq_fail(EQ_ENOMEM). Free with eq_free, which accepts NULL. count * size = 0 gives a valid pointer. */
 void *eq_alloc(eq_ctx *ctx, int64_t count, size_t size);
-void eq_free(void *p);
 /* Copy of n bytes of s with a NUL after them. */
 char *eq_strndup(eq_ctx *ctx, const char *s, size_t n);
 /* printf into fresh memory; NULL after eq_fail. */
@@ -53,8 +47,6 @@ char *eq_format(eq_ctx *ctx, const char *format, ...) __attribute__((format(prin
 
 /* Seconds of the monotonic clock. */
 double eq_seconds(void);
-/* Peak resident memory of this process in bytes (VmHWM), 0 when unknown. */
-int64_t eq_peak_memory(void);
 /* Memory that the machine has available now, in bytes, 0 when unknown. */
 int64_t eq_available_memory(void);
 

@@ -14,7 +14,8 @@ void eq_rng_init(eq_rng *rng, uint64_t seed, uint64_t stream)
 {
     uint64_t x = stream;
     uint64_t mixed = seed ^ splitmix(&x);
-    for (int i = 0; i < 4; i++) rng->state[i] = splitmix(&mixed);
+    for (int i = 0; i < 4; i++)
+        rng->state[i] = splitmix(&mixed);
 }
 
 static uint64_t rotate(uint64_t x, int k)

@@ -63,7 +63,8 @@ static uint16_t read_u16(const uint8_t *p)
 static void q8_0_block(float *out, const uint8_t *block)
 {
     float d = eq_f16_f32(read_u16(block));
-    for (int j = 0; j < 32; j++) out[j] = (float)(int8_t)block[2 + j] * d;
+    for (int j = 0; j < 32; j++)
+        out[j] = (float)(int8_t)block[2 + j] * d;
 }
 
 static void q4_0_block(float *out, const uint8_t *block)
@@ -93,19 +94,24 @@ void eq_dtype_to_f32(float *out, const void *in, eq_dtype type, int64_t n)
         memcpy(out, in, (size_t)n * sizeof *out);
         break;
     case EQ_F16:
-        for (int64_t i = 0; i < n; i++) out[i] = eq_f16_f32(read_u16(p + 2 * i));
+        for (int64_t i = 0; i < n; i++)
+            out[i] = eq_f16_f32(read_u16(p + 2 * i));
         break;
     case EQ_BF16:
-        for (int64_t i = 0; i < n; i++) out[i] = eq_bf16_f32(read_u16(p + 2 * i));
+        for (int64_t i = 0; i < n; i++)
+            out[i] = eq_bf16_f32(read_u16(p + 2 * i));
         break;
     case EQ_Q8_0:
-        for (int64_t b = 0; b < blocks; b++) q8_0_block(out + 32 * b, p + 34 * b);
+        for (int64_t b = 0; b < blocks; b++)
+            q8_0_block(out + 32 * b, p + 34 * b);
         break;
     case EQ_Q4_0:
-        for (int64_t b = 0; b < blocks; b++) q4_0_block(out + 32 * b, p + 18 * b);
+        for (int64_t b = 0; b < blocks; b++)
+            q4_0_block(out + 32 * b, p + 18 * b);
         break;
     case EQ_Q4_1:
-        for (int64_t b = 0; b < blocks; b++) q4_1_block(out + 32 * b, p + 20 * b);
+        for (int64_t b = 0; b < blocks; b++)
+            q4_1_block(out + 32 * b, p + 20 * b);
         break;
     default:
         assert(!"not a floating type");

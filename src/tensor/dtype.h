@@ -21,9 +21,9 @@ typedef enum eq_dtype {
 } eq_dtype;
 
 typedef struct eq_dtype_info {
-    const char *name;  /* as safetensors or ggml spells it */
-    int block_elems;   /* elements of a block, 1 for plain types */
-    int block_bytes;   /* bytes of a block */
+    const char *name; /* as safetensors or ggml spells it */
+    int block_elems;  /* elements of a block, 1 for plain types */
+    int block_bytes;  /* bytes of a block */
 } eq_dtype_info;
 
 const eq_dtype_info *eq_dtype_get(eq_dtype type);

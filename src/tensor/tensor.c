@@ -3,7 +3,8 @@
 int64_t eq_tensor_elems(const eq_tensor *t)
 {
     int64_t n = 1;
-    for (int i = 0; i < t->dims; i++) n *= t->shape[i];
+    for (int i = 0; i < t->dims; i++)
+        n *= t->shape[i];
     return n;
 }
 
