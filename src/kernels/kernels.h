@@ -25,9 +25,9 @@ typedef struct eq_quant_shape {
  *   w = w (1 - lr * wd) - lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps) */
 typedef struct eq_adamw {
     float beta1, beta2, eps;
-    float decay;      /* lr * weight decay */
-    float step;       /* lr / (1 - beta1^t) */
-    float root;       /* 1 / sqrt(1 - beta2^t) */
+    float decay; /* lr * weight decay */
+    float step;  /* lr / (1 - beta1^t) */
+    float root;  /* 1 / sqrt(1 - beta2^t) */
 } eq_adamw;
 
 typedef struct eq_start_search {
@@ -35,7 +35,7 @@ typedef struct eq_start_search {
     int scales;           /* number of scales tried */
     float shrink;         /* the smallest, as a share of the min-max scale; the largest is `grow` */
     float grow;
-    float smallest;       /* no scale below this */
+    float smallest; /* no scale below this */
 } eq_start_search;
 
 typedef struct eq_kernels {
