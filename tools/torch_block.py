@@ -62,26 +62,34 @@ def block(x, weights, shape, tables):
 
 
 def straight_through(f, x):
-    """f(x) whose gradient with respect to x is 1."""
-    return x + (f(x) - x).detach()
+    """f(x) whose gradient with respect to x is 1.
+
+    What is added is exactly 0: with x + (f(x) - x).detach() a code on the edge of its range may
+    come out beyond it by a rounding error and lose its gradient in the clamp that follows.
+    """
+    return f(x).detach() + (x - x.detach())
 
 
-def fake_quant(w, s, z, bits):
+def fake_quant(w, s, z, bits, edges_inside=True):
     """Quantize-dequantize w [N, K] by groups; s and z are [N, K/g] [EfficientQAT, eq. 1 and 2].
 
     Gradients pass straight through the roundings and the clamps of s and z, not through the clamp
-    of the code; that is why a weight outside the range moves z and s but not itself.
+    of the code: a weight outside the range moves z and s but not itself. Codes 0 and 2^bits - 1
+    themselves are inside, as in the authors' PyTorch; since 2026 the gradient of torch.clamp is 0
+    there, which edges_inside=False repeats. So clamp is kept out of the gradient.
     """
     top = 2**bits - 1
     group = w.view(*s.shape, -1)
     s = straight_through(lambda t: t.clamp(1e-4, 1e4), s).unsqueeze(-1)
     z = straight_through(lambda t: t.round().clamp(0, top), z).unsqueeze(-1)
-    code = (straight_through(torch.round, group / s) + z).clamp(0, top)
+    code = straight_through(torch.round, group / s) + z
+    inside = (code >= 0) & (code <= top) if edges_inside else (code > 0) & (code < top)
+    code = torch.where(inside, code, code.detach().clamp(0, top))
     return ((code - z) * s).view_as(w)
 
 
 class FakeQuant(torch.autograd.Function):
-    """The same function with its gradient in closed form: fewer passes over memory."""
+    """fake_quant with its gradient in closed form: fewer passes over memory."""
 
     @staticmethod
     def forward(ctx, w, s, z, bits):
@@ -98,6 +106,6 @@ class FakeQuant(torch.autograd.Function):
         inside, step, ratio, s = ctx.saved_tensors
         dy = dy.reshape(step.shape)
         dw = dy * inside
-        ds = (dy * step).sum(-1) - (dw * ratio).sum(-1)
+        ds = (dy * (step - ratio * inside)).sum(-1)
         dz = (dw - dy).sum(-1) * s.squeeze(-1)
         return dw.view(dw.shape[0], -1), ds, dz, None
