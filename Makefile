@@ -1,0 +1,65 @@
+# Thin front of the build: CMake compiles, ctest runs the tests, scripts/ hold the rest.
+#   make          build/eqat, build/libeqat.a, build/libeqat.so
+#   make demo     install what is needed, fetch the model, quantize it, compare, let it speak
+#   make test     install what is needed, build, run every test
+#   make check    the long gate: both compilers, sanitizers, reduced builds, form
+# BUILD=folder, CC=compiler, JOBS=n and FLAGS="-DEQAT_OPENMP=OFF ..." change the build.
+
+BUILD ?= build
+FLAGS ?=
+JOBS ?=
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+NINJA := ninja -C $(BUILD) $(if $(JOBS),-j$(JOBS))
+PYTHON := .venv/bin/python
+PEER := .venv-peer/bin/python
+SOURCES = $(shell find include src tests -name '*.[ch]')
+
+.PHONY: all setup model demo test check format golden bench bench-peer clean
+
+all: $(BUILD)/build.ninja
+	$(NINJA)
+
+$(BUILD)/build.ninja:
+	cmake -S . -B $(BUILD) -G Ninja -DCMAKE_C_COMPILER=$(CC) -DCMAKE_BUILD_TYPE=Release $(FLAGS)
+
+setup:
+	scripts/setup.sh
+
+model: setup
+	scripts/fetch_model.sh
+
+demo: setup
+	$(MAKE) all
+	scripts/fetch_model.sh
+	scripts/demo.sh $(BUILD)/eqat
+
+test: setup
+	$(MAKE) all
+	scripts/fetch_model.sh
+	scripts/venv.sh .venv requirements/test.txt
+	ctest --test-dir $(BUILD) --output-on-failure
+
+check:
+	scripts/setup.sh --check
+	scripts/fetch_model.sh
+	scripts/venv.sh .venv requirements/test.txt
+	scripts/check.sh
+
+format:
+	clang-format -i $(SOURCES)
+
+golden:
+	scripts/venv.sh .venv-peer requirements/peer.txt
+	$(PEER) tools/make_golden.py
+
+bench: all
+	$(BUILD)/eqat bench
+
+bench-peer: all
+	scripts/venv.sh .venv-peer requirements/peer.txt
+	$(PEER) bench/peer_blockap.py --eqat $(BUILD)/eqat
+
+clean:
+	rm -rf $(BUILD)

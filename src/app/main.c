@@ -1,0 +1,76 @@
+/* eqat: finds the command, parses its arguments, runs it. */
+#include "app/options.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const eq_command *const commands[] = {&eq_cmd_quantize, &eq_cmd_eval,   &eq_cmd_generate,
+                                             &eq_cmd_tokenize, &eq_cmd_logits, &eq_cmd_inspect,
+                                             &eq_cmd_bench};
+enum { COMMANDS = sizeof commands / sizeof commands[0] };
+
+static void print_usage(FILE *out)
+{
+    fputs("Usage: eqat COMMAND MODEL [OPTION]...\n"
+          "Quantization-aware training of language models on the CPU.\n\n"
+          "Commands:\n",
+          out);
+    for (int i = 0; i < COMMANDS; i++)
+        fprintf(out, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
+    fputs("\nMODEL is a Hugging Face folder or a GGUF file. `eqat COMMAND --help` tells more.\n"
+          "Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted (run it again to go on).\n",
+          out);
+}
+
+static int run(const eq_command *command, int argc, char **argv)
+{
+    int code = EQ_EXIT_USAGE;
+    void *args = calloc(1, command->size);
+    if (!args) {
+        fputs("eqat: out of memory\n", stderr);
+        return EQ_EXIT_FAILED;
+    }
+    if (eq_options_parse(command, argc, argv, args)) {
+        if (((const eq_common *)args)->help) {
+            eq_options_help(command, args);
+            code = EQ_EXIT_OK;
+        } else {
+            code = command->run(args);
+        }
+    }
+    free(args);
+    return code;
+}
+
+static int dispatch(int argc, char **argv)
+{
+    const char *name = argc > 1 ? argv[1] : NULL;
+    if (!name) {
+        print_usage(stderr);
+        return EQ_EXIT_USAGE;
+    }
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {
+        print_usage(stdout);
+        return EQ_EXIT_OK;
+    }
+    if (strcmp(name, "--version") == 0) {
+        printf("eqat %s\n", eq_version());
+        return EQ_EXIT_OK;
+    }
+    for (int i = 0; i < COMMANDS; i++)
+        if (strcmp(name, commands[i]->name) == 0) return run(commands[i], argc - 1, argv + 1);
+    fprintf(stderr, "eqat: unknown command '%s' (see eqat --help)\n", name);
+    return EQ_EXIT_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+    int code = dispatch(argc, argv);
+    if ((fflush(stdout) || ferror(stdout)) && code == EQ_EXIT_OK) {
+        fprintf(stderr, "eqat: cannot write to standard output: %s\n", strerror(errno));
+        return EQ_EXIT_FAILED;
+    }
+    return code;
+}
