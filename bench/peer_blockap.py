@@ -97,7 +97,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--steps", type=int, default=10, help="steps to take the median of")
-    parser.add_argument("--compile", action="store_true", help="torch.compile (needs a C++ compiler)")
+    parser.add_argument("--compile", action="store_true",
+                        help="torch.compile (needs a C++ compiler)")
     parser.add_argument("--precision", choices=("best", "bfloat16", "float32"), default="best",
                         help="of the matrix products (default: the faster one)")
     parser.add_argument("--eqat", metavar="PATH", help="the eqat program to compare with")

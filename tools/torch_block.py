@@ -58,7 +58,8 @@ def block(x, weights, shape, tables):
     a = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=shape.H != shape.Hkv)
     x = x + linear("self_attn.o_proj", a.transpose(1, 2).reshape(B, T, shape.H * shape.D))
     h = norm("post_attention_layernorm", x)
-    return x + linear("mlp.down_proj", F.silu(linear("mlp.gate_proj", h)) * linear("mlp.up_proj", h))
+    gate, up = linear("mlp.gate_proj", h), linear("mlp.up_proj", h)
+    return x + linear("mlp.down_proj", F.silu(gate) * up)
 
 
 def straight_through(f, x):
