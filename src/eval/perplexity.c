@@ -14,7 +14,8 @@ typedef struct position {
 } position;
 
 /* One position: the logits of the model and, unless NULL, of the reference. */
-static position measure(const eq_kernels *k, const float *x, const float *r, int64_t V, int32_t next)
+static position measure(const eq_kernels *k, const float *x, const float *r, int64_t V,
+                        int32_t next)
 {
     position p = {0};
     int64_t best = 0, reference_best = 0;
@@ -34,7 +35,8 @@ static void add_slice(eq_ctx *ctx, sums *s, position *list, const eq_decoder_pas
 {
 #pragma omp parallel for schedule(static) num_threads(ctx->threads)
     for (int64_t i = 0; i < rows; i++)
-        list[i] = measure(ctx->kernels, p->logits + i * V, r ? r->logits + i * V : NULL, V, next[i]);
+        list[i] =
+            measure(ctx->kernels, p->logits + i * V, r ? r->logits + i * V : NULL, V, next[i]);
     for (int64_t i = 0; i < rows; i++) {
         s->nll += list[i].nll;
         s->reference_nll += list[i].reference_nll;

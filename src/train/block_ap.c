@@ -21,9 +21,11 @@ static void layout(eq_student *s, const eq_student_shape *shape, int threads)
     const eq_config *c = shape->config;
     int64_t B = shape->options.batch, M = B * shape->T;
     const eq_block_shape block = {B, shape->T, shape->type, true};
-    for (int u = 0; u < EQ_UNITS; u++) layout_unit(s, shape, (eq_unit)u);
+    for (int u = 0; u < EQ_UNITS; u++)
+        layout_unit(s, shape, (eq_unit)u);
     float **vectors[] = {&s->norms, &s->dnorms, &s->norm_m, &s->norm_v};
-    for (int i = 0; i < 4; i++) *vectors[i] = eq_arena_take(&s->arena, 2 * c->C, sizeof(float));
+    for (int i = 0; i < 4; i++)
+        *vectors[i] = eq_arena_take(&s->arena, 2 * c->C, sizeof(float));
     s->acts = eq_activations_layout(&s->arena, c, &block, threads);
     s->rope = eq_rope_layout(&s->arena, c, shape->T);
     s->rows = eq_arena_take(&s->arena, M, sizeof(float));
@@ -80,7 +82,8 @@ static void load_unit(eq_ctx *ctx, eq_fake *f, const eq_linear *source)
 void eq_student_load(eq_ctx *ctx, eq_student *s, const eq_block *source)
 {
     size_t bytes = (size_t)s->config->C * sizeof(float);
-    for (int u = 0; u < EQ_UNITS; u++) load_unit(ctx, &s->fakes[u], &source->units[u]);
+    for (int u = 0; u < EQ_UNITS; u++)
+        load_unit(ctx, &s->fakes[u], &source->units[u]);
     memcpy(s->block.norm1, source->norm1, bytes);
     memcpy(s->block.norm2, source->norm2, bytes);
     memset(s->norm_m, 0, 2 * bytes);
@@ -167,8 +170,8 @@ eq_status eq_student_propagate(eq_ctx *ctx, eq_student *s, const eq_block *block
 }
 
 /* Forward over windows first .. first+count-1, the loss, and dL/dy in acts.dh. */
-static eq_status forward_loss(eq_ctx *ctx, eq_student *s, const eq_student_data *data, int64_t first,
-                              int64_t count, double *loss)
+static eq_status forward_loss(eq_ctx *ctx, eq_student *s, const eq_student_data *data,
+                              int64_t first, int64_t count, double *loss)
 {
     set_batch(s, count);
     eq_status st = eq_stream_read(ctx, data->input, first, count, s->acts.x, s->buffer);

@@ -11,23 +11,23 @@
 
 /* The block being trained, with buffers for one batch. Made once, loaded again for every block. */
 typedef struct eq_student {
-    const eq_config *config;   /* borrowed */
+    const eq_config *config; /* borrowed */
     eq_scheme scheme;
     eq_train_options options;
     eq_dtype type;
-    eq_block block;            /* over the members below */
+    eq_block block; /* over the members below */
     eq_fake fakes[EQ_UNITS];
-    float *norms;              /* [2, C] norm1, norm2 */
+    float *norms;                    /* [2, C] norm1, norm2 */
     float *dnorms, *norm_m, *norm_v; /* [2, C] gradients and moments */
-    float *importance[EQ_UNITS]; /* [K] mean square of each input channel of a unit */
+    float *importance[EQ_UNITS];     /* [K] mean square of each input channel of a unit */
     eq_fake_step step;
     eq_optimizer optimizer;
     eq_activations acts;
     eq_rope rope;
-    float *rows;               /* [M] of the loss */
-    void *buffer;              /* one batch of a stream */
-    void *target;              /* one batch of the target stream */
-    eq_arena arena;            /* owned */
+    float *rows;    /* [M] of the loss */
+    void *buffer;   /* one batch of a stream */
+    void *target;   /* one batch of the target stream */
+    eq_arena arena; /* owned */
 } eq_student;
 
 typedef struct eq_student_shape {
@@ -46,14 +46,14 @@ void eq_student_deinit(eq_student *student);
 /* Masters and norms from a block of stored weights; moments zero. */
 void eq_student_load(eq_ctx *ctx, eq_student *student, const eq_block *source);
 /* Mean squares of the inputs of source's units over windows 0 .. count-1 of a stream. */
-eq_status eq_student_weigh(eq_ctx *ctx, eq_student *student, const eq_block *source, eq_stream *stream,
-                           int64_t count);
+eq_status eq_student_weigh(eq_ctx *ctx, eq_student *student, const eq_block *source,
+                           eq_stream *stream, int64_t count);
 /* Start values of every unit, by options.start. */
 void eq_student_start(eq_ctx *ctx, eq_student *student);
 
 /* Run `block` over the windows of a stream: in to out (may be the same stream). */
-eq_status eq_student_propagate(eq_ctx *ctx, eq_student *student, const eq_block *block, eq_stream *in,
-                               eq_stream *out);
+eq_status eq_student_propagate(eq_ctx *ctx, eq_student *student, const eq_block *block,
+                               eq_stream *in, eq_stream *out);
 
 /* Where a block trains: windows 0 .. samples-1 are for training, the rest for validation. */
 typedef struct eq_student_data {
@@ -66,7 +66,8 @@ eq_status eq_student_validate(eq_ctx *ctx, eq_student *student, const eq_student
                               double *loss);
 /* Train the loaded block. log gets each epoch; may be NULL. */
 typedef struct eq_student_log {
-    eq_status (*epoch)(eq_ctx *ctx, void *user, int epoch, double train, double val, double seconds);
+    eq_status (*epoch)(eq_ctx *ctx, void *user, int epoch, double train, double val,
+                       double seconds);
     void *user;
 } eq_student_log;
 

@@ -64,7 +64,8 @@ eq_status eq_fit(eq_ctx *ctx, const eq_fit_options *o, const eq_objective *objec
         eq_status st = run_epoch(ctx, o, objective, epoch, start, &train);
         if (st == EQ_OK) st = objective->validate(ctx, objective->self, &val);
         if (st == EQ_OK && objective->epoch_done)
-            st = objective->epoch_done(ctx, objective->self, epoch, train, val, eq_seconds() - start);
+            st = objective->epoch_done(ctx, objective->self, epoch, train, val,
+                                       eq_seconds() - start);
         if (st != EQ_OK) return st;
         if (val < best)
             best = val;

@@ -1,7 +1,7 @@
 #include "train/reconstruction.h"
 
-double eq_reconstruction_loss(eq_ctx *ctx, float *dy, const float *y, const void *target, float *rows,
-                              const eq_reconstruction *r)
+double eq_reconstruction_loss(eq_ctx *ctx, float *dy, const float *y, const void *target,
+                              float *rows, const eq_reconstruction *r)
 {
     const eq_kernels *k = ctx->kernels;
     int64_t M = r->M, C = r->C;
@@ -16,6 +16,7 @@ double eq_reconstruction_loss(eq_ctx *ctx, float *dy, const float *y, const void
         rows[t] = share * k->error_row(dy + t * C, y + t * C, g, 2.0f * share, C, r->type);
     }
     double sum = 0;
-    for (int64_t t = 0; t < M; t++) sum += (double)rows[t];
+    for (int64_t t = 0; t < M; t++)
+        sum += (double)rows[t];
     return sum;
 }

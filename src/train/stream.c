@@ -23,7 +23,8 @@ static eq_status fail_errno(eq_ctx *ctx, const eq_stream *s, const char *action)
     return eq_fail(ctx, EQ_EIO, "%s: cannot %s: %s", s->path, action, strerror(errno));
 }
 
-eq_status eq_stream_create(eq_ctx *ctx, eq_stream *s, const eq_stream_shape *shape, const char *path)
+eq_status eq_stream_create(eq_ctx *ctx, eq_stream *s, const eq_stream_shape *shape,
+                           const char *path)
 {
     *s = (eq_stream){.shape = *shape, .fd = -1};
     if (!path) {

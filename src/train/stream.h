@@ -32,7 +32,8 @@ void eq_stream_close(eq_stream *stream);
 
 /* Windows first .. first+count-1 as they are stored: a pointer into memory, or into `buffer` (room for count windows of
  * the stream's type) after reading the file; NULL after a failure. */
-const void *eq_stream_raw(eq_ctx *ctx, eq_stream *stream, int64_t first, int64_t count, void *buffer);
+const void *eq_stream_raw(eq_ctx *ctx, eq_stream *stream, int64_t first, int64_t count,
+                          void *buffer);
 /* The same converted to x [count * T, C] f32; buffer as above. */
 eq_status eq_stream_read(eq_ctx *ctx, eq_stream *stream, int64_t first, int64_t count, float *x,
                          void *buffer);

@@ -1,0 +1,148 @@
+#include "io/gguf_config.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { LARGEST = 1 << 28 };
+
+static const char *const ENDS[][2] = {
+    {"model.embed_tokens.weight", "token_embd.weight"},
+    {"model.norm.weight", "output_norm.weight"},
+    {"lm_head.weight", "output.weight"},
+};
+
+static const char *const PARTS[][2] = {
+    {"input_layernorm.weight", "attn_norm.weight"},
+    {"post_attention_layernorm.weight", "ffn_norm.weight"},
+    {"self_attn.q_proj.weight", "attn_q.weight"},
+    {"self_attn.k_proj.weight", "attn_k.weight"},
+    {"self_attn.v_proj.weight", "attn_v.weight"},
+    {"self_attn.o_proj.weight", "attn_output.weight"},
+    {"mlp.gate_proj.weight", "ffn_gate.weight"},
+    {"mlp.up_proj.weight", "ffn_up.weight"},
+    {"mlp.down_proj.weight", "ffn_down.weight"},
+};
+
+bool eq_gguf_tensor_name(char *out, size_t size, const char *name)
+{
+    static const char PREFIX[] = "model.layers.";
+    for (size_t i = 0; i < sizeof ENDS / sizeof *ENDS; i++)
+        if (!strcmp(name, ENDS[i][0])) return snprintf(out, size, "%s", ENDS[i][1]) < (int)size;
+    if (strncmp(name, PREFIX, sizeof PREFIX - 1)) return false;
+    char *rest = NULL;
+    long block = strtol(name + sizeof PREFIX - 1, &rest, 10);
+    if (*rest != '.') return false;
+    for (size_t i = 0; i < sizeof PARTS / sizeof *PARTS; i++)
+        if (!strcmp(rest + 1, PARTS[i][0]))
+            return snprintf(out, size, "blk.%ld.%s", block, PARTS[i][1]) < (int)size;
+    return false;
+}
+
+/* config[to] = metadata llama.<from>; `fallback` < 0 means that it must be there. */
+static eq_status copy_size(eq_ctx *ctx, const eq_gguf *f, json_t *config, const char *to,
+                           const char *from, int64_t fallback)
+{
+    char key[96];
+    int64_t value = fallback;
+    snprintf(key, sizeof key, "llama.%s", from);
+    eq_gguf_integer(f, key, &value);
+    if (value < 1 || value > LARGEST)
+        return eq_fail(ctx, EQ_EFORMAT, "%s: metadata %s is missing or out of range",
+                       eq_gguf_map(f)->path, key);
+    json_object_set_new(config, to, json_integer(value));
+    return EQ_OK;
+}
+
+static eq_status copy_sizes(eq_ctx *ctx, const eq_gguf *f, json_t *config)
+{
+    static const char *const SIZES[][2] = {
+        {"hidden_size", "embedding_length"},
+        {"intermediate_size", "feed_forward_length"},
+        {"num_hidden_layers", "block_count"},
+        {"num_attention_heads", "attention.head_count"},
+        {"max_position_embeddings", "context_length"},
+    };
+    eq_status st = EQ_OK;
+    for (size_t i = 0; st == EQ_OK && i < sizeof SIZES / sizeof *SIZES; i++)
+        st = copy_size(ctx, f, config, SIZES[i][0], SIZES[i][1], -1);
+    if (st != EQ_OK) return st;
+    int64_t heads = json_integer_value(json_object_get(config, "num_attention_heads"));
+    int64_t hidden = json_integer_value(json_object_get(config, "hidden_size"));
+    st = copy_size(ctx, f, config, "num_key_value_heads", "attention.head_count_kv", heads);
+    if (st == EQ_OK)
+        st = copy_size(ctx, f, config, "head_dim", "attention.key_length", hidden / heads);
+    return st;
+}
+
+/* Rows of the embedding are the vocabulary, whatever llama.vocab_size says. */
+static eq_status copy_vocabulary(eq_ctx *ctx, const eq_gguf *f, json_t *config)
+{
+    eq_tensor t;
+    eq_status st = eq_gguf_get(ctx, f, "token_embd.weight", &t);
+    if (st != EQ_OK) return st;
+    json_object_set_new(config, "vocab_size", json_integer(t.dims == 2 ? t.shape[0] : 0));
+    json_object_set_new(config, "tie_word_embeddings",
+                        json_boolean(!eq_gguf_has(f, "output.weight")));
+    static const char *const IDS[][2] = {
+        {"bos_token_id", "tokenizer.ggml.bos_token_id"},
+        {"eos_token_id", "tokenizer.ggml.eos_token_id"},
+        {"pad_token_id", "tokenizer.ggml.padding_token_id"},
+    };
+    for (size_t i = 0; i < sizeof IDS / sizeof *IDS; i++) {
+        int64_t id = 0;
+        bool there = eq_gguf_integer(f, IDS[i][1], &id);
+        json_object_set_new(config, IDS[i][0], there ? json_integer(id) : json_null());
+    }
+    return EQ_OK;
+}
+
+static void set_constants(const eq_gguf *f, json_t *config)
+{
+    double theta = 10000.0, eps = 1e-5;
+    eq_gguf_real(f, "llama.rope.freq_base", &theta);
+    eq_gguf_real(f, "llama.attention.layer_norm_rms_epsilon", &eps);
+    char text[32];
+    snprintf(text, sizeof text, "%.7g", eps); /* stored as f32: give back the short decimal */
+    json_object_set_new(config, "rms_norm_eps", json_real(strtod(text, NULL)));
+    json_object_set_new(config, "rope_theta", json_real(theta));
+    json_object_set_new(config, "rope_scaling", json_null());
+    json_object_set_new(config, "rope_parameters",
+                        json_pack("{s:f, s:s}", "rope_theta", theta, "rope_type", "default"));
+    json_object_set_new(config, "architectures", json_pack("[s]", "LlamaForCausalLM"));
+    json_object_set_new(config, "model_type", json_string("llama"));
+    json_object_set_new(config, "hidden_act", json_string("silu"));
+    json_object_set_new(config, "attention_bias", json_false());
+    json_object_set_new(config, "mlp_bias", json_false());
+    json_object_set_new(config, "torch_dtype", json_string("float16"));
+    json_object_set_new(config, "dtype", json_string("float16"));
+}
+
+static eq_status check_architecture(eq_ctx *ctx, const eq_gguf *f)
+{
+    eq_text name = {"(none)", 6};
+    eq_gguf_string(f, "general.architecture", &name);
+    if (name.size == 5 && !memcmp(name.data, "llama", 5)) {
+        if (!eq_gguf_has(f, "rope_freqs.weight")) return EQ_OK;
+        return eq_fail(ctx, EQ_EFORMAT, "%s: rope_freqs.weight (llama 3 scaling) is not supported",
+                       eq_gguf_map(f)->path);
+    }
+    return eq_fail(ctx, EQ_EFORMAT, "%s: architecture %.*s is not supported, llama is",
+                   eq_gguf_map(f)->path, (int)(name.size < 64 ? name.size : 64), name.data);
+}
+
+eq_status eq_gguf_to_config(eq_ctx *ctx, const eq_gguf *f, json_t **out)
+{
+    eq_status st = check_architecture(ctx, f);
+    if (st != EQ_OK) return st;
+    json_t *config = json_object();
+    if (!config) return eq_fail(ctx, EQ_ENOMEM, "%s: out of memory", eq_gguf_map(f)->path);
+    set_constants(f, config);
+    st = copy_sizes(ctx, f, config);
+    if (st == EQ_OK) st = copy_vocabulary(ctx, f, config);
+    if (st != EQ_OK) {
+        json_decref(config);
+        return st;
+    }
+    *out = config;
+    return EQ_OK;
+}

@@ -1,0 +1,170 @@
+#include "tensor/qmatrix.h"
+
+/* Fields are handled 32 at a time: they fill exactly `bits` words. */
+enum { RUN = 32, BLOCK = 16 };
+
+bool eq_qmatrix_fits(int64_t N, int64_t K, int bits)
+{
+    return N * bits % 32 == 0 && K * bits % 32 == 0 &&
+           (bits != 3 || (K % RUN == 0 && N % RUN == 0));
+}
+
+size_t eq_qmatrix_weight_bytes(int64_t N, int64_t K, int bits)
+{
+    return (size_t)(K * bits / 32 * N) * 4;
+}
+
+size_t eq_qmatrix_zero_bytes(int64_t N, int64_t K, int64_t g, int bits)
+{
+    return (size_t)(K / g * (N * bits / 32)) * 4;
+}
+
+size_t eq_qmatrix_scale_bytes(int64_t N, int64_t K, int64_t g)
+{
+    return (size_t)(K / g * N) * 2;
+}
+
+static uint32_t word_at(const void *p, int64_t i)
+{
+    uint32_t w;
+    memcpy(&w, (const char *)p + (size_t)i * 4, sizeof w);
+    return w;
+}
+
+/* Field i of a bit stream whose words are `stride` words apart. */
+static uint32_t field_at(const void *words, int64_t start, int64_t stride, int64_t i, int bits)
+{
+    int64_t bit = i * bits, word = bit / 32;
+    int shift = (int)(bit % 32);
+    uint32_t value = word_at(words, start + word * stride) >> shift;
+    if (shift + bits > 32) value |= word_at(words, start + (word + 1) * stride) << (32 - shift);
+    return value & ((1u << bits) - 1);
+}
+
+static float scale_at(const eq_qmatrix *q, int64_t group, int64_t row)
+{
+    uint16_t h;
+    memcpy(&h, (const char *)q->scales + (size_t)(group * q->N + row) * 2, sizeof h);
+    return eq_f16_f32(h);
+}
+
+static float zero_at(const eq_qmatrix *q, int64_t group, int64_t row)
+{
+    int64_t width = q->N * q->bits / 32;
+    return (float)((int)field_at(q->qzeros, group * width, 1, row, q->bits) + q->zero_offset);
+}
+
+void eq_qmatrix_codes(uint8_t *codes, const eq_qmatrix *q, int64_t row)
+{
+    for (int64_t k = 0; k < q->K; k++)
+        codes[k] = (uint8_t)field_at(q->qweight, row, q->N, k, q->bits);
+}
+
+/* Codes of RUN columns from k on and BLOCK rows from row on: codes [RUN][BLOCK]. `bits` is a constant in each caller. */
+static inline void run_codes(uint32_t codes[RUN][BLOCK], const eq_qmatrix *q, int64_t row,
+                             int64_t k, int bits)
+{
+    uint32_t words[9][BLOCK] = {{0}};
+    const char *base = (const char *)q->qweight + (size_t)(k * bits / 32 * q->N + row) * 4;
+    for (int w = 0; w < bits; w++)
+        memcpy(words[w], base + (size_t)(w * q->N) * 4, sizeof words[w]);
+    uint32_t mask = (1u << bits) - 1;
+    for (int j = 0; j < RUN; j++) {
+        int word = j * bits / 32, shift = j * bits % 32;
+        bool split = shift + bits > 32;
+        for (int r = 0; r < BLOCK; r++) {
+            uint32_t v = words[word][r] >> shift;
+            if (split) v |= words[word + 1][r] << (32 - shift);
+            codes[j][r] = v & mask;
+        }
+    }
+}
+
+static void any_codes(uint32_t codes[RUN][BLOCK], const eq_qmatrix *q, int64_t row, int64_t k)
+{
+    if (q->bits == 2)
+        run_codes(codes, q, row, k, 2);
+    else if (q->bits == 3)
+        run_codes(codes, q, row, k, 3);
+    else if (q->bits == 4)
+        run_codes(codes, q, row, k, 4);
+    else
+        run_codes(codes, q, row, k, 8);
+}
+
+static void store(void *out, eq_dtype type, int64_t i, float w)
+{
+    if (type == EQ_F32)
+        ((float *)out)[i] = w;
+    else
+        ((uint16_t *)out)[i] = eq_f32_bf16(w);
+}
+
+/* One row at a time, any sizes. */
+static void unpack_row(void *out, eq_dtype type, const eq_qmatrix *q, int64_t row)
+{
+    for (int64_t group = 0; group < q->K / q->g; group++) {
+        float s = scale_at(q, group, row), z = zero_at(q, group, row);
+        for (int64_t k = group * q->g; k < (group + 1) * q->g; k++)
+            store(out, type, k, ((float)field_at(q->qweight, row, q->N, k, q->bits) - z) * s);
+    }
+}
+
+/* BLOCK rows, when groups are whole runs. */
+static void unpack_block(void *out, eq_dtype type, const eq_qmatrix *q, int64_t row)
+{
+    uint32_t codes[RUN][BLOCK];
+    float s[BLOCK], z[BLOCK];
+    for (int64_t k = 0; k < q->K; k += RUN) {
+        for (int r = 0; r < BLOCK && k % q->g == 0; r++) {
+            s[r] = scale_at(q, k / q->g, row + r);
+            z[r] = zero_at(q, k / q->g, row + r);
+        }
+        any_codes(codes, q, row, k);
+        for (int r = 0; r < BLOCK; r++)
+            for (int j = 0; j < RUN; j++)
+                store(out, type, r * q->K + k + j, ((float)(int32_t)codes[j][r] - z[r]) * s[r]);
+    }
+}
+
+void eq_qmatrix_unpack(void *out, eq_dtype type, const eq_qmatrix *q, int64_t row0, int64_t rows)
+{
+    size_t row_bytes = (size_t)q->K * (type == EQ_F32 ? 4 : 2);
+    bool blocks = q->K % RUN == 0 && q->g % RUN == 0;
+    for (int64_t r = 0; r < rows;) {
+        char *to = (char *)out + (size_t)r * row_bytes;
+        bool block = blocks && rows - r >= BLOCK;
+        if (block)
+            unpack_block(to, type, q, row0 + r);
+        else
+            unpack_row(to, type, q, row0 + r);
+        r += block ? BLOCK : 1;
+    }
+}
+
+static void put_field(uint32_t *words, int64_t start, int64_t stride, int64_t i, int bits,
+                      uint32_t v)
+{
+    int64_t bit = i * bits, word = bit / 32;
+    int shift = (int)(bit % 32);
+    words[start + word * stride] |= v << shift;
+    if (shift + bits > 32) words[start + (word + 1) * stride] |= v >> (32 - shift);
+}
+
+void eq_qmatrix_pack(void *qweight, void *qzeros, void *scales, const uint8_t *codes,
+                     const uint8_t *zeros, const float *s, const eq_qmatrix *q)
+{
+    int64_t groups = q->K / q->g, width = q->N * q->bits / 32;
+    uint32_t *weight = qweight, *zero = qzeros;
+    uint16_t *scale = scales;
+    memset(qweight, 0, eq_qmatrix_weight_bytes(q->N, q->K, q->bits));
+    memset(qzeros, 0, eq_qmatrix_zero_bytes(q->N, q->K, q->g, q->bits));
+    for (int64_t n = 0; n < q->N; n++) {
+        for (int64_t k = 0; k < q->K; k++)
+            put_field(weight, n, q->N, k, q->bits, codes[n * q->K + k]);
+        for (int64_t k = 0; k < groups; k++) {
+            put_field(zero, k * width, 1, n, q->bits, (uint32_t)(zeros[n * groups + k]));
+            scale[k * q->N + n] = eq_f32_f16(s[n * groups + k]);
+        }
+    }
+}

@@ -1,0 +1,187 @@
+#include "train/run.h"
+
+#include "base/file.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+char *eq_run_block_path(eq_ctx *ctx, const eq_run *run, int64_t block)
+{
+    return eq_format(ctx, "%s/block-%05lld.safetensors", run->folder, (long long)block);
+}
+
+char *eq_run_stream_path(eq_ctx *ctx, const eq_run *run, const char *name, int64_t block)
+{
+    return eq_format(ctx, "%s/stream-%s-%05lld", run->folder, name, (long long)block);
+}
+
+static eq_status take_lock(eq_ctx *ctx, eq_run *run)
+{
+    char *path = eq_path_join(ctx, run->folder, "lock");
+    if (!path) return EQ_ENOMEM;
+    eq_status st = EQ_OK;
+    run->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (run->lock < 0)
+        st = eq_fail(ctx, EQ_EIO, "%s: cannot open: %s", path, strerror(errno));
+    else if (flock(run->lock, LOCK_EX | LOCK_NB))
+        st = eq_fail(ctx, EQ_EIO, "%s: another process is working in this folder", path);
+    eq_free(path);
+    return st;
+}
+
+/* A folder without a plan must not hold anything of somebody else's. */
+static eq_status check_vacant(eq_ctx *ctx, const eq_run *run)
+{
+    DIR *dir = opendir(run->out);
+    if (!dir) return eq_fail(ctx, EQ_EIO, "%s: cannot list: %s", run->out, strerror(errno));
+    eq_status st = EQ_OK;
+    for (struct dirent *e = readdir(dir); e && st == EQ_OK; e = readdir(dir)) {
+        const char *n = e->d_name;
+        if (strcmp(n, ".") && strcmp(n, "..") && strcmp(n, "run"))
+            st = eq_fail(ctx, EQ_EMISMATCH,
+                         "%s: holds %s but no run of eqat; choose another folder", run->out, n);
+    }
+    closedir(dir);
+    return st;
+}
+
+static char *plain_text(const json_t *value)
+{
+    return json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_SORT_KEYS);
+}
+
+/* The first member in which two sections differ. */
+static eq_status compare_section(eq_ctx *ctx, const char *path, const char *section, json_t *old,
+                                 json_t *now)
+{
+    const char *key = NULL;
+    json_t *value = NULL;
+    eq_status st = EQ_OK;
+    json_object_foreach(now, key, value)
+    {
+        json_t *before = json_object_get(old, key);
+        if (before && json_equal(before, value)) continue;
+        char *a = plain_text(before), *b = plain_text(value);
+        st = eq_fail(ctx, EQ_EMISMATCH,
+                     "%s: this run was started with %s %s = %s, now it is %s; use the same or "
+                     "another folder",
+                     path, section, key, a ? a : "nothing", b ? b : "nothing");
+        free(a);
+        free(b);
+        return st;
+    }
+    return st;
+}
+
+static eq_status compare_plans(eq_ctx *ctx, const char *path, json_t *old, json_t *now)
+{
+    const char *section = NULL;
+    json_t *value = NULL;
+    eq_status st = EQ_OK;
+    json_object_foreach(now, section, value)
+    {
+        if (!strcmp(section, "info")) continue;
+        if (st == EQ_OK)
+            st = compare_section(ctx, path, section, json_object_get(old, section), value);
+    }
+    return st;
+}
+
+static eq_status write_plan(eq_ctx *ctx, const eq_run *run, const char *path)
+{
+    char *text = json_dumps(run->plan, JSON_INDENT(2));
+    if (!text) return eq_fail(ctx, EQ_ENOMEM, "%s: out of memory", path);
+    eq_status st = eq_file_write(ctx, path, text, strlen(text));
+    free(text);
+    return st;
+}
+
+static void set_state(eq_run *run, const char *state)
+{
+    json_object_set_new(json_object_get(run->plan, "info"), "state", json_string(state));
+}
+
+static eq_status load_or_write_plan(eq_ctx *ctx, eq_run *run, const char *path)
+{
+    if (!eq_file_exists(path)) {
+        eq_status st = check_vacant(ctx, run);
+        set_state(run, "running");
+        return st == EQ_OK ? write_plan(ctx, run, path) : st;
+    }
+    json_error_t error;
+    json_t *old = json_load_file(path, JSON_REJECT_DUPLICATES, &error);
+    if (!old) return eq_fail(ctx, EQ_EFORMAT, "%s: line %d: %s", path, error.line, error.text);
+    eq_status st = compare_plans(ctx, path, old, run->plan);
+    const char *state = json_string_value(json_object_get(json_object_get(old, "info"), "state"));
+    run->resumed = true;
+    run->finished = state && !strcmp(state, "finished");
+    json_decref(old);
+    return st;
+}
+
+static eq_status open_log(eq_ctx *ctx, eq_run *run)
+{
+    char *path = eq_path_join(ctx, run->folder, "log.jsonl");
+    if (!path) return EQ_ENOMEM;
+    run->log = fopen(path, "ae");
+    eq_status st = EQ_OK;
+    if (!run->log) st = eq_fail(ctx, EQ_EIO, "%s: cannot open: %s", path, strerror(errno));
+    eq_free(path);
+    return st;
+}
+
+eq_status eq_run_open(eq_ctx *ctx, eq_run *run, const char *out, json_t *plan)
+{
+    *run = (eq_run){.plan = plan, .lock = -1};
+    char *plan_path = NULL;
+    run->out = eq_strndup(ctx, out, strlen(out));
+    run->folder = eq_path_join(ctx, out, "run");
+    eq_status st = run->out && run->folder ? EQ_OK : EQ_ENOMEM;
+    if (st == EQ_OK) st = eq_folder_make(ctx, run->folder);
+    if (st == EQ_OK) st = take_lock(ctx, run);
+    if (st == EQ_OK) {
+        plan_path = eq_path_join(ctx, run->folder, "plan.json");
+        st = plan_path ? load_or_write_plan(ctx, run, plan_path) : EQ_ENOMEM;
+    }
+    if (st == EQ_OK) st = open_log(ctx, run);
+    eq_free(plan_path);
+    if (st != EQ_OK) eq_run_close(run);
+    return st;
+}
+
+eq_status eq_run_log(eq_ctx *ctx, eq_run *run, json_t *line)
+{
+    char *text = line ? json_dumps(line, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
+    json_decref(line);
+    if (!text) return eq_fail(ctx, EQ_ENOMEM, "%s/log.jsonl: out of memory", run->folder);
+    bool ok = fprintf(run->log, "%s\n", text) > 0 && !fflush(run->log);
+    free(text);
+    return ok ? EQ_OK
+              : eq_fail(ctx, EQ_EIO, "%s/log.jsonl: cannot write: %s", run->folder,
+                        strerror(errno));
+}
+
+eq_status eq_run_finish(eq_ctx *ctx, eq_run *run)
+{
+    char *path = eq_path_join(ctx, run->folder, "plan.json");
+    if (!path) return EQ_ENOMEM;
+    set_state(run, "finished");
+    eq_status st = write_plan(ctx, run, path);
+    eq_free(path);
+    run->finished = st == EQ_OK;
+    return st;
+}
+
+void eq_run_close(eq_run *run)
+{
+    if (run->log) fclose(run->log);
+    if (run->lock >= 0) close(run->lock);
+    json_decref(run->plan);
+    eq_free(run->folder);
+    eq_free(run->out);
+    *run = (eq_run){.lock = -1};
+}

@@ -1,0 +1,38 @@
+/* The folder OUT/run of a quantization: what was asked for, what has been done, and a log.
+ *
+ *   plan.json         options, fingerprints of model and data, state "running" or "finished"
+ *   log.jsonl         one object a line, appended
+ *   calib.npy         windows sampled from the model, when it made its own data
+ *   block-00012.safetensors   a finished block, until the whole model is written
+ *   stream-*          activations between blocks, when they live in files
+ *   lock              held while a process works here */
+#ifndef EQ_TRAIN_RUN_H
+#define EQ_TRAIN_RUN_H
+
+#include "base/context.h"
+#include <jansson.h>
+
+typedef struct eq_run {
+    char *out;    /* owned: OUT */
+    char *folder; /* owned: OUT/run */
+    json_t *plan; /* owned */
+    int lock;     /* owned descriptor, -1 */
+    FILE *log;    /* owned */
+    bool resumed, finished;
+} eq_run;
+
+/* Begin or continue the run in `out`. `plan` (stolen) is an object of objects; all its members but "info" must be the same as those
+ * of an earlier call (EQ_EMISMATCH names the first that is not). A folder in use by another process, or one that holds
+ * something else, is refused. */
+eq_status eq_run_open(eq_ctx *ctx, eq_run *run, const char *out, json_t *plan);
+/* Append one line; `line` is stolen. */
+eq_status eq_run_log(eq_ctx *ctx, eq_run *run, json_t *line);
+/* Mark the run as finished. */
+eq_status eq_run_finish(eq_ctx *ctx, eq_run *run);
+void eq_run_close(eq_run *run);
+
+/* Paths inside the run folder, in fresh memory; NULL after eq_fail. */
+char *eq_run_block_path(eq_ctx *ctx, const eq_run *run, int64_t block);
+char *eq_run_stream_path(eq_ctx *ctx, const eq_run *run, const char *name, int64_t block);
+
+#endif
