@@ -2,9 +2,12 @@
 # number of complaints decides. Sourced by run.sh, which sets EQAT, MODEL, PYTHON, ROOT and WORK.
 complaints=0
 
+# Count a complaint and print it with the line of the theme that it belongs to.
 complain() {
+    local frame=1
     complaints=$((complaints + 1))
-    echo "${BASH_SOURCE[2]##*/}:${BASH_LINENO[1]}: $*" >&2
+    while [[ ${BASH_SOURCE[frame]} == */lib.sh ]]; do frame=$((frame + 1)); done
+    echo "${BASH_SOURCE[frame]##*/}:${BASH_LINENO[frame - 1]}: $*" >&2
 }
 
 finish() {
@@ -13,7 +16,9 @@ finish() {
     exit 1
 }
 
+# Leave out the rest of the theme; what came before it still counts.
 skip() {
+    [ "$complaints" -eq 0 ] || finish
     echo "skipped: $*"
     exit 77
 }
