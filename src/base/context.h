@@ -16,6 +16,7 @@ struct eq_ctx {
     atomic_flag message_taken; /* guards message */
     eq_callbacks callbacks;
     const struct eq_kernels *kernels; /* borrowed from kernels/table.c */
+    bool amx;                         /* bf16 products on AMX tiles */
     struct eq_gemm_cache *gemm;       /* owned by kernels/gemm.c, made on first use */
     _Atomic int64_t allocations;      /* number of eq_alloc calls so far */
     int64_t fail_allocation;          /* tests: the number of the call that fails, 0 = none */

@@ -1,0 +1,125 @@
+#include "eval/perplexity.h"
+
+#include <math.h>
+
+/* Sums over positions; added window by window, position by position, so that threads do not matter. */
+typedef struct sums {
+    double nll, reference_nll, kl;
+    int64_t same, positions;
+} sums;
+
+typedef struct position {
+    double nll, reference_nll, kl;
+    bool same;
+} position;
+
+/* One position: the logits of the model and, unless NULL, of the reference. */
+static position measure(const eq_kernels *k, const float *x, const float *r, int64_t V, int32_t next)
+{
+    position p = {0};
+    int64_t best = 0, reference_best = 0;
+    float lx = k->logsumexp(x, V, &best);
+    p.nll = (double)lx - (double)x[next];
+    if (!r) return p;
+    float lr = k->logsumexp(r, V, &reference_best);
+    p.reference_nll = (double)lr - (double)r[next];
+    p.kl = (double)k->kl_row(r, lr, x, lx, V);
+    p.same = best == reference_best;
+    return p;
+}
+
+/* Positions row0 .. row0+rows-1 of the current window, whose logits are in the passes. */
+static void add_slice(eq_ctx *ctx, sums *s, position *list, const eq_decoder_pass *p,
+                      const eq_decoder_pass *r, const int32_t *next, int64_t rows, int64_t V)
+{
+#pragma omp parallel for schedule(static) num_threads(ctx->threads)
+    for (int64_t i = 0; i < rows; i++)
+        list[i] = measure(ctx->kernels, p->logits + i * V, r ? r->logits + i * V : NULL, V, next[i]);
+    for (int64_t i = 0; i < rows; i++) {
+        s->nll += list[i].nll;
+        s->reference_nll += list[i].reference_nll;
+        s->kl += list[i].kl;
+        s->same += list[i].same;
+    }
+    s->positions += rows;
+}
+
+typedef struct job {
+    const eq_decoder *model, *reference;
+    eq_decoder_pass pass, reference_pass;
+    position *list; /* [slice] */
+    int64_t T;
+} job;
+
+static eq_status add_window(eq_ctx *ctx, job *j, sums *s, const int32_t *ids)
+{
+    eq_status st = eq_decoder_forward(ctx, j->model, &j->pass, ids);
+    if (st == EQ_OK && j->reference)
+        st = eq_decoder_forward(ctx, j->reference, &j->reference_pass, ids);
+    int64_t slice = j->pass.slice;
+    for (int64_t row = 0; st == EQ_OK && row < j->T - 1; row += slice) {
+        int64_t rows = j->T - 1 - row < slice ? j->T - 1 - row : slice;
+        eq_decoder_logits(ctx, j->model, &j->pass, row, rows);
+        if (j->reference) eq_decoder_logits(ctx, j->reference, &j->reference_pass, row, rows);
+        st = eq_ctx_status(ctx);
+        if (st == EQ_OK)
+            add_slice(ctx, s, j->list, &j->pass, j->reference ? &j->reference_pass : NULL,
+                      ids + row + 1, rows, j->model->config.V);
+    }
+    return st;
+}
+
+static void report(eq_ctx *ctx, const sums *s, int64_t done, int64_t n, int64_t T, double start)
+{
+    double seconds = eq_seconds() - start;
+    const eq_progress p = {.task = "evaluating",
+                           .unit = "windows",
+                           .done = done,
+                           .total = n,
+                           .loss = s->nll / (double)s->positions,
+                           .per_second = (double)(done * T) / seconds,
+                           .seconds_left = seconds / (double)done * (double)(n - done)};
+    eq_report(ctx, &p);
+}
+
+static eq_status finish(eq_ctx *ctx, const sums *s, bool reference, eq_eval_result *result)
+{
+    double positions = (double)s->positions;
+    if (!isfinite(s->nll) || !isfinite(s->kl))
+        return eq_fail(ctx, EQ_ENUMERIC, "the model's logits are not finite");
+    result->tokens = s->positions;
+    result->perplexity = exp(s->nll / positions);
+    result->kl = reference ? s->kl / positions : -1;
+    result->top1 = reference ? (double)s->same / positions : -1;
+    result->reference_perplexity = reference ? exp(s->reference_nll / positions) : -1;
+    return EQ_OK;
+}
+
+eq_status eq_perplexity(eq_ctx *ctx, const eq_decoder *model, const eq_decoder *reference,
+                        const int32_t *ids, int64_t n, int64_t T, eq_dtype type,
+                        eq_eval_result *result)
+{
+    job j = {.model = model, .reference = reference, .T = T};
+    sums s = {0};
+    double start = eq_seconds();
+    *result = (eq_eval_result){.windows = n};
+    if (reference && reference->config.V != model->config.V)
+        return eq_fail(ctx, EQ_EINVAL, "the reference has a vocabulary of %lld, the model of %lld",
+                       (long long)reference->config.V, (long long)model->config.V);
+    eq_status st = eq_decoder_pass_init(ctx, &j.pass, model, 1, T, type);
+    if (st == EQ_OK && reference)
+        st = eq_decoder_pass_init(ctx, &j.reference_pass, reference, 1, T, type);
+    if (st == EQ_OK) {
+        j.list = eq_alloc(ctx, j.pass.slice, sizeof *j.list);
+        if (!j.list) st = EQ_ENOMEM;
+    }
+    for (int64_t w = 0; st == EQ_OK && w < n; w++) {
+        st = add_window(ctx, &j, &s, ids + w * T);
+        if (st == EQ_OK) report(ctx, &s, w + 1, n, T, start);
+    }
+    if (st == EQ_OK) st = finish(ctx, &s, reference != NULL, result);
+    eq_free(j.list);
+    eq_decoder_pass_deinit(&j.reference_pass);
+    eq_decoder_pass_deinit(&j.pass);
+    return st;
+}

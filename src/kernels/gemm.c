@@ -1,0 +1,323 @@
+#include "kernels/gemm.h"
+
+#include "base/cpu.h"
+#include "kernels/gemm_amx.h"
+#include "kernels/gemm_onednn.h"
+#include "kernels/kernels.h"
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+enum { MAX_PLANS = 512 };
+
+typedef enum engine { PLAIN, ONEDNN, AMX } engine;
+
+struct eq_gemm_plan {
+    eq_gemm shape;
+    engine engine;
+    eq_onednn_tile *whole; /* owned; the entire product on one thread, made on demand */
+    eq_onednn_tile *task;  /* owned; the rows of one task */
+    eq_onednn_tile *tail;  /* owned; the rows that are left for the last one */
+};
+
+struct eq_gemm_cache {
+    eq_onednn *onednn;              /* owned; NULL until needed */
+    eq_gemm_plan *plans[MAX_PLANS]; /* owned */
+    int count;
+    char **scratch; /* owned; one growing buffer per thread, and one shared behind them */
+    size_t *scratch_bytes;
+};
+
+eq_gemm eq_gemm_forward(int64_t M, int64_t N, int64_t K, eq_dtype in, eq_dtype out)
+{
+    return (eq_gemm){.M = M,
+                     .N = N,
+                     .K = K,
+                     .lda = K,
+                     .ldb = K,
+                     .ldc = N,
+                     .trans_b = true,
+                     .in = in,
+                     .out = out};
+}
+
+eq_gemm eq_gemm_input_gradient(int64_t M, int64_t N, int64_t K, eq_dtype in, eq_dtype out)
+{
+    return (eq_gemm){.M = M, .N = K, .K = N, .lda = N, .ldb = K, .ldc = K, .in = in, .out = out};
+}
+
+eq_gemm eq_gemm_weight_gradient(int64_t M, int64_t N, int64_t K, int64_t ldy, eq_dtype in)
+{
+    return (eq_gemm){.M = N,
+                     .N = K,
+                     .K = M,
+                     .lda = ldy,
+                     .ldb = K,
+                     .ldc = K,
+                     .trans_a = true,
+                     .in = in,
+                     .out = EQ_F32};
+}
+
+int64_t eq_gemm_task_rows(int64_t M)
+{
+    int64_t eighth = (M / 8 + 31) / 32 * 32;
+    return eighth < 64 ? 64 : eighth > 256 ? 256 : eighth;
+}
+
+#ifdef EQAT_ONEDNN
+static bool cpu_has_bf16(void)
+{
+    eq_cpu cpu;
+    eq_cpu_probe(&cpu);
+    return cpu.avx512_bf16;
+}
+#endif
+
+static engine choose_engine(const eq_ctx *ctx, eq_dtype in)
+{
+    if (ctx->amx && in == EQ_BF16) return AMX;
+#ifdef EQAT_ONEDNN
+    bool scalar = ctx->kernels && !strcmp(ctx->kernels->name, "ref");
+    if (!scalar && (in == EQ_F32 || cpu_has_bf16())) return ONEDNN;
+#endif
+    return PLAIN;
+}
+
+bool eq_gemm_has_bf16(const eq_ctx *ctx)
+{
+    return choose_engine(ctx, EQ_BF16) != PLAIN;
+}
+
+const char *eq_gemm_engine(const eq_ctx *ctx, eq_dtype in)
+{
+    static const char *const NAMES[] = {"plain", "oneDNN", "AMX"};
+    return NAMES[choose_engine(ctx, in)];
+}
+
+static struct eq_gemm_cache *get_cache(eq_ctx *ctx)
+{
+    if (ctx->gemm) return ctx->gemm;
+    struct eq_gemm_cache *cache = eq_alloc(ctx, 1, sizeof *cache);
+    if (!cache) return NULL;
+    ctx->gemm = cache;
+    cache->scratch = eq_alloc(ctx, ctx->threads + 1, sizeof *cache->scratch);
+    cache->scratch_bytes = eq_alloc(ctx, ctx->threads + 1, sizeof *cache->scratch_bytes);
+    if (cache->scratch && cache->scratch_bytes) return cache;
+    eq_gemm_free(ctx);
+    return NULL;
+}
+
+/* Let buffer `index` hold at least `bytes`. */
+static eq_status grow_scratch(eq_ctx *ctx, int index, size_t bytes)
+{
+    struct eq_gemm_cache *cache = ctx->gemm;
+    if (cache->scratch_bytes[index] >= bytes) return EQ_OK;
+    eq_free(cache->scratch[index]);
+    cache->scratch_bytes[index] = 0;
+    cache->scratch[index] = eq_alloc(ctx, (int64_t)bytes, 1);
+    if (!cache->scratch[index]) return EQ_ENOMEM;
+    cache->scratch_bytes[index] = bytes;
+    return EQ_OK;
+}
+
+static void free_plan(eq_gemm_plan *plan)
+{
+    if (!plan) return;
+#ifdef EQAT_ONEDNN
+    eq_onednn_tile_free(plan->whole);
+    eq_onednn_tile_free(plan->task);
+    eq_onednn_tile_free(plan->tail);
+#endif
+    eq_free(plan);
+}
+
+void eq_gemm_free(eq_ctx *ctx)
+{
+    struct eq_gemm_cache *cache = ctx->gemm;
+    if (!cache) return;
+    for (int i = 0; i < cache->count; i++)
+        free_plan(cache->plans[i]);
+#ifdef EQAT_ONEDNN
+    eq_onednn_free(cache->onednn);
+#endif
+    for (int t = 0; cache->scratch && t <= ctx->threads; t++)
+        eq_free(cache->scratch[t]);
+    eq_free(cache->scratch);
+    eq_free(cache->scratch_bytes);
+    eq_free(cache);
+    ctx->gemm = NULL;
+}
+
+static bool same_shape(const eq_gemm *a, const eq_gemm *b)
+{
+    return a->M == b->M && a->N == b->N && a->K == b->K && a->lda == b->lda && a->ldb == b->ldb &&
+           a->ldc == b->ldc && a->trans_a == b->trans_a && a->trans_b == b->trans_b &&
+           a->accumulate == b->accumulate && a->in == b->in && a->out == b->out;
+}
+
+/* The plan for a shape, made when it is new. Tables are small and a hit is usually near the front, so a scan will do. */
+static eq_gemm_plan *get_plan(eq_ctx *ctx, const eq_gemm *shape)
+{
+    struct eq_gemm_cache *cache = get_cache(ctx);
+    if (!cache) return NULL;
+    for (int i = 0; i < cache->count; i++)
+        if (same_shape(&cache->plans[i]->shape, shape)) return cache->plans[i];
+    if (cache->count == MAX_PLANS) free_plan(cache->plans[--cache->count]);
+    eq_gemm_plan *plan = eq_alloc(ctx, 1, sizeof *plan);
+    if (!plan) return NULL;
+    plan->shape = *shape;
+    plan->engine = choose_engine(ctx, shape->in);
+    cache->plans[cache->count++] = plan;
+    return plan;
+}
+
+#ifdef EQAT_ONEDNN
+static eq_status need_tile(eq_ctx *ctx, eq_onednn_tile **tile, const eq_gemm *shape, int64_t rows)
+{
+    if (*tile) return EQ_OK;
+    struct eq_gemm_cache *cache = ctx->gemm;
+    if (!cache->onednn) {
+        eq_status st = eq_onednn_new(ctx, &cache->onednn);
+        if (st != EQ_OK) return st;
+    }
+    eq_gemm part = *shape;
+    part.M = rows;
+    return eq_onednn_tile_new(ctx, cache->onednn, &part, tile);
+}
+#endif
+
+/* Bytes of packed B behind which a thread's own scratch begins, for AMX on one thread. */
+static size_t packed_bytes(const eq_gemm *g)
+{
+    return (size_t)eq_amx_packed_elems(g->K, g->N) * sizeof(uint16_t);
+}
+
+const eq_gemm_plan *eq_gemm_prepare(eq_ctx *ctx, const eq_gemm *shape)
+{
+    eq_gemm_plan *plan = get_plan(ctx, shape);
+    if (!plan) return NULL;
+    eq_status st = EQ_OK;
+    if (plan->engine == AMX) {
+        size_t own = (size_t)eq_amx_scratch_elems(shape) * sizeof(uint16_t);
+        for (int t = 0; st == EQ_OK && t < ctx->threads; t++)
+            st = grow_scratch(ctx, t, packed_bytes(shape) + own);
+    }
+#ifdef EQAT_ONEDNN
+    if (plan->engine == ONEDNN) st = need_tile(ctx, &plan->whole, shape, shape->M);
+#endif
+    return st == EQ_OK ? plan : NULL;
+}
+
+static const void *offset(const void *p, int64_t elems, eq_dtype type)
+{
+    return (const char *)p + elems * (type == EQ_F32 ? 4 : 2);
+}
+
+/* The definition: rows row0 .. row1-1 of C by plain loops, sums in order of k. */
+static void plain_rows(const eq_gemm *g, int64_t row0, int64_t row1, void *C, const void *A,
+                       const void *B)
+{
+    for (int64_t i = row0; i < row1; i++) {
+        for (int64_t j = 0; j < g->N; j++) {
+            float sum = g->accumulate ? ((float *)C)[i * g->ldc + j] : 0.0f;
+            for (int64_t k = 0; k < g->K; k++) {
+                int64_t a = g->trans_a ? k * g->lda + i : i * g->lda + k;
+                int64_t b = g->trans_b ? j * g->ldb + k : k * g->ldb + j;
+                bool wide = g->in == EQ_F32;
+                float x = wide ? ((const float *)A)[a] : eq_bf16_f32(((const uint16_t *)A)[a]);
+                float y = wide ? ((const float *)B)[b] : eq_bf16_f32(((const uint16_t *)B)[b]);
+                sum += x * y;
+            }
+            if (g->out == EQ_F32)
+                ((float *)C)[i * g->ldc + j] = sum;
+            else
+                ((uint16_t *)C)[i * g->ldc + j] = eq_f32_bf16(sum);
+        }
+    }
+}
+
+void eq_gemm_serial(eq_ctx *ctx, const eq_gemm_plan *plan, int thread, void *C, const void *A,
+                    const void *B)
+{
+    const eq_gemm *g = &plan->shape;
+    if (plan->engine == PLAIN) plain_rows(g, 0, g->M, C, A, B);
+#ifdef EQAT_ONEDNN
+    if (plan->engine == ONEDNN) eq_onednn_tile_run(ctx, plan->whole, thread, C, A, B);
+#endif
+    if (plan->engine != AMX) return;
+    uint16_t *packed = (uint16_t *)(void *)ctx->gemm->scratch[thread];
+    uint16_t *own = packed + eq_amx_packed_elems(g->K, g->N);
+    for (int64_t panel = 0; panel * 32 < g->N; panel++)
+        eq_amx_pack_b(packed, g, B, panel);
+    for (int64_t b = 0; b < eq_amx_blocks(g); b++)
+        eq_amx_block(g, b, C, A, packed, own);
+}
+
+static int this_thread(void)
+{
+#ifdef _OPENMP
+    return omp_get_thread_num();
+#else
+    return 0;
+#endif
+}
+
+static void run_amx(eq_ctx *ctx, const eq_gemm *g, void *C, const void *A, const void *B)
+{
+    size_t own = (size_t)eq_amx_scratch_elems(g) * sizeof(uint16_t);
+    eq_status st = grow_scratch(ctx, ctx->threads, packed_bytes(g));
+    for (int t = 0; st == EQ_OK && t < ctx->threads; t++)
+        st = grow_scratch(ctx, t, own);
+    if (st != EQ_OK) return;
+    struct eq_gemm_cache *cache = ctx->gemm;
+    uint16_t *packed = (uint16_t *)(void *)cache->scratch[ctx->threads];
+    int64_t panels = (g->N + 31) / 32, blocks = eq_amx_blocks(g);
+#pragma omp parallel num_threads(ctx->threads)
+    {
+        uint16_t *scratch = (uint16_t *)(void *)cache->scratch[this_thread()];
+#pragma omp for schedule(static)
+        for (int64_t p = 0; p < panels; p++)
+            eq_amx_pack_b(packed, g, B, p);
+#pragma omp for schedule(dynamic)
+        for (int64_t b = 0; b < blocks; b++)
+            eq_amx_block(g, b, C, A, packed, scratch);
+    }
+}
+
+static void run_rows(eq_ctx *ctx, eq_gemm_plan *plan, void *C, const void *A, const void *B)
+{
+    const eq_gemm *g = &plan->shape;
+    int64_t step = eq_gemm_task_rows(g->M);
+    int64_t full = g->M / step, tail = g->M % step, tasks = full + (tail > 0);
+#ifdef EQAT_ONEDNN
+    if (plan->engine == ONEDNN) {
+        if (full && need_tile(ctx, &plan->task, g, step) != EQ_OK) return;
+        if (tail && need_tile(ctx, &plan->tail, g, tail) != EQ_OK) return;
+    }
+#endif
+#pragma omp parallel for schedule(dynamic) num_threads(ctx->threads)
+    for (int64_t i = 0; i < tasks; i++) {
+        int64_t row = i * step;
+        if (plan->engine == PLAIN) {
+            plain_rows(g, row, i < full ? row + step : g->M, C, A, B);
+            continue;
+        }
+#ifdef EQAT_ONEDNN
+        const void *a = offset(A, g->trans_a ? row : row * g->lda, g->in);
+        void *c = (void *)(uintptr_t)offset(C, row * g->ldc, g->out);
+        eq_onednn_tile_run(ctx, i < full ? plan->task : plan->tail, this_thread(), c, a, B);
+#endif
+    }
+}
+
+void eq_gemm_run(eq_ctx *ctx, const eq_gemm *shape, void *C, const void *A, const void *B)
+{
+    eq_gemm_plan *plan = get_plan(ctx, shape);
+    if (!plan) return;
+    if (plan->engine == AMX)
+        run_amx(ctx, shape, C, A, B);
+    else
+        run_rows(ctx, plan, C, A, B);
+}

@@ -1,0 +1,114 @@
+#include "model/config.h"
+
+#include <string.h>
+
+/* What is being read, for messages. */
+typedef struct source {
+    eq_ctx *ctx;
+    const json_t *json;
+    const char *path;
+} source;
+
+enum { LARGEST = 1 << 28 };
+
+int64_t eq_config_qkv(const eq_config *config)
+{
+    return (config->H + 2 * config->Hkv) * config->D;
+}
+
+/* A size in 1 .. LARGEST. fallback < 0 means that the key must be there. */
+static eq_status read_size(const source *s, int64_t *out, const char *key, int64_t fallback)
+{
+    const json_t *value = json_object_get(s->json, key);
+    if ((!value || json_is_null(value)) && fallback >= 0) {
+        *out = fallback;
+        return EQ_OK;
+    }
+    if (!json_is_integer(value))
+        return eq_fail(s->ctx, EQ_EFORMAT, "%s: %s is missing or not a whole number", s->path, key);
+    *out = json_integer_value(value);
+    if (*out < 1 || *out > LARGEST)
+        return eq_fail(s->ctx, EQ_EFORMAT, "%s: %s is %lld, expected 1 to %d", s->path, key,
+                       (long long)*out, LARGEST);
+    return EQ_OK;
+}
+
+static eq_status read_positive(const source *s, const json_t *object, double *out, const char *key,
+                               double fallback)
+{
+    const json_t *value = json_object_get(object, key);
+    *out = json_is_number(value) ? json_number_value(value) : fallback;
+    if (!(*out > 0) || *out > 1e12)
+        return eq_fail(s->ctx, EQ_EFORMAT, "%s: %s is %g, expected a positive number", s->path, key,
+                       *out);
+    return EQ_OK;
+}
+
+static bool is_true(const source *s, const char *key)
+{
+    return json_is_true(json_object_get(s->json, key));
+}
+
+/* Rotary base and scaling: rope_theta and rope_scaling, or rope_parameters of transformers 5. */
+static eq_status read_rope(const source *s, eq_config *config)
+{
+    const json_t *parameters = json_object_get(s->json, "rope_parameters");
+    const json_t *scaling = json_object_get(s->json, "rope_scaling");
+    const json_t *holder = json_object_get(s->json, "rope_theta") ? s->json : parameters;
+    const json_t *kinds = json_is_object(scaling) ? scaling : parameters;
+    const char *kind = json_string_value(json_object_get(kinds, "rope_type"));
+    if (!kind) kind = json_string_value(json_object_get(kinds, "type"));
+    if (kind && strcmp(kind, "default"))
+        return eq_fail(s->ctx, EQ_EFORMAT, "%s: rope scaling \"%s\" is not supported", s->path,
+                       kind);
+    return read_positive(s, holder, &config->theta, "rope_theta", 10000.0);
+}
+
+static eq_status check_shape(const source *s, const eq_config *c)
+{
+    if (c->H % c->Hkv)
+        return eq_fail(s->ctx, EQ_EFORMAT, "%s: %lld heads are no multiple of %lld key-value heads",
+                       s->path, (long long)c->H, (long long)c->Hkv);
+    if (c->D % 2)
+        return eq_fail(s->ctx, EQ_EFORMAT, "%s: the head size %lld is odd", s->path,
+                       (long long)c->D);
+    return EQ_OK;
+}
+
+static eq_status check_family(const source *s, eq_config *config)
+{
+    const char *family = json_string_value(json_object_get(s->json, "model_type"));
+    if (!family || strcmp(family, "llama"))
+        return eq_fail(s->ctx, EQ_EFORMAT, "%s: model_type is %s, supported is \"llama\"", s->path,
+                       family ? family : "missing");
+    strcpy(config->family, family);
+    const char *act = json_string_value(json_object_get(s->json, "hidden_act"));
+    if (act && strcmp(act, "silu"))
+        return eq_fail(s->ctx, EQ_EFORMAT, "%s: hidden_act is \"%s\", supported is \"silu\"",
+                       s->path, act);
+    if (is_true(s, "attention_bias") || is_true(s, "mlp_bias"))
+        return eq_fail(s->ctx, EQ_EFORMAT, "%s: linears with a bias are not supported", s->path);
+    return EQ_OK;
+}
+
+eq_status eq_config_parse(eq_ctx *ctx, eq_config *config, const json_t *json, const char *path)
+{
+    *config = (eq_config){0};
+    const source s = {ctx, json, path};
+    double eps = 0;
+    eq_status st = check_family(&s, config);
+    if (st == EQ_OK) st = read_size(&s, &config->L, "num_hidden_layers", -1);
+    if (st == EQ_OK) st = read_size(&s, &config->C, "hidden_size", -1);
+    if (st == EQ_OK) st = read_size(&s, &config->F, "intermediate_size", -1);
+    if (st == EQ_OK) st = read_size(&s, &config->H, "num_attention_heads", -1);
+    if (st == EQ_OK) st = read_size(&s, &config->Hkv, "num_key_value_heads", config->H);
+    if (st == EQ_OK) st = read_size(&s, &config->D, "head_dim", config->C / config->H);
+    if (st == EQ_OK) st = read_size(&s, &config->V, "vocab_size", -1);
+    if (st == EQ_OK) st = read_size(&s, &config->positions, "max_position_embeddings", 2048);
+    if (st == EQ_OK) st = read_positive(&s, json, &eps, "rms_norm_eps", 1e-6);
+    if (st == EQ_OK) st = read_rope(&s, config);
+    if (st == EQ_OK) st = check_shape(&s, config);
+    config->eps = (float)eps;
+    config->tied = is_true(&s, "tie_word_embeddings");
+    return st;
+}

@@ -1,0 +1,266 @@
+#include "model/decoder.h"
+
+#include <stdio.h>
+
+enum { NAME_BYTES = 96, LOGITS_BYTES = 64 << 20, LEAST_SLICE = 16 };
+
+int eq_unit_parts(const eq_config *c, eq_unit unit, eq_part parts[EQ_MAX_PARTS])
+{
+    int64_t q = c->H * c->D, kv = c->Hkv * c->D;
+    switch (unit) {
+    case EQ_QKV:
+        parts[0] = (eq_part){"self_attn.q_proj", 0, q};
+        parts[1] = (eq_part){"self_attn.k_proj", q, kv};
+        parts[2] = (eq_part){"self_attn.v_proj", q + kv, kv};
+        return 3;
+    case EQ_OUT:
+        parts[0] = (eq_part){"self_attn.o_proj", 0, c->C};
+        return 1;
+    case EQ_GATE_UP:
+        parts[0] = (eq_part){"mlp.gate_proj", 0, c->F};
+        parts[1] = (eq_part){"mlp.up_proj", c->F, c->F};
+        return 2;
+    default:
+        parts[0] = (eq_part){"mlp.down_proj", 0, c->C};
+        return 1;
+    }
+}
+
+int64_t eq_unit_columns(const eq_config *c, eq_unit unit)
+{
+    return unit == EQ_OUT ? c->H * c->D : unit == EQ_DOWN ? c->F : c->C;
+}
+
+static eq_status expect_shape(eq_ctx *ctx, const eq_checkpoint *ck, const char *name,
+                              const eq_tensor *t, int64_t N, int64_t K)
+{
+    bool vector = N == 1 && t->dims == 1 && t->shape[0] == K;
+    if (vector || (t->dims == 2 && t->shape[0] == N && t->shape[1] == K)) return EQ_OK;
+    return eq_fail(ctx, EQ_EFORMAT, "%s: %s is %d-dimensional [%lld, %lld], expected [%lld, %lld]",
+                   eq_checkpoint_path(ck), name, t->dims, (long long)t->shape[0],
+                   (long long)t->shape[1], (long long)N, (long long)K);
+}
+
+/* A weight [N, K] in any floating type. */
+static eq_status find_weight(eq_ctx *ctx, eq_checkpoint *ck, const char *name, eq_tensor *t,
+                             int64_t N, int64_t K)
+{
+    eq_status st = eq_checkpoint_tensor(ctx, ck, name, t);
+    if (st == EQ_OK) st = expect_shape(ctx, ck, name, t, N, K);
+    if (st == EQ_OK && (t->type == EQ_I32 || t->type == EQ_I64 || t->type == EQ_U8))
+        st = eq_fail(ctx, EQ_EFORMAT, "%s: %s is %s, expected a floating type",
+                     eq_checkpoint_path(ck), name, eq_dtype_get(t->type)->name);
+    return st;
+}
+
+static eq_status load_norm(eq_ctx *ctx, eq_checkpoint *ck, const char *name, float *out, int64_t C)
+{
+    eq_tensor t;
+    eq_status st = find_weight(ctx, ck, name, &t, 1, C);
+    if (st == EQ_OK) eq_tensor_rows_f32(out, C, &t, 0, 1);
+    return st;
+}
+
+static eq_status open_packed(eq_ctx *ctx, eq_decoder *d, const char *prefix, eq_stored_part *part,
+                             int64_t K)
+{
+    eq_qmatrix *q = &part->matrix;
+    eq_status st = eq_checkpoint_qmatrix(ctx, d->checkpoint, prefix, q);
+    if (st != EQ_OK) return st;
+    if (q->N != part->rows || q->K != K)
+        return eq_fail(ctx, EQ_EFORMAT, "%s: %s is [%lld, %lld], expected [%lld, %lld]",
+                       eq_checkpoint_path(d->checkpoint), prefix, (long long)q->N, (long long)q->K,
+                       (long long)part->rows, (long long)K);
+    part->packed = true;
+    d->bits = q->bits;
+    d->group = q->g;
+    return EQ_OK;
+}
+
+static eq_status open_unit(eq_ctx *ctx, eq_decoder *d, int64_t i, eq_unit unit)
+{
+    eq_decoder_block *b = &d->blocks[i];
+    eq_stored *stored = &b->stored[unit];
+    eq_part parts[EQ_MAX_PARTS];
+    int64_t K = eq_unit_columns(&d->config, unit);
+    stored->count = eq_unit_parts(&d->config, unit, parts);
+    for (int p = 0; p < stored->count; p++) {
+        eq_stored_part *part = &stored->parts[p];
+        *part = (eq_stored_part){.row0 = parts[p].row0, .rows = parts[p].rows};
+        char prefix[NAME_BYTES], name[NAME_BYTES + 8];
+        snprintf(prefix, sizeof prefix, "model.layers.%lld.%s", (long long)i, parts[p].name);
+        snprintf(name, sizeof name, "%s.weight", prefix);
+        bool dense = eq_checkpoint_has(d->checkpoint, name);
+        eq_status st = dense ? find_weight(ctx, d->checkpoint, name, &part->tensor, part->rows, K)
+                             : open_packed(ctx, d, prefix, part, K);
+        if (st != EQ_OK) return st;
+    }
+    b->block.units[unit] = eq_linear_stored(ctx->kernels, stored, K);
+    return EQ_OK;
+}
+
+static eq_status open_block(eq_ctx *ctx, eq_decoder *d, int64_t i)
+{
+    eq_block *block = &d->blocks[i].block;
+    int64_t C = d->config.C;
+    char name[NAME_BYTES];
+    block->config = &d->config;
+    block->norm1 = d->norms + 2 * i * C;
+    block->norm2 = block->norm1 + C;
+    snprintf(name, sizeof name, "model.layers.%lld.input_layernorm.weight", (long long)i);
+    eq_status st = load_norm(ctx, d->checkpoint, name, block->norm1, C);
+    snprintf(name, sizeof name, "model.layers.%lld.post_attention_layernorm.weight", (long long)i);
+    if (st == EQ_OK) st = load_norm(ctx, d->checkpoint, name, block->norm2, C);
+    for (int u = 0; st == EQ_OK && u < EQ_UNITS; u++)
+        st = open_unit(ctx, d, i, (eq_unit)u);
+    return st;
+}
+
+static eq_status open_ends(eq_ctx *ctx, eq_decoder *d)
+{
+    const eq_config *c = &d->config;
+    const char *embedding = "model.embed_tokens.weight", *head = "lm_head.weight";
+    eq_status st = find_weight(ctx, d->checkpoint, embedding, &d->embedding, c->V, c->C);
+    if (st == EQ_OK)
+        st = load_norm(ctx, d->checkpoint, "model.norm.weight", d->norms + 2 * c->L * c->C, c->C);
+    if (st != EQ_OK) return st;
+    eq_stored_part *part = &d->head_stored.parts[0];
+    part->rows = c->V;
+    part->tensor = d->embedding;
+    if (!c->tied) st = find_weight(ctx, d->checkpoint, head, &part->tensor, c->V, c->C);
+    d->head_stored.count = 1;
+    d->head = eq_linear_stored(ctx->kernels, &d->head_stored, c->C);
+    return st;
+}
+
+eq_status eq_decoder_open(eq_ctx *ctx, eq_decoder **out, eq_checkpoint *checkpoint)
+{
+    *out = NULL;
+    eq_decoder *d = eq_alloc(ctx, 1, sizeof *d);
+    if (!d) return EQ_ENOMEM;
+    d->checkpoint = checkpoint;
+    d->bits = 16;
+    eq_config *c = &d->config;
+    eq_status st =
+        eq_config_parse(ctx, c, eq_checkpoint_config(checkpoint), eq_checkpoint_path(checkpoint));
+    if (st == EQ_OK) {
+        d->blocks = eq_alloc(ctx, c->L, sizeof *d->blocks);
+        d->norms = eq_alloc(ctx, (2 * c->L + 1) * c->C, sizeof *d->norms);
+        if (!d->blocks || !d->norms) st = EQ_ENOMEM;
+    }
+    for (int64_t i = 0; st == EQ_OK && i < c->L; i++)
+        st = open_block(ctx, d, i);
+    if (st == EQ_OK) st = open_ends(ctx, d);
+    if (st != EQ_OK) {
+        eq_decoder_close(d);
+        return st;
+    }
+    *out = d;
+    return EQ_OK;
+}
+
+void eq_decoder_close(eq_decoder *d)
+{
+    if (!d) return;
+    eq_free(d->blocks);
+    eq_free(d->norms);
+    eq_free(d);
+}
+
+void eq_decoder_release_block(const eq_decoder *d, int64_t i)
+{
+    for (int u = 0; u < EQ_UNITS; u++) {
+        const eq_stored *stored = &d->blocks[i].stored[u];
+        for (int p = 0; p < stored->count; p++) {
+            const eq_stored_part *part = &stored->parts[p];
+            if (part->packed)
+                eq_checkpoint_release(d->checkpoint, part->matrix.qweight,
+                                      (size_t)(part->matrix.K * part->matrix.N) *
+                                          (size_t)part->matrix.bits / 8);
+            else
+                eq_checkpoint_release(
+                    d->checkpoint, part->tensor.data,
+                    eq_dtype_bytes(part->tensor.type, eq_tensor_elems(&part->tensor)));
+        }
+    }
+}
+
+eq_status eq_decoder_embed(eq_ctx *ctx, const eq_decoder *d, float *x, const int32_t *ids,
+                           int64_t n)
+{
+    int64_t C = d->config.C;
+    size_t row_bytes = eq_dtype_bytes(d->embedding.type, C);
+    for (int64_t i = 0; i < n; i++) {
+        if (ids[i] < 0 || ids[i] >= d->config.V)
+            return eq_fail(ctx, EQ_EINVAL, "token %lld is %d, the vocabulary has %lld",
+                           (long long)i, ids[i], (long long)d->config.V);
+        const char *row = (const char *)d->embedding.data + (size_t)ids[i] * row_bytes;
+        ctx->kernels->unpack(x + i * C, EQ_F32, row, d->embedding.type, C);
+    }
+    return EQ_OK;
+}
+
+static void layout_pass(eq_decoder_pass *p, const eq_decoder *d, const eq_block_shape *shape,
+                        int threads)
+{
+    const eq_config *c = &d->config;
+    int64_t M = shape->B * shape->T;
+    p->slice = LOGITS_BYTES / (c->V * (int64_t)sizeof(float));
+    if (p->slice < LEAST_SLICE) p->slice = LEAST_SLICE;
+    if (p->slice > M) p->slice = M;
+    p->acts = eq_activations_layout(&p->arena, c, shape, threads);
+    p->rope = eq_rope_layout(&p->arena, c, shape->T);
+    p->logits = eq_arena_take(&p->arena, p->slice * c->V, sizeof(float));
+    size_t need = eq_linear_scratch(c->V, c->C);
+    p->acts.scratch = eq_arena_take(&p->arena, (int64_t)need, 1); /* the head's is the largest */
+}
+
+eq_status eq_decoder_pass_init(eq_ctx *ctx, eq_decoder_pass *p, const eq_decoder *d, int64_t B,
+                               int64_t T, eq_dtype type)
+{
+    const eq_block_shape shape = {B, T, type, false};
+    p->arena = eq_arena_measure();
+    layout_pass(p, d, &shape, ctx->threads);
+    eq_status st = eq_arena_reserve(ctx, &p->arena, p->arena.used);
+    if (st != EQ_OK) return st;
+    layout_pass(p, d, &shape, ctx->threads);
+    eq_rope_fill(&p->rope, &d->config, 0, T);
+    return EQ_OK;
+}
+
+void eq_decoder_pass_deinit(eq_decoder_pass *p)
+{
+    eq_arena_release(&p->arena);
+}
+
+eq_status eq_decoder_forward(eq_ctx *ctx, const eq_decoder *d, eq_decoder_pass *p,
+                             const int32_t *ids)
+{
+    eq_status st = eq_decoder_embed(ctx, d, p->acts.x, ids, p->acts.M);
+    for (int64_t i = 0; st == EQ_OK && i < d->config.L; i++) {
+        eq_block_forward(ctx, &d->blocks[i].block, &p->rope, &p->acts);
+        st = eq_check_interrupt(ctx);
+    }
+    return st == EQ_OK ? eq_ctx_status(ctx) : st;
+}
+
+void eq_decoder_logits(eq_ctx *ctx, const eq_decoder *d, eq_decoder_pass *p, int64_t row0,
+                       int64_t rows)
+{
+    const eq_config *c = &d->config;
+    const float *norm = d->norms + 2 * c->L * c->C;
+    eq_activations *a = &p->acts;
+    ctx->kernels->rmsnorm_forward(a->n1, a->rstd1, a->x + row0 * c->C, norm, rows, c->C, c->eps,
+                                  a->type);
+    eq_linear_call call = {rows, a->type, EQ_F32, false, a->scratch};
+    eq_linear_forward(ctx, &d->head, p->logits, a->n1, &call);
+}
+
+eq_status eq_precision_type(eq_ctx *ctx, eq_dtype *type, eq_precision precision)
+{
+    bool native = eq_gemm_has_bf16(ctx);
+    if (precision == EQ_PRECISION_BF16 && !native)
+        return eq_fail(ctx, EQ_EINVAL, "this CPU has no bf16 products; use --precision f32");
+    *type = precision != EQ_PRECISION_F32 && native ? EQ_BF16 : EQ_F32;
+    return EQ_OK;
+}

@@ -1,0 +1,68 @@
+/* A decoder on a checkpoint: embedding, blocks of stored weights, final norm, head. Weights stay in the mapped
+ * files and are unpacked when used. */
+#ifndef EQ_MODEL_DECODER_H
+#define EQ_MODEL_DECODER_H
+
+#include "model/block.h"
+
+typedef struct eq_decoder_block {
+    eq_block block;
+    eq_stored stored[EQ_UNITS];
+} eq_decoder_block;
+
+typedef struct eq_decoder {
+    eq_config config;
+    eq_checkpoint *checkpoint; /* borrowed */
+    eq_decoder_block *blocks;  /* owned, [L] */
+    float *norms;        /* owned, [2L + 1, C]: norm1 and norm2 of each block, the final norm */
+    eq_tensor embedding; /* [V, C] */
+    eq_stored head_stored;
+    eq_linear head; /* [V, C] */
+    int bits;       /* of the block linears; 16 when not quantized */
+    int64_t group;  /* of the same; 0 when not quantized */
+} eq_decoder;
+
+/* One linear of a block: its name in a Hugging Face checkpoint below "model.layers.<i>.", and its rows within a unit. */
+typedef struct eq_part {
+    const char *name;
+    int64_t row0, rows;
+} eq_part;
+
+/* The parts of a unit in order; returns how many (at most EQ_MAX_PARTS). */
+int eq_unit_parts(const eq_config *config, eq_unit unit, eq_part parts[EQ_MAX_PARTS]);
+/* Columns of a unit's weight. */
+int64_t eq_unit_columns(const eq_config *config, eq_unit unit);
+
+/* Find and check all tensors. checkpoint must outlive the decoder. */
+eq_status eq_decoder_open(eq_ctx *ctx, eq_decoder **decoder, eq_checkpoint *checkpoint);
+void eq_decoder_close(eq_decoder *decoder);
+/* Let the pages of block i leave the resident set. */
+void eq_decoder_release_block(const eq_decoder *decoder, int64_t i);
+
+/* x [n, C] f32 = rows of the embedding. ids are in 0 .. V-1 (EQ_EINVAL otherwise). */
+eq_status eq_decoder_embed(eq_ctx *ctx, const eq_decoder *decoder, float *x, const int32_t *ids,
+                           int64_t n);
+
+/* Buffers for whole-decoder forward passes of up to B windows of T tokens. */
+typedef struct eq_decoder_pass {
+    eq_activations acts;
+    eq_rope rope;
+    float *logits;  /* [slice, V] */
+    int64_t slice;  /* tokens whose logits are formed at a time */
+    eq_arena arena; /* owned */
+} eq_decoder_pass;
+
+eq_status eq_decoder_pass_init(eq_ctx *ctx, eq_decoder_pass *pass, const eq_decoder *decoder,
+                               int64_t B, int64_t T, eq_dtype type);
+void eq_decoder_pass_deinit(eq_decoder_pass *pass);
+/* Embed ids [B*T] and run all blocks; the result is in pass->acts.x. Stops between blocks when asked to. */
+eq_status eq_decoder_forward(eq_ctx *ctx, const eq_decoder *decoder, eq_decoder_pass *pass,
+                             const int32_t *ids);
+/* Logits of rows row0 .. row0+rows-1 (rows <= slice) of acts.x to pass->logits [rows, V]: final norm, then head. */
+void eq_decoder_logits(eq_ctx *ctx, const eq_decoder *decoder, eq_decoder_pass *pass, int64_t row0,
+                       int64_t rows);
+
+/* The element type of products for a precision: EQ_PRECISION_AUTO is bf16 where the CPU has it. EQ_EINVAL when bf16 is asked for and missing. */
+eq_status eq_precision_type(eq_ctx *ctx, eq_dtype *type, eq_precision precision);
+
+#endif

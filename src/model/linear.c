@@ -1,0 +1,137 @@
+#include "model/linear.h"
+
+#include <assert.h>
+
+/* A tile of unpacked weights or of their gradient: small enough for the caches, large enough for the products. */
+enum { TILE_BYTES = 8 << 20, LEAST_ROWS = 64 };
+
+static int64_t tile_rows(int64_t N, int64_t K)
+{
+    int64_t rows = TILE_BYTES / (K * (int64_t)sizeof(float)) / LEAST_ROWS * LEAST_ROWS;
+    if (rows < LEAST_ROWS) rows = LEAST_ROWS;
+    return rows < N ? rows : N;
+}
+
+size_t eq_linear_scratch(int64_t N, int64_t K)
+{
+    return (size_t)(tile_rows(N, K) * K) * sizeof(float);
+}
+
+static size_t type_bytes(eq_dtype type)
+{
+    return type == EQ_F32 ? 4 : 2;
+}
+
+static void stored_rows(const eq_linear *linear, void *out, eq_dtype type, int64_t row0,
+                        int64_t rows)
+{
+    const eq_stored *stored = linear->state;
+    int64_t K = linear->K;
+    for (int i = 0; i < stored->count; i++) {
+        const eq_stored_part *part = &stored->parts[i];
+        int64_t first = row0 > part->row0 ? row0 : part->row0;
+        int64_t last =
+            row0 + rows < part->row0 + part->rows ? row0 + rows : part->row0 + part->rows;
+        for (int64_t r = first; r < last; r++) {
+            char *to = (char *)out + (size_t)((r - row0) * K) * type_bytes(type);
+            const eq_tensor *t = &part->tensor;
+            if (part->packed) {
+                eq_qmatrix_unpack(to, type, &part->matrix, r - part->row0, last - r);
+                break;
+            }
+            int64_t row = eq_tensor_file_row(t->rope_pairs, r - part->row0);
+            const char *from = (const char *)t->data + (size_t)row * eq_dtype_bytes(t->type, K);
+            linear->kernels->unpack(to, type, from, t->type, K);
+        }
+    }
+}
+
+static const eq_linear_form STORED = {.name = "stored", .rows = stored_rows};
+
+eq_linear eq_linear_stored(const eq_kernels *kernels, eq_stored *stored, int64_t K)
+{
+    int64_t N = 0;
+    for (int i = 0; i < stored->count; i++)
+        N += stored->parts[i].rows;
+    return (eq_linear){.form = &STORED, .kernels = kernels, .N = N, .K = K, .state = stored};
+}
+
+/* Rows row0 .. of the weight in `type`: the form's own copy, or unpacked into scratch by all threads. */
+static const void *weight_rows(eq_ctx *ctx, const eq_linear *linear, eq_dtype type, int64_t row0,
+                               int64_t rows, void *scratch)
+{
+    size_t row_bytes = (size_t)linear->K * type_bytes(type);
+    const char *whole = linear->form->whole ? linear->form->whole(linear, type) : NULL;
+    if (whole) return whole + (size_t)row0 * row_bytes;
+    enum { CHUNK = 32 };
+    int64_t chunks = (rows + CHUNK - 1) / CHUNK;
+#pragma omp parallel for schedule(dynamic) num_threads(ctx->threads)
+    for (int64_t c = 0; c < chunks; c++) {
+        int64_t first = c * CHUNK, n = rows - first < CHUNK ? rows - first : CHUNK;
+        linear->form->rows(linear, (char *)scratch + (size_t)first * row_bytes, type, row0 + first,
+                           n);
+    }
+    return scratch;
+}
+
+/* How many rows one product takes: all of them when the form keeps its weight. */
+static int64_t step_rows(const eq_linear *linear, eq_dtype type)
+{
+    bool whole = linear->form->whole && linear->form->whole(linear, type);
+    return whole ? linear->N : tile_rows(linear->N, linear->K);
+}
+
+void eq_linear_forward(eq_ctx *ctx, const eq_linear *linear, void *y, const void *x,
+                       const eq_linear_call *call)
+{
+    int64_t step = step_rows(linear, call->type);
+    for (int64_t row = 0; row < linear->N; row += step) {
+        int64_t rows = linear->N - row < step ? linear->N - row : step;
+        eq_gemm g = eq_gemm_forward(call->M, rows, linear->K, call->type, call->out_type);
+        g.ldc = linear->N;
+        g.accumulate = call->accumulate;
+        const void *w = weight_rows(ctx, linear, call->type, row, rows, call->scratch);
+        eq_gemm_run(ctx, &g, (char *)y + (size_t)row * type_bytes(call->out_type), x, w);
+    }
+}
+
+static void input_gradient(eq_ctx *ctx, const eq_linear *linear, void *dx, const void *dy,
+                           const eq_linear_call *call)
+{
+    int64_t step = step_rows(linear, call->type);
+    assert(step == linear->N || call->out_type == EQ_F32); /* dx is a sum over the tiles */
+    for (int64_t row = 0; row < linear->N; row += step) {
+        int64_t rows = linear->N - row < step ? linear->N - row : step;
+        eq_gemm g = eq_gemm_input_gradient(call->M, rows, linear->K, call->type, call->out_type);
+        g.lda = linear->N;
+        g.accumulate = row > 0;
+        const void *w = weight_rows(ctx, linear, call->type, row, rows, call->scratch);
+        eq_gemm_run(ctx, &g, dx, (const char *)dy + (size_t)row * type_bytes(call->type), w);
+    }
+}
+
+static void weight_gradient(eq_ctx *ctx, eq_linear *linear, const void *dy, const void *x,
+                            const eq_linear_call *call)
+{
+    enum { CHUNK = 8 };
+    int64_t step = tile_rows(linear->N, linear->K), K = linear->K;
+    float *dw = call->scratch;
+    for (int64_t row = 0; row < linear->N; row += step) {
+        int64_t rows = linear->N - row < step ? linear->N - row : step;
+        eq_gemm g = eq_gemm_weight_gradient(call->M, rows, K, linear->N, call->type);
+        eq_gemm_run(ctx, &g, dw, (const char *)dy + (size_t)row * type_bytes(call->type), x);
+        int64_t chunks = (rows + CHUNK - 1) / CHUNK;
+#pragma omp parallel for schedule(dynamic) num_threads(ctx->threads)
+        for (int64_t c = 0; c < chunks; c++) {
+            int64_t first = c * CHUNK, n = rows - first < CHUNK ? rows - first : CHUNK;
+            linear->form->gradient(linear, dw + first * K, row + first, n);
+        }
+    }
+}
+
+void eq_linear_backward(eq_ctx *ctx, eq_linear *linear, void *dx, const void *dy, const void *x,
+                        const eq_linear_call *call)
+{
+    if (dx) input_gradient(ctx, linear, dx, dy, call);
+    if (x && linear->form->gradient) weight_gradient(ctx, linear, dy, x, call);
+}

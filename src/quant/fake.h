@@ -1,0 +1,48 @@
+/* The form "fake" of a linear: f32 masters W, scales s and zero points z, all trainable through the rounding.
+ *
+ *   W^ = (clamp(rne(W / s) + rne(z), 0, Q) - rne(z)) s                       [EfficientQAT, eq. 1 and 2]
+ *
+ * The gradient of a few rows of W^ becomes, row by row while it is in the cache, the gradients of W, s and z, their AdamW
+ * step, and the new row of W^. */
+#ifndef EQ_QUANT_FAKE_H
+#define EQ_QUANT_FAKE_H
+
+#include "model/linear.h"
+#include "quant/scheme.h"
+
+/* The two optimizer steps of one training step. A group that is frozen has train_* false. */
+typedef struct eq_fake_step {
+    bool train_weights, train_quant;
+    eq_adamw weights, quant;
+} eq_fake_step;
+
+typedef struct eq_fake {
+    int64_t N;
+    eq_quant_shape shape;
+    float *w;                     /* [N, K] masters */
+    float *s, *z;                 /* [N, K/g] */
+    float *w_m, *w_v;             /* [N, K] moments */
+    float *s_m, *s_v, *z_m, *z_v; /* [N, K/g] */
+    float *ds, *dz;               /* [N, K/g] gradients of the current step */
+    float *
+        dw; /* [N, K]; NULL: gradients are applied at once, else they are added here and to ds, dz */
+    void *effective; /* [N, K] in type */
+    eq_dtype type;
+    const eq_fake_step *step; /* borrowed; of the current training step */
+} eq_fake;
+
+/* Take the buffers from an arena (also while measuring); keep_gradients asks for dw. */
+eq_fake eq_fake_layout(eq_arena *arena, int64_t N, const eq_quant_shape *shape, eq_dtype type,
+                       bool keep_gradients);
+/* A linear over `fake` (borrowed). */
+eq_linear eq_linear_fake(const eq_kernels *kernels, eq_fake *fake);
+/* Recompute W^ from w, s, z. */
+void eq_fake_refresh(eq_ctx *ctx, eq_fake *fake);
+
+/* Final codes, as the file will hold them:
+ *   s16 = fp16(max(s, least)),  z8 = clamp(rne(z), 0, Q),  q = clamp(rne(W / s16) + z8, 0, Q)
+ * q out [N, K], s16 out [N, K/g] (f32 values that fp16 holds), z8 out [N, K/g]. */
+void eq_fake_freeze(eq_ctx *ctx, const eq_fake *fake, const eq_scheme *scheme, uint8_t *q,
+                    float *s16, uint8_t *z8);
+
+#endif

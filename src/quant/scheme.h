@@ -1,0 +1,19 @@
+/* The grid of a quantized linear. */
+#ifndef EQ_QUANT_SCHEME_H
+#define EQ_QUANT_SCHEME_H
+
+#include "base/context.h"
+
+typedef struct eq_scheme {
+    int bits;      /* 2, 3, 4 or 8 */
+    int64_t group; /* columns that share a scale and a zero point; -1: the whole row */
+} eq_scheme;
+
+/* The group of a row of K columns: K for -1. */
+int64_t eq_scheme_group(const eq_scheme *scheme, int64_t K);
+/* EQ_EINVAL, naming `name`, unless the bits are supported and the group divides K. */
+eq_status eq_scheme_check(eq_ctx *ctx, const eq_scheme *scheme, const char *name, int64_t K);
+/* The least scale that training and start values may give: 1e-4, 2^-14 at 8 bits. */
+float eq_scheme_least_scale(const eq_scheme *scheme);
+
+#endif

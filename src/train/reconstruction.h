@@ -1,0 +1,21 @@
+/* How far a block's output is from its target, and the gradient.
+ *
+ *   mse:      L = 1/(M C) sum_t |y_t - g_t|^2
+ *   relative: L = 1/M sum_t |y_t - g_t|^2 / (|g_t|^2 + 1e-6 C)      every token counts the same, however large */
+#ifndef EQ_TRAIN_RECONSTRUCTION_H
+#define EQ_TRAIN_RECONSTRUCTION_H
+
+#include "base/context.h"
+#include "kernels/kernels.h"
+
+typedef struct eq_reconstruction {
+    int64_t M, C;
+    eq_dtype type; /* of target */
+    eq_loss loss;
+} eq_reconstruction;
+
+/* The loss of y [M, C] f32 against target [M, C] type; dy out [M, C] gets dL/dy (it may be y). rows: scratch [M]. */
+double eq_reconstruction_loss(eq_ctx *ctx, float *dy, const float *y, const void *target, float *rows,
+                              const eq_reconstruction *shape);
+
+#endif

@@ -1,0 +1,21 @@
+#include "train/schedule.h"
+
+#include <math.h>
+
+double eq_cosine_rate(const eq_optimizer *o, double lr, int64_t t)
+{
+    const double pi = 3.14159265358979323846;
+    double low = lr / o->min_lr_factor;
+    return low + (lr - low) * (1.0 + cos(pi * (double)t / (double)o->steps)) / 2.0;
+}
+
+eq_adamw eq_adamw_step(const eq_optimizer *o, double lr, int64_t t)
+{
+    double rate = eq_cosine_rate(o, lr, t), n = (double)(t + 1);
+    return (eq_adamw){.beta1 = (float)o->beta1,
+                      .beta2 = (float)o->beta2,
+                      .eps = (float)o->epsilon,
+                      .decay = (float)(rate * o->weight_decay),
+                      .step = (float)(rate / (1.0 - pow(o->beta1, n))),
+                      .root = (float)(1.0 / sqrt(1.0 - pow(o->beta2, n)))};
+}

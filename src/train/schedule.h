@@ -1,0 +1,18 @@
+/* Learning rates and AdamW steps as functions of the step number. */
+#ifndef EQ_TRAIN_SCHEDULE_H
+#define EQ_TRAIN_SCHEDULE_H
+
+#include "kernels/kernels.h"
+
+typedef struct eq_optimizer {
+    double beta1, beta2, epsilon, weight_decay;
+    double min_lr_factor; /* the cosine ends at lr / min_lr_factor */
+    int64_t steps;        /* of the whole schedule */
+} eq_optimizer;
+
+/* low + (lr - low) (1 + cos(pi t / steps)) / 2,  low = lr / min_lr_factor; t = 0 is the first step. */
+double eq_cosine_rate(const eq_optimizer *optimizer, double lr, int64_t t);
+/* The AdamW step number t (0-based) at that rate. */
+eq_adamw eq_adamw_step(const eq_optimizer *optimizer, double lr, int64_t t);
+
+#endif

@@ -1,0 +1,263 @@
+#!/usr/bin/env python3
+"""Write the golden values of tests/golden (what each file holds is said in its README.md).
+
+Inputs are random f32 numbers of a fixed seed. Results and gradients are computed in double
+precision and stored as f32, so that they do not depend on the CPU; the same in f32 is computed
+beside them and its distance printed, as a measure for tolerances. The block and the decoder are
+checked against transformers, the closed gradient of the quantizer against autograd.
+"""
+import argparse
+import json
+import pathlib
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRotaryEmbedding
+
+from torch_block import NORMS, FakeQuant, Shape, block, fake_quant, linear_sizes, rope_tables
+
+BLOCK = Shape(C=24, H=3, Hkv=1, D=8, F=40, eps=1e-5, theta=1e4)
+TIED = BLOCK._replace(F=16)
+UNTIED = Shape(C=24, H=4, Hkv=2, D=8, F=16, eps=1e-6, theta=5e5)  # H * D is not C
+B, T, LAYERS, VOCAB = 2, 13, 2, 50
+BITS, GROUP = 2, 8
+
+
+def random_weights(shape, prefix=""):
+    """Weights of one block; norms near 1, linears so large that attention is not flat."""
+    weights = {prefix + name + ".weight": torch.randn(N, K) * 1.5 * K**-0.5
+               for name, (N, K) in linear_sizes(shape).items()}
+    for name in NORMS:
+        weights[prefix + name + ".weight"] = 1 + 0.2 * torch.randn(shape.C)
+    return weights
+
+
+def random_stream(shape):
+    """Activations [B, T, C] whose first token is far larger than the others."""
+    x = torch.randn(B, T, shape.C)
+    x[:, 0] *= 20
+    return x
+
+
+def min_max_grid(w, bits, group):
+    """Scales and zeros [N, K/group] of a range widened to contain 0; the zeros are whole."""
+    low, high = w.view(w.shape[0], -1, group).aminmax(dim=-1)
+    low, high = low.clamp(max=0), high.clamp(min=0)
+    scale = ((high - low) / (2**bits - 1)).clamp(min=1e-4)
+    return scale, (-low / scale).round().clamp(0, 2**bits - 1)
+
+
+def trained_grid(w, bits, group):
+    """A min-max grid as training might leave it: scales that clip, zeros that are not whole."""
+    scale, zero = min_max_grid(w, bits, group)
+    scale.view(-1)[::3] *= 0.5
+    zero += 0.4 * (2 * torch.rand_like(zero) - 1)
+    zero.view(-1)[::11] = -0.8
+    zero.view(-1)[5::11] = 2**bits + 0.7
+    return scale, zero
+
+
+def check_no_ties(ratio):
+    """Rounding must not depend on how ratio was computed: keep away from halves."""
+    distance = (ratio - ratio.floor() - 0.5).abs().min().item()
+    assert distance > 1e-5, f"a value lies {distance:.1e} from a tie: choose another seed"
+
+
+def in_both_precisions(compute, inputs):
+    """compute(inputs) in double, stored as f32; prints how far the same in f32 is from it."""
+    exact, single = (compute({k: t.detach().to(dtype) if t.is_floating_point() else t
+                              for k, t in inputs.items()})
+                     for dtype in (torch.float64, torch.float32))
+    far = {name: ((single[name] - t).abs().max() / t.abs().max()).item()
+           for name, t in exact.items()}
+    worst = max(far, key=far.get)
+    print(f"  f32 differs by at most {far[worst]:.1e} of the largest value ({worst})")
+    return {name: t.detach().float() for name, t in exact.items()}
+
+
+def gradients(loss, prefix, leaves):
+    """Gradients of a scalar with respect to named leaves."""
+    values = torch.autograd.grad(loss, list(leaves.values()), retain_graph=True)
+    return dict(zip((prefix + name for name in leaves), values))
+
+
+def write(path, tensors, **sizes):
+    """Write a safetensors file; its one metadata entry says the sizes (several would have no
+    fixed order in the file)."""
+    tensors = {name: t.contiguous() for name, t in tensors.items()}
+    save_file(tensors, path, {"sizes": json.dumps(sizes)} if sizes else {"format": "pt"})
+    print(f"{path.name}: {len(tensors)} tensors, {path.stat().st_size} bytes")
+
+
+def llama_config(shape, tied):
+    return LlamaConfig(
+        hidden_size=shape.C, num_attention_heads=shape.H, num_key_value_heads=shape.Hkv,
+        head_dim=shape.D, intermediate_size=shape.F, rms_norm_eps=shape.eps, vocab_size=VOCAB,
+        rope_parameters={"rope_type": "default", "rope_theta": shape.theta},
+        num_hidden_layers=LAYERS, max_position_embeddings=64, bos_token_id=1, eos_token_id=2,
+        tie_word_embeddings=tied, attn_implementation="sdpa")
+
+
+def check_same(what, ours, theirs):
+    """Stop unless both agree to f32 rounding (transformers computes norms in f32)."""
+    difference = ((ours - theirs).abs().max() / theirs.abs().max()).item()
+    assert difference < 2e-6, f"{what}: differs by {difference:.1e} of the largest value"
+
+
+def quantizer_golden(bits):
+    """One quantizer alone: forward, and gradients for a given dy."""
+    w = torch.randn(6, 24)
+    scale, zero = trained_grid(w, bits, GROUP)
+    scale[1, 0], scale[2, 1] = 2e-5, -0.1  # below the smallest: clamped to it
+    w[1, 0:8] *= 1e-4
+    scale[3, 0], zero[3, 0] = 0.25, 1.0
+    w[3, 0:8] = 0.25 * torch.tensor([-1.5, -0.5, 0.5, 1.5, 2.5, -2.5, 0.0, 1e4])  # exact ties
+    inputs = {"w": w, "scale": scale, "zero_point": zero, "dy": torch.randn_like(w)}
+    ratio = w.view(6, 3, GROUP) / scale.clamp(min=1e-4).unsqueeze(-1)
+    check_no_ties(torch.cat((ratio[:3].flatten(), ratio[3, 1:].flatten(), ratio[4:].flatten())))
+
+    def compute(v):
+        leaves = {k: v[k].requires_grad_() for k in ("w", "scale", "zero_point")}
+        y = fake_quant(*leaves.values(), bits)
+        closed = FakeQuant.apply(*leaves.values(), bits)
+        out = gradients((y * v["dy"]).sum(), "grad.", leaves)
+        for name, value in gradients((closed * v["dy"]).sum(), "grad.", leaves).items():
+            check_same(f"{bits} bits, closed {name}", value, out[name])
+        edgeless = (fake_quant(*leaves.values(), bits, edges_inside=False) * v["dy"]).sum()
+        return {"y": y, **out, **gradients(edgeless, "open.grad.", leaves)}
+
+    return {**inputs, **in_both_precisions(compute, inputs)}
+
+
+def block_golden():
+    """A block with its full-precision weights: forward, and gradients for a given dy."""
+    inputs = {"x": random_stream(BLOCK), "dy": torch.randn(B, T, BLOCK.C), **random_weights(BLOCK)}
+
+    def compute(v):
+        leaves = {k: t.requires_grad_() for k, t in v.items() if k != "dy"}
+        y = block(v["x"], v, BLOCK, rope_tables(T, BLOCK, v["x"].dtype))
+        return {"y": y, **gradients((y * v["dy"]).sum(), "grad.", leaves)}
+
+    outputs = in_both_precisions(compute, inputs)
+    config = llama_config(BLOCK, True)
+    layer = LlamaDecoderLayer(config, 0).double()
+    layer.load_state_dict({k: t.double() for k, t in inputs.items() if k.endswith(".weight")})
+    x = inputs["x"].double().requires_grad_()
+    angles = LlamaRotaryEmbedding(config)(x, torch.arange(T)[None])
+    y = layer(x, position_embeddings=angles)
+    y = y[0] if isinstance(y, tuple) else y
+    y.backward(inputs["dy"].double())
+    check_same("block", outputs["y"], y)
+    check_same("block, dx", outputs["grad.x"], x.grad)
+    for name, parameter in layer.named_parameters():
+        check_same("block, " + name, outputs["grad." + name], parameter.grad)
+    return {**inputs, **outputs}
+
+
+def relative_loss(y, target):
+    """Squared error of each token relative to the token's own size, mean over tokens."""
+    size = target.square().sum(-1) + 1e-6 * target.shape[-1]
+    return ((y - target).square().sum(-1) / size).mean()
+
+
+def fake_block_golden():
+    """A block with fake-quantized linears: two losses against a target, and their gradients."""
+    inputs = {"x": random_stream(BLOCK), **random_weights(BLOCK)}
+    teacher_x = inputs["x"] + 0.05 * torch.randn(B, T, BLOCK.C)
+    exact = {name: t.double() for name, t in inputs.items()}
+    tables = rope_tables(T, BLOCK, torch.float64)
+    inputs["target"] = block(teacher_x.double(), exact, BLOCK, tables).float()
+    for name in linear_sizes(BLOCK):
+        w = inputs[name + ".weight"]
+        scale, zero = trained_grid(w, BITS, GROUP)
+        inputs[name + ".scale"], inputs[name + ".zero_point"] = scale, zero
+        check_no_ties(w.view(w.shape[0], -1, GROUP) / scale.unsqueeze(-1))
+
+    def compute(v):
+        leaves = {k: t.requires_grad_() for k, t in v.items() if k not in ("x", "target")}
+        effective = {name + ".weight": fake_quant(v[name + ".weight"], v[name + ".scale"],
+                                                  v[name + ".zero_point"], BITS)
+                     for name in linear_sizes(BLOCK)}
+        y = block(v["x"], v | effective, BLOCK, rope_tables(T, BLOCK, v["x"].dtype))
+        out = {"y": y}
+        losses = {"relative": relative_loss(y, v["target"]), "mse": F.mse_loss(y, v["target"])}
+        for name, loss in losses.items():
+            out[name + ".loss"] = loss
+            out.update(gradients(loss, name + ".grad.", leaves))
+        return out
+
+    return {**inputs, **in_both_precisions(compute, inputs)}
+
+
+def decoder(tokens, weights, shape):
+    """Tokens [B, T] -> logits [B, T, V]."""
+    x = F.embedding(tokens, weights["model.embed_tokens.weight"])
+    tables = rope_tables(tokens.shape[1], shape, x.dtype)
+    for i in range(LAYERS):
+        prefix = f"model.layers.{i}."
+        x = block(x, {k.removeprefix(prefix): t for k, t in weights.items()
+                      if k.startswith(prefix)}, shape, tables)
+    x = F.rms_norm(x, (shape.C,), weights["model.norm.weight"], shape.eps)
+    return F.linear(x, weights.get("lm_head.weight", weights["model.embed_tokens.weight"]))
+
+
+def decoder_golden(folder, shape, tied):
+    """A whole model as a Hugging Face folder, with logits, losses and gradients beside it."""
+    weights = {"model.embed_tokens.weight": torch.randn(VOCAB, shape.C),
+               "model.norm.weight": 1 + 0.2 * torch.randn(shape.C)}
+    for i in range(LAYERS):
+        weights.update(random_weights(shape, f"model.layers.{i}."))
+    if not tied:
+        weights["lm_head.weight"] = torch.randn(VOCAB, shape.C) * 0.5
+    inputs = {"tokens": torch.randint(VOCAB, (B, T), dtype=torch.int32),
+              "teacher_logits": 3 * torch.randn(B, T, VOCAB)}
+    last_layer = f"layers.{LAYERS - 1}."  # its gradients are left out: files stay small
+
+    def compute(v):
+        leaves = {k: t.requires_grad_() for k, t in v.items() if k in weights}
+        logits = decoder(v["tokens"], leaves, shape)
+        ahead = logits[:, :-1].flatten(0, 1).log_softmax(-1)
+        teacher = v["teacher_logits"][:, :-1].flatten(0, 1).log_softmax(-1)
+        cross_entropy = F.nll_loss(ahead, v["tokens"][:, 1:].flatten().long())
+        kl = F.kl_div(ahead, teacher, reduction="batchmean", log_target=True)
+        return {"logits": logits, "cross_entropy": cross_entropy, "kl": kl,
+                "kl.grad.logits": torch.autograd.grad(kl, logits, retain_graph=True)[0],
+                **gradients(cross_entropy, "cross_entropy.grad.",
+                            {k: t for k, t in leaves.items() if last_layer not in k})}
+
+    outputs = in_both_precisions(compute, inputs | weights)
+    config = llama_config(shape, tied)
+    model = LlamaForCausalLM(config).double()
+    model.load_state_dict(weights, strict=not tied)
+    check_same("decoder", outputs["logits"], model(input_ids=inputs["tokens"].long()).logits)
+
+    folder.mkdir(exist_ok=True)
+    keys = config.to_diff_dict() | {"architectures": ["LlamaForCausalLM"], "dtype": "float32"}
+    keys = {k: v for k, v in keys.items() if k != "transformers_version"}
+    (folder / "config.json").write_text(json.dumps(keys, indent=2, sort_keys=True) + "\n")
+    write(folder / "model.safetensors", weights)
+    write(folder / "expected.safetensors", inputs | outputs)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    root = pathlib.Path(__file__).resolve().parent.parent
+    parser.add_argument("-o", "--output", type=pathlib.Path, default=root / "tests/golden")
+    out = parser.parse_args().output
+    out.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)
+    torch.manual_seed(20)
+
+    sizes = BLOCK._asdict() | {"B": B, "T": T}
+    for bits in (2, 3, 4, 8):
+        write(out / f"quantizer_w{bits}.safetensors", quantizer_golden(bits), bits=bits, g=GROUP)
+    write(out / "block.safetensors", block_golden(), **sizes)
+    write(out / "block_fake.safetensors", fake_block_golden(), bits=BITS, g=GROUP, **sizes)
+    decoder_golden(out / "decoder_tied", TIED, True)
+    decoder_golden(out / "decoder_untied", UNTIED, False)
+
+
+if __name__ == "__main__":
+    main()

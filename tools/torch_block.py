@@ -1,0 +1,112 @@
+"""A Llama decoder block and the group quantizer in plain PyTorch.
+
+Shared by tools/make_golden.py (in f32, where it is checked against transformers) and by
+bench/peer_blockap.py (under bf16 autocast). Names of weights are those of Hugging Face files.
+"""
+from collections import namedtuple
+
+import torch
+import torch.nn.functional as F
+
+# C hidden, H and Hkv heads and key-value heads, D head size, F MLP width.
+Shape = namedtuple("Shape", "C H Hkv D F eps theta")
+
+
+def linear_sizes(shape):
+    """The seven linears of a block as name -> (N, K)."""
+    q, kv = shape.H * shape.D, shape.Hkv * shape.D
+    return {"self_attn.q_proj": (q, shape.C), "self_attn.k_proj": (kv, shape.C),
+            "self_attn.v_proj": (kv, shape.C), "self_attn.o_proj": (shape.C, q),
+            "mlp.gate_proj": (shape.F, shape.C), "mlp.up_proj": (shape.F, shape.C),
+            "mlp.down_proj": (shape.C, shape.F)}
+
+
+NORMS = ("input_layernorm", "post_attention_layernorm")
+
+
+def rope_tables(T, shape, dtype=torch.float32):
+    """Cosines and sines, each [T, D/2], of the angles t * theta^(-2i/D)."""
+    i = torch.arange(shape.D // 2, dtype=torch.float32)
+    angle = torch.outer(torch.arange(T, dtype=torch.float32), shape.theta ** (-2 * i / shape.D))
+    return angle.cos().to(dtype), angle.sin().to(dtype)
+
+
+def rotate(x, tables):
+    """Rotary embedding of x [B, H, T, D]; element i turns with element i + D/2."""
+    cos, sin = tables
+    a, b = x.chunk(2, dim=-1)
+    return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
+
+
+def block(x, weights, shape, tables):
+    """One decoder block: x [B, T, C] -> [B, T, C]; weights maps "<name>.weight" to tensors."""
+    B, T, _ = x.shape
+
+    def linear(name, h):
+        return F.linear(h, weights[name + ".weight"])
+
+    def norm(name, h):
+        return F.rms_norm(h, (shape.C,), weights[name + ".weight"], shape.eps)
+
+    def heads(name, h, count):
+        return linear("self_attn." + name, h).view(B, T, count, shape.D).transpose(1, 2)
+
+    h = norm("input_layernorm", x)
+    q = rotate(heads("q_proj", h, shape.H), tables)
+    k = rotate(heads("k_proj", h, shape.Hkv), tables)
+    v = heads("v_proj", h, shape.Hkv)
+    a = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=shape.H != shape.Hkv)
+    x = x + linear("self_attn.o_proj", a.transpose(1, 2).reshape(B, T, shape.H * shape.D))
+    h = norm("post_attention_layernorm", x)
+    gate, up = linear("mlp.gate_proj", h), linear("mlp.up_proj", h)
+    return x + linear("mlp.down_proj", F.silu(gate) * up)
+
+
+def straight_through(f, x):
+    """f(x) whose gradient with respect to x is 1.
+
+    What is added is exactly 0: with x + (f(x) - x).detach() a code on the edge of its range may
+    come out beyond it by a rounding error and lose its gradient in the clamp that follows.
+    """
+    return f(x).detach() + (x - x.detach())
+
+
+def fake_quant(w, s, z, bits, edges_inside=True):
+    """Quantize-dequantize w [N, K] by groups; s and z are [N, K/g] [EfficientQAT, eq. 1 and 2].
+
+    Gradients pass straight through the roundings and the clamps of s and z, not through the clamp
+    of the code: a weight outside the range moves z and s but not itself. Codes 0 and 2^bits - 1
+    themselves are inside, as in the authors' PyTorch; since 2026 the gradient of torch.clamp is 0
+    there, which edges_inside=False repeats. So clamp is kept out of the gradient.
+    """
+    top = 2**bits - 1
+    group = w.view(*s.shape, -1)
+    s = straight_through(lambda t: t.clamp(1e-4, 1e4), s).unsqueeze(-1)
+    z = straight_through(lambda t: t.round().clamp(0, top), z).unsqueeze(-1)
+    code = straight_through(torch.round, group / s) + z
+    inside = (code >= 0) & (code <= top) if edges_inside else (code > 0) & (code < top)
+    code = torch.where(inside, code, code.detach().clamp(0, top))
+    return ((code - z) * s).view_as(w)
+
+
+class FakeQuant(torch.autograd.Function):
+    """fake_quant with its gradient in closed form: fewer passes over memory."""
+
+    @staticmethod
+    def forward(ctx, w, s, z, bits):
+        top = 2**bits - 1
+        s, z = s.clamp(1e-4, 1e4).unsqueeze(-1), z.round().clamp(0, top).unsqueeze(-1)
+        ratio = w.view(*s.shape[:2], -1) / s
+        level = ratio.round()
+        step = torch.clamp(level, -z, top - z)  # code - z
+        ctx.save_for_backward(level == step, step, ratio, s)
+        return (step * s).view_as(w)
+
+    @staticmethod
+    def backward(ctx, dy):
+        inside, step, ratio, s = ctx.saved_tensors
+        dy = dy.reshape(step.shape)
+        dw = dy * inside
+        ds = (dy * (step - ratio * inside)).sum(-1)
+        dz = (dw - dy).sum(-1) * s.squeeze(-1)
+        return dw.view(dw.shape[0], -1), ds, dz, None
