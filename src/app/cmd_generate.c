@@ -67,9 +67,9 @@ static void defaults(void *arguments)
 typedef struct speech {
     const eq_model *model;
     eq_utf8 utf8;
-    char *kept; /* owned; the text so far, for --json */
+    char *kept;  /* owned; the text so far, for --json */
+    json_t *ids; /* owned; the tokens so far, for --json */
     size_t size, room;
-    int64_t tokens;
     bool keep, failed;
 } speech;
 
@@ -98,7 +98,7 @@ static bool take_token(void *user, int32_t id)
     speech *s = user;
     size_t n = 0;
     const char *bytes = eq_token_bytes(s->model, id, &n);
-    s->tokens++;
+    if (s->keep && json_array_append_new(s->ids, json_integer(id))) s->failed = true;
     eq_utf8_push(&s->utf8, bytes, n, take_text, s);
     if (!s->keep) fflush(stdout);
     return !s->failed && !ferror(stdout) && !eq_console_interrupted();
@@ -120,9 +120,9 @@ static eq_status speak(eq_session *session, const generate_args *args, speech *s
     if (status == EQ_OK && eq_console_interrupted())
         status = eq_session_fail(session, EQ_EINTERRUPTED, "interrupted");
     if (status != EQ_OK || !s->keep) return status;
-    return eq_json_print(session, json_pack("{s:s, s:s%, s:I}", "prompt", args->prompt, "text",
+    return eq_json_print(session, json_pack("{s:s, s:s%, s:I, s:O}", "prompt", args->prompt, "text",
                                             s->size ? s->kept : "", s->size, "tokens",
-                                            (json_int_t)s->tokens));
+                                            (json_int_t)json_array_size(s->ids), "ids", s->ids));
 }
 
 static int run(const void *arguments)
@@ -131,7 +131,9 @@ static int run(const void *arguments)
     eq_session session;
     eq_status status = eq_session_open(&session, &args->common, true);
     speech s = {.model = session.model, .keep = args->common.json};
+    if (s.keep) s.ids = json_array();
     if (status == EQ_OK) status = speak(&session, args, &s);
+    json_decref(s.ids);
     free(s.kept);
     return eq_session_close(&session, status);
 }

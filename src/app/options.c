@@ -58,7 +58,7 @@ __attribute__((format(printf, 2, 3))) static bool wrong(const eq_command *comman
     return false;
 }
 
-/* The option of a flat index: the command's own first, then the common ones; NULL behind the last. */
+/* The option of a flat index: the own ones of the command, then the common ones; NULL behind. */
 static const eq_option *option_at(const eq_command *command, int index)
 {
     int i = 0;

@@ -1,0 +1,25 @@
+# Perplexity: the keys of the JSON, the counts, and a model that agrees with itself.
+tiny m --tokenizer
+tiny other --tokenizer --seed 2
+head -c 2000 "$ROOT/LICENSE" >text.txt
+expect 0 eval m --text text.txt --context 64 --windows 5 --json --precision f32
+out_json 'list(r) == ["text", "windows", "tokens", "perplexity"]'
+out_json 'r["text"] == "text.txt" and r["windows"] == 5 and r["tokens"] == 5 * 63'
+out_json '10 < r["perplexity"] < 1e5'
+cp .theme/out first
+expect 0 eval m --text text.txt --context 64 --windows 5 --json --precision f32 --threads 1
+cmp -s .theme/out first || complain "threads change the perplexity"
+
+expect 0 eval m --text text.txt --context 64 --windows 5 --json --precision f32 --reference m
+out_json 'list(r) == ["text", "windows", "tokens", "perplexity", "kl", "top1"]'
+out_json 'abs(r["kl"]) < 1e-6 and r["top1"] == 1'
+expect 0 eval m --text text.txt --context 64 --windows 5 --json --precision f32 --reference other
+out_json 'r["kl"] > 0.1 and r["top1"] < 0.9'
+
+expect 0 eval m --text text.txt --context 64 --windows 0 --json
+out_json 'r["windows"] == 2000 // 64'
+expect 0 eval m --text text.txt --context 64 --windows 2
+out_has '^perplexity +[0-9.]+$'
+printf 'short' >short.txt
+expect 2 eval m --text short.txt --context 64
+err_lines 1

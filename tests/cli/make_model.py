@@ -1,0 +1,131 @@
+#!/usr/bin/env python3
+"""Write a small random Llama model as a Hugging Face folder, with nothing but the standard library.
+
+  make_model.py FOLDER [--blocks 3] [--tokenizer] [--tied] [--seed 1] [--windows 20] [--seqlen 32]
+
+The folder also gets tokens.npy, int32 [windows, seqlen], for calibration. With --tokenizer there
+are one token per byte and <|end|>, so that any text can be tokenized.
+"""
+import argparse
+import array
+import json
+import os
+import random
+import struct
+
+HIDDEN, MLP, HEADS, KV_HEADS, HEAD_SIZE = 64, 96, 4, 2, 16
+VOCABULARY = 257
+
+
+def tensor_list(blocks, tied):
+    """(name, shape) of every tensor."""
+    yield "model.embed_tokens.weight", (VOCABULARY, HIDDEN)
+    for i in range(blocks):
+        block = f"model.layers.{i}."
+        yield block + "input_layernorm.weight", (HIDDEN,)
+        for name, rows in (("q", HEADS), ("k", KV_HEADS), ("v", KV_HEADS)):
+            yield f"{block}self_attn.{name}_proj.weight", (rows * HEAD_SIZE, HIDDEN)
+        yield block + "self_attn.o_proj.weight", (HIDDEN, HEADS * HEAD_SIZE)
+        yield block + "post_attention_layernorm.weight", (HIDDEN,)
+        yield block + "mlp.gate_proj.weight", (MLP, HIDDEN)
+        yield block + "mlp.up_proj.weight", (MLP, HIDDEN)
+        yield block + "mlp.down_proj.weight", (HIDDEN, MLP)
+    yield "model.norm.weight", (HIDDEN,)
+    if not tied:
+        yield "lm_head.weight", (VOCABULARY, HIDDEN)
+
+
+def values(shape, rng):
+    """Norm weights near one; matrices of a size that keeps activations near one."""
+    if len(shape) == 1:
+        return array.array("f", (1 + 0.1 * rng.gauss(0, 1) for _ in range(shape[0])))
+    scale = shape[1] ** -0.5
+    return array.array("f", (scale * rng.gauss(0, 1) for _ in range(shape[0] * shape[1])))
+
+
+def write_tensors(path, blocks, tied, rng):
+    header, pieces, offset = {}, [], 0
+    for name, shape in tensor_list(blocks, tied):
+        data = values(shape, rng).tobytes()
+        header[name] = {"dtype": "F32", "shape": shape,
+                        "data_offsets": [offset, offset + len(data)]}
+        offset += len(data)
+        pieces.append(data)
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as out:
+        out.write(struct.pack("<Q", len(text)) + text + b"".join(pieces))
+
+
+def write_config(path, blocks, tied):
+    config = {
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": HIDDEN,
+        "intermediate_size": MLP, "num_hidden_layers": blocks, "num_attention_heads": HEADS,
+        "num_key_value_heads": KV_HEADS, "head_dim": HEAD_SIZE, "max_position_embeddings": 512,
+        "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "vocab_size": VOCABULARY,
+        "tie_word_embeddings": tied, "hidden_act": "silu", "attention_bias": False,
+        "mlp_bias": False, "torch_dtype": "float32", "bos_token_id": 256, "eos_token_id": 256}
+    with open(path, "w", encoding="utf-8") as out:
+        json.dump(config, out, indent=1)
+
+
+def byte_letters():
+    """The letter that stands for each byte in a byte-level vocabulary: printable bytes for
+    themselves, the others for what follows U+0100."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = (b for b in range(256) if b not in printable)
+    letters = {b: chr(b) for b in printable}
+    letters.update((b, chr(0x100 + n)) for n, b in enumerate(others))
+    return [letters[b] for b in range(256)]
+
+
+def write_tokenizer(folder):
+    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True,
+             "use_regex": True}
+    tokenizer = {
+        "version": "1.0", "truncation": None, "padding": None,
+        "added_tokens": [{"id": 256, "content": "<|end|>", "single_word": False, "lstrip": False,
+                          "rstrip": False, "normalized": False, "special": True}],
+        "normalizer": None, "pre_tokenizer": level, "post_processor": None, "decoder": level,
+        "model": {"type": "BPE", "dropout": None, "unk_token": None,
+                  "continuing_subword_prefix": None, "end_of_word_suffix": None,
+                  "fuse_unk": False, "byte_fallback": False, "ignore_merges": False,
+                  "vocab": {**{c: b for b, c in enumerate(byte_letters())}, "<|end|>": 256},
+                  "merges": []}}
+    with open(os.path.join(folder, "tokenizer.json"), "w", encoding="utf-8") as out:
+        json.dump(tokenizer, out)
+    with open(os.path.join(folder, "tokenizer_config.json"), "w", encoding="utf-8") as out:
+        json.dump({"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<|end|>",
+                   "eos_token": "<|end|>", "add_bos_token": False}, out)
+
+
+def write_tokens(path, windows, seqlen, rng):
+    header = f"{{'descr': '<i4', 'fortran_order': False, 'shape': ({windows}, {seqlen}), }}"
+    header += " " * (-(len(header) + 11) % 64) + "\n"
+    ids = array.array("i", (rng.randrange(VOCABULARY - 1) for _ in range(windows * seqlen)))
+    with open(path, "wb") as out:
+        out.write(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode())
+        out.write(ids.tobytes())
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder")
+    parser.add_argument("--blocks", type=int, default=3)
+    parser.add_argument("--tokenizer", action="store_true")
+    parser.add_argument("--tied", action="store_true")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--windows", type=int, default=20)
+    parser.add_argument("--seqlen", type=int, default=32)
+    args = parser.parse_args()
+    rng = random.Random(args.seed)
+    os.makedirs(args.folder, exist_ok=True)
+    write_tensors(os.path.join(args.folder, "model.safetensors"), args.blocks, args.tied, rng)
+    write_config(os.path.join(args.folder, "config.json"), args.blocks, args.tied)
+    write_tokens(os.path.join(args.folder, "tokens.npy"), args.windows, args.seqlen, rng)
+    if args.tokenizer:
+        write_tokenizer(args.folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+# Quantization of a small model without a tokenizer: every width, the log, the summary, the folder.
+tiny m
+for bits in 2 3 4 8; do
+    expect 0 quantize m -o "rtn$bits" -q --method rtn --init minmax --bits $bits --group 32 --json
+    out_json "r['bits'] == $bits and r['group'] == 32 and r['blocks_resumed'] == 0"
+    out_json "$bits < r['bits_per_weight'] < $bits + 1 and r['bytes'] > 0"
+    out_json 'r["output"].startswith("rtn") and r["seconds"] > 0 and r["peak_memory"] > 0'
+    expect 0 inspect "rtn$bits" --json
+    out_json "r['bits'] == $bits and r['group'] == 32 and not r['tokenizer']"
+done
+expect 0 quantize m -o row -q --method rtn --init minmax --bits 4 --group -1
+expect 0 inspect row --json
+out_json 'r["bits"] == 4'
+for start in minmax mse weighted; do
+    expect 0 quantize m -o "start-$start" -q --method rtn --init $start --bits 3 --group 32 \
+        --calib m/tokens.npy --samples 16 --seqlen 32 --init-windows 4
+done
+
+# shellcheck disable=SC2046  # small_run gives separate words
+expect 0 $(small_run ap --epochs 2 --json)
+out_json 'r["bits"] == 2 and r["blocks_resumed"] == 0'
+python3 - <<'PYTHON' || complain "ap/run/log.jsonl"
+import json, sys
+lines = [json.loads(line) for line in open("ap/run/log.jsonl")]
+keys = {"block", "epoch", "train_loss", "val_loss", "seconds"}
+blocks = {line["block"] for line in lines if keys <= set(line)}
+sys.exit(0 if len(blocks) == 3 else 1)
+PYTHON
+expect 0 logits ap --tokens 1,2,3 -o ap.npy
+expect 0 logits m --tokens 1,2,3 -o m.npy
+cmp -s ap.npy m.npy && complain "quantization changed nothing"
+
+# A finished folder is recognised and left as it is.
+cp -r ap before
+# shellcheck disable=SC2046
+expect 0 $(small_run ap --epochs 2 --json)
+out_json 'r["blocks_resumed"] == 3'
+same before ap
+
+# What does not fit is refused before anything is trained.
+expect 2 quantize m -o no -q --method rtn --init minmax --bits 4 --group 48
+err_has 48
+expect 2 quantize m -o no -q --method rtn --init minmax --bits 4 --group 0
+# shellcheck disable=SC2046
+expect 2 $(small_run no --samples 19)
+err_has '20'
+expect 1 quantize ap -o no -q --method rtn --init minmax --bits 4 --group 32
+err_lines 1

@@ -1,0 +1,55 @@
+# Runs that stop and go on: --stop-after, Ctrl-C, changed options, changed data.
+tiny m
+# shellcheck disable=SC2046  # small_run gives separate words
+expect 0 $(small_run whole --epochs 2)
+
+for streams in ram file; do
+    # shellcheck disable=SC2046
+    expect 130 $(small_run "$streams" --epochs 2 --streams $streams --stop-after 1)
+    err_has 'the same command goes on'
+    # shellcheck disable=SC2046
+    expect 130 $(small_run "$streams" --epochs 2 --streams $streams --stop-after 1)
+    # shellcheck disable=SC2046
+    expect 0 $(small_run "$streams" --epochs 2 --streams $streams --json)
+    out_json 'r["blocks_resumed"] == 2'
+    same whole "$streams"
+done
+
+# Another option or other data: refused with the reason, and the folder stays as it was.
+# shellcheck disable=SC2046
+expect 130 $(small_run part --epochs 2 --stop-after 1)
+for change in '--bits 3' '--group 16' '--seed 9' '--epochs 3' '--quant-lr 1e-3' '--init minmax' \
+    '--samples 15' '--loss mse --init mse'; do
+    # shellcheck disable=SC2046,SC2086
+    expect 1 $(small_run part --epochs 2) $change
+    err_lines 1
+    err_has 'part'
+done
+cp m/tokens.npy tokens.npy
+printf '\001' | dd of=m/tokens.npy bs=1 seek=200 conv=notrunc 2>/dev/null
+# shellcheck disable=SC2046
+expect 1 $(small_run part --epochs 2)
+err_lines 1
+cp tokens.npy m/tokens.npy
+# shellcheck disable=SC2046
+expect 0 $(small_run part --epochs 2)
+same whole part
+
+# What does not change the result does not stand in the way.
+# shellcheck disable=SC2046
+expect 130 $(small_run free --epochs 2 --stop-after 1 --threads 1)
+# shellcheck disable=SC2046
+expect 0 $(small_run free --epochs 2 --threads 2 --memory 1G)
+same whole free
+
+# Ctrl-C: stops at the next step, exit code 130, says how to go on; then it goes on.
+# shellcheck disable=SC2046
+"$EQAT" $(small_run stopped --epochs 4000) >.theme/out 2>.theme/err &
+job=$!
+sleep 0.5
+kill -INT $job
+wait $job
+code=$?
+[ $code -eq 130 ] || complain "Ctrl-C: exit code $code, expected 130"
+err_has 'stopping after this step'
+err_has 'the same command goes on'
