@@ -70,22 +70,6 @@ static void unpack(void *out, eq_dtype out_type, const void *in, eq_dtype in_typ
         unpack_to(out, EQ_BF16, in, in_type, n);
 }
 
-static void fakequant_forward(void *y, const float *w, const float *s, const float *z,
-                              const eq_quant_shape *shape, eq_dtype type)
-{
-    const int64_t g = shape->g, groups = shape->K / g;
-    const float Q = levels(shape);
-    for (int64_t k = 0; k < groups; k++) {
-        const vec scale = v_set(clamp_scale(s[k])), zero = v_set(clamp_zero(z[k], Q));
-        for (int64_t i = 0; i < g; i += LANES) {
-            part m = v_part(g - i);
-            vec v = v_add(v_round(v_div(v_load(w + k * g + i, m), scale)), zero);
-            vec q = v_min(v_set(Q), v_max(v_set(0), v));
-            v_put(y, k * g + i, type, v_mul(v_sub(q, zero), scale), m);
-        }
-    }
-}
-
 static void fakequant_backward(float *dy, float *ds, float *dz, const float *w, const float *s,
                                const float *z, const eq_quant_shape *shape)
 {

@@ -3,8 +3,8 @@
  * file, then the bodies.
  *
  *   v_part(left)               the lanes to work on when `left` elements remain; ALL: every lane
- *   v_load*(p, m) v_store*(p, a, m)   f32, bf16, f16 in memory of any alignment; lanes outside m are
- *                              read as 0, not written, and their memory is not touched
+ *   v_load*(p, m) v_store*(p, a, m)   f32, bf16, f16 in memory of any alignment; lanes outside m
+ *                              are read as 0 or not written, and their memory is not touched
  *   v_f16(p)                   one f16 as a number
  *   v_load_i8, _low, _high(p)  LANES bytes as signed numbers, or their lower or upper four bits
  *   v_round                    to nearest, ties to even
@@ -46,8 +46,8 @@ VEC vec v_fms(vec a, vec b, vec c)
 }
 
 /* e^a to 2 units in the last place; 0 and infinity beyond the range of f32; NaN stays.
- * a = n ln 2 + r with |r| <= ln(2) / 2; e^r = 1 + r + r^2 p(r), p of degree 4 with the least largest
- * relative error (4e-9). ln 2 is taken in two parts, so that r is exact to f32. */
+ * a = n ln 2 + r with |r| <= ln(2) / 2; e^r = 1 + r + r^2 p(r), p of degree 4, fitted to the
+ * least largest relative error (4e-9). ln 2 is taken in two parts, so that r is exact to f32. */
 VEC vec v_exp(vec a)
 {
     a = v_min(v_set(89.0f), v_max(v_set(-105.0f), a));
