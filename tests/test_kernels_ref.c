@@ -240,8 +240,8 @@ static void check_golden(const golden_case *c, const char *file)
         ref()->fakequant_backward(dy + r * K, got_s + r * groups, got_z + r * groups, wr, sr, zr,
                                   &c->shape);
     }
-    /* A product or two in f32; sums of up to 32 terms of order 1, in any order; terms dy w / s reach
-     * 1e4 where the smallest scale holds. */
+    /* A product or two in f32; sums of up to 32 terms of order 1, in any order; terms dy w / s
+     * reach 1e4 where the smallest scale holds. */
     assert_true(worst_error(out, y, all, 0, 3e-7) <= 1);
     assert_true(worst_error(dy, dw, all, 0, 3e-7) <= 1);
     assert_true(worst_error(got_s, ds, total, 2e-5, 2e-6) <= 1);

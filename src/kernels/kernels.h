@@ -3,17 +3,19 @@
  * bounds that tests/test_kernels.c states.
  *
  * All functions work on the rows they are given, in the calling thread: the caller splits rows
- * between threads. None allocates, none fails. Buffers need no alignment. Sizes are any positive number
- * unless said otherwise. `type` is EQ_F32 or EQ_BF16 and names the element type of the void buffers;
- * arithmetic is always f32. Sums within one row run in an order that depends on the instruction
- * set only. Gradients of activations overwrite, gradients of parameters are added. */
+ * between threads. None allocates, none fails. Buffers need no alignment beyond that of their
+ * elements. Sizes are any positive number unless said otherwise. `type` is EQ_F32 or EQ_BF16 and
+ * names the element type of the void buffers; arithmetic is always f32. Sums within one row run in
+ * an order that depends on the instruction set only; the reference collects them in f64.
+ * Conversions, unpack, fakequant_forward, quantize_codes, adamw and start_search give the same bits
+ * in every table. Gradients of activations overwrite, gradients of parameters are added. */
 #ifndef EQ_KERNELS_KERNELS_H
 #define EQ_KERNELS_KERNELS_H
 
 #include "tensor/dtype.h"
 
 /* The uniform affine quantizer along a row of K columns in groups of g (K % g == 0).
- *   q = clamp(rne(w / s) + z, 0, Q),  Q = 2^bits - 1,  w^ = (q - z) * s     [EfficientQAT, eq. 1] */
+ *   q = clamp(rne(w / s) + z, 0, Q),  Q = 2^bits - 1,  w^ = (q - z) * s    [EfficientQAT, eq. 1] */
 typedef struct eq_quant_shape {
     int64_t K;
     int64_t g;
@@ -44,9 +46,10 @@ typedef struct eq_kernels {
     /* out[i] = in[i], n elements. */
     void (*f32_to_bf16)(uint16_t *out, const float *in, int64_t n);
     void (*bf16_to_f32)(float *out, const uint16_t *in, int64_t n);
-    /* Stored tensor to f32 or bf16: as eq_dtype_to_f32; `out_type` EQ_F32 or EQ_BF16. */
+    /* Stored tensor to f32 or bf16: as eq_dtype_to_f32; `out_type` EQ_F32 or EQ_BF16;
+     * `in` may start at any address. */
     void (*unpack)(void *out, eq_dtype out_type, const void *in, eq_dtype in_type, int64_t n);
-    /* y += x, n elements, and y = a * x. */
+    /* y += x, n elements. */
     void (*add)(float *y, const float *x, int64_t n);
 
     /* y[r][c] = x[r][c] * rstd[r] * w[c],  rstd[r] = 1 / sqrt(mean_c x[r][c]^2 + eps).
@@ -54,7 +57,7 @@ typedef struct eq_kernels {
     void (*rmsnorm_forward)(void *y, float *rstd, const float *x, const float *w, int64_t rows,
                             int64_t C, float eps, eq_dtype type);
     /* Backward of rmsnorm_forward, with xh = x * rstd, p = dy * w:
-     *   dx[r] += rstd[r] * (p[r] - xh[r] * mean_c(p[r][c] * xh[r][c]))     (added: the residual path)
+     *   dx[r] += rstd[r] * (p[r] - xh[r] * mean_c(p[r][c] * xh[r][c]))   (added: the residual path)
      *   dw[c] += sum_r dy[r][c] * xh[r][c]
      * dx in/out [rows, C] f32, may be NULL; dw in/out [C]; dy in [rows, C] type. */
     void (*rmsnorm_backward)(float *dx, float *dw, const void *dy, const float *x, const float *w,
@@ -77,13 +80,14 @@ typedef struct eq_kernels {
 
     /* Causal softmax of a tile of scores. Row r may see columns 0 .. first + r:
      *   p[r][j] = exp(scale * s[r][j] - lse[r]) for j <= first + r, else 0;  lse[r] = log sum exp
-     * p out [rows, ld] type, may start at the same address as s when type is EQ_F32; lse out [rows],
-     * may be NULL; s in [rows, ld] f32; columns 0 .. cols-1 of p are written, cols >= first + rows. */
+     * p out [rows, ld] type, may start at the same address as s; lse out [rows], may be NULL; s in
+     * [rows, ld] f32; columns 0 .. cols-1 of p are written, cols >= first + rows. */
     void (*softmax_causal)(void *p, float *lse, const float *s, int64_t ld, int64_t rows,
                            int64_t cols, int64_t first, float scale, eq_dtype type);
     /* Recompute p from s and lse as above, and the gradient of s:
      *   ds[r][j] = scale * p[r][j] * (dp[r][j] - delta[r]), 0 where masked
-     * p, ds out [rows, ld] type; s, dp in [rows, ld] f32; lse, delta in [rows]. p may start at the same address as s, and ds at dp. */
+     * p, ds out [rows, ld] type; s, dp in [rows, ld] f32; lse, delta in [rows]. p may start
+     * at the same address as s, and ds at dp, whatever the type. */
     void (*softmax_causal_backward)(void *p, void *ds, const float *s, const float *dp,
                                     const float *lse, const float *delta, int64_t ld, int64_t rows,
                                     int64_t cols, int64_t first, float scale, eq_dtype type);
@@ -95,14 +99,16 @@ typedef struct eq_kernels {
      * inside, s is clamped to [1e-4, 1e4] and z rounded (half to even) and clamped to [0, Q]. */
     void (*fakequant_forward)(void *y, const float *w, const float *s, const float *z,
                               const eq_quant_shape *shape, eq_dtype type);
-    /* Backward of fakequant_forward for one row, straight-through for rounding, s-clamp, z-clamp; v = rne(w/s) + z:
+    /* Backward of fakequant_forward for one row, straight-through for rounding and the clamps of
+     * s and z; v = rne(w/s) + z:
      *   0 <= v <= Q:  dw = dy,  ds += dy (rne(w/s) - w/s)
      *   v < 0:        dw = 0,   ds += -dy z,       dz += -dy s
-     *   v > Q:        dw = 0,   ds += dy (Q - z),  dz += -dy s                 [spec: efficientqat.md 1.1]
+     *   v > Q:        dw = 0,   ds += dy (Q - z),  dz += -dy s               [EfficientQAT, its code]
      * dy in/out [K] f32, replaced by dw; ds, dz in/out [K/g]; w in [K]; s, z in [K/g]. */
     void (*fakequant_backward)(float *dy, float *ds, float *dz, const float *w, const float *s,
                                const float *z, const eq_quant_shape *shape);
-    /* Final codes of one row: q out [K]; s in [K/g], used as it is; z in [K/g], whole, in [0, Q]. */
+    /* Final codes of one row: q out [K]; s in [K/g], used as it is; z in [K/g], whole, in
+     * [0, Q]. A weight that is not a number gets code 0. */
     void (*quantize_codes)(uint8_t *q, const float *w, const float *s, const float *z,
                            const eq_quant_shape *shape);
     /* One AdamW step on n parameters. w, m, v in/out [n]; g in [n]. */
@@ -110,8 +116,10 @@ typedef struct eq_kernels {
 
     /* Scale and integer zero point of one group that minimise sum_i h[i] (w^[i] - w[i])^2 over
      * search->scales scales evenly spaced between shrink and grow times (max - min) / Q, range
-     * widened to hold 0, and all zero points 0 .. Q. Ties: the first found, scales ascending, zeros
-     * ascending. s out, z out; w, h in [g]; returns the least weighted error. */
+     * widened to hold 0, and all zero points 0 .. Q; at 8 bits only that of the min-max quantizer
+     * and its two neighbours. Ties: the first found, scales ascending, zeros ascending. Inside, w / s
+     * is w * (1 / s), which may choose the other code at a tie.
+     * s out, z out; w, h in [g]; returns the least weighted error. */
     float (*start_search)(float *s, float *z, const float *w, const float *h,
                           const eq_start_search *search);
 
@@ -123,13 +131,13 @@ typedef struct eq_kernels {
     float (*sum_squares)(const void *x, int64_t C, eq_dtype type);
     /* log sum_i exp(x[i]), n >= 1; *argmax out: the first index of the largest. */
     float (*logsumexp)(const float *x, int64_t n, int64_t *argmax);
-    /* KL divergence in nats of softmax(x) from softmax(r): sum_i exp(r[i] - lr) ((r[i]-lr) - (x[i]-lx)),
-     * lr and lx the logsumexp of r and x. */
+    /* KL divergence in nats of softmax(x) from softmax(r):
+     *   sum_i exp(r[i] - lr) ((r[i] - lr) - (x[i] - lx)),  lr and lx the logsumexp of r and x. */
     float (*kl_row)(const float *r, float lr, const float *x, float lx, int64_t n);
 } eq_kernels;
 
-/* The best table that this CPU can run, or the one called `name` ("ref", "avx2", "avx512"; NULL for the best);
- * NULL when there is no such table or the CPU cannot run it. */
+/* The best table that this CPU can run, or the one called `name` ("ref", "avx2", "avx512"; NULL for
+ * the best); NULL when there is no such table or the CPU cannot run it. */
 const eq_kernels *eq_kernels_get(const char *name);
 
 #endif

@@ -154,21 +154,6 @@ static void dot_rows(float *out, int64_t stride, const void *a, int64_t lda, con
     }
 }
 
-static void fakequant_forward(void *y, const float *w, const float *s, const float *z,
-                              const eq_quant_shape *shape, eq_dtype type)
-{
-    const int64_t g = shape->g, groups = shape->K / g;
-    const float Q = levels(shape);
-    for (int64_t k = 0; k < groups; k++) {
-        const float scale = clamp_scale(s[k]), zero = clamp_zero(z[k], Q);
-        for (int64_t i = k * g; i < (k + 1) * g; i++) {
-            float v = rintf(w[i] / scale) + zero;
-            float q = v < 0 ? 0 : v > Q ? Q : v;
-            put(y, i, type, (q - zero) * scale);
-        }
-    }
-}
-
 static void fakequant_backward(float *dy, float *ds, float *dz, const float *w, const float *s,
                                const float *z, const eq_quant_shape *shape)
 {

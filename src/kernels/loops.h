@@ -89,6 +89,21 @@ static void adamw(float *w, float *m, float *v, const float *g, int64_t n, const
     }
 }
 
+static void fakequant_forward(void *y, const float *w, const float *s, const float *z,
+                              const eq_quant_shape *shape, eq_dtype type)
+{
+    const int64_t g = shape->g, groups = shape->K / g;
+    const float Q = levels(shape);
+    for (int64_t k = 0; k < groups; k++) {
+        const float scale = clamp_scale(s[k]), zero = clamp_zero(z[k], Q);
+        for (int64_t i = k * g; i < (k + 1) * g; i++) {
+            float v = rintf(w[i] / scale) + zero;
+            float q = v < 0 ? 0 : v > Q ? Q : v;
+            put(y, i, type, (q - zero) * scale);
+        }
+    }
+}
+
 /* A quotient that is not a number gives code 0. */
 static void quantize_codes(uint8_t *q, const float *w, const float *s, const float *z,
                            const eq_quant_shape *shape)
