@@ -103,7 +103,7 @@ typedef struct eq_kernels {
      * s and z; v = rne(w/s) + z:
      *   0 <= v <= Q:  dw = dy,  ds += dy (rne(w/s) - w/s)
      *   v < 0:        dw = 0,   ds += -dy z,       dz += -dy s
-     *   v > Q:        dw = 0,   ds += dy (Q - z),  dz += -dy s               [EfficientQAT, its code]
+     *   v > Q:        dw = 0,   ds += dy (Q - z),  dz += -dy s           [EfficientQAT, its code]
      * dy in/out [K] f32, replaced by dw; ds, dz in/out [K/g]; w in [K]; s, z in [K/g]. */
     void (*fakequant_backward)(float *dy, float *ds, float *dz, const float *w, const float *s,
                                const float *z, const eq_quant_shape *shape);
@@ -117,8 +117,8 @@ typedef struct eq_kernels {
     /* Scale and integer zero point of one group that minimise sum_i h[i] (w^[i] - w[i])^2 over
      * search->scales scales evenly spaced between shrink and grow times (max - min) / Q, range
      * widened to hold 0, and all zero points 0 .. Q; at 8 bits only that of the min-max quantizer
-     * and its two neighbours. Ties: the first found, scales ascending, zeros ascending. Inside, w / s
-     * is w * (1 / s), which may choose the other code at a tie.
+     * and its two neighbours. Ties: the first found, scales ascending, zeros ascending. Inside,
+     * w / s is w * (1 / s), which may choose the other code at a tie.
      * s out, z out; w, h in [g]; returns the least weighted error. */
     float (*start_search)(float *s, float *z, const float *w, const float *h,
                           const eq_start_search *search);

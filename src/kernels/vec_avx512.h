@@ -48,7 +48,7 @@ VEC void v_store_bf16(void *p, vec a, part m)
     __m512i odd = _mm512_and_si512(high, _mm512_set1_epi32(1));
     __m512i sum = _mm512_add_epi32(_mm512_add_epi32(u, _mm512_set1_epi32(0x7fff)), odd);
     __m512i quiet = _mm512_or_si512(high, _mm512_set1_epi32(64));
-    mask nan = _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q);
+    mask nan = _mm512_fpclass_ps_mask(a, 0x81); /* quiet or signalling NaN */
     __m512i r = _mm512_mask_blend_epi32(nan, _mm512_srli_epi32(sum, 16), quiet);
     _mm256_mask_storeu_epi16(p, m, _mm512_cvtepi32_epi16(r));
 }
