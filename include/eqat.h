@@ -144,6 +144,10 @@ EQ_API eq_status eq_evaluate(eq_ctx *ctx, const eq_model *model, const eq_model 
 typedef enum eq_method { EQ_METHOD_RTN, EQ_METHOD_BLOCK_AP } eq_method;
 typedef enum eq_start { EQ_START_MINMAX, EQ_START_MSE, EQ_START_WEIGHTED } eq_start;
 typedef enum eq_loss { EQ_LOSS_MSE, EQ_LOSS_RELATIVE } eq_loss;
+/* Gradients of weights at codes 0 and 2^bits - 1: as of any other, or none (see docs/math.md). */
+typedef enum eq_edges { EQ_EDGES_INSIDE, EQ_EDGES_CLIPPED } eq_edges;
+/* A cosine, or the same about one step ahead as EfficientQAT's code has it. */
+typedef enum eq_schedule { EQ_SCHEDULE_COSINE, EQ_SCHEDULE_AHEAD } eq_schedule;
 typedef enum eq_streams { EQ_STREAMS_AUTO, EQ_STREAMS_RAM, EQ_STREAMS_FILE } eq_streams;
 typedef enum eq_order { EQ_ORDER_CONCAT, EQ_ORDER_RANDOM_DOC } eq_order;
 typedef enum eq_preset { EQ_PRESET_DEFAULT, EQ_PRESET_PAPER } eq_preset;
@@ -161,10 +165,12 @@ typedef struct eq_train_options {
     eq_start start;        /* of scales and zero points */
     int64_t start_windows; /* windows that weigh the input channels for EQ_START_WEIGHTED */
     eq_loss loss;
+    eq_edges edges;
     int epochs;
-    int64_t batch;        /* windows of a step */
-    double quant_lr;      /* of scales and zero points; 0 freezes them */
-    double weight_lr;     /* of weights and norm weights; 0 freezes them */
+    int64_t batch;    /* windows of a step */
+    double quant_lr;  /* of scales and zero points; 0 freezes them */
+    double weight_lr; /* of weights and norm weights; 0 freezes them */
+    eq_schedule schedule;
     double min_lr_factor; /* the cosine ends at lr / factor */
     double beta1, beta2, epsilon, weight_decay;
     int early_stop; /* stop a block after so many epochs without a better validation loss; 0: never */

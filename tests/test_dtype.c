@@ -1,10 +1,11 @@
 #include "tensor/dtype.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+
 #include <cmocka.h>
-#include <math.h>
 
 /* Every f16 value survives the way to f32 and back; so the inverse and the subnormals are right. */
 static void f16_round_trip(void **state)
@@ -20,11 +21,11 @@ static void f16_round_trip(void **state)
 static void f16_rounds_half_to_even(void **state)
 {
     (void)state;
-    assert_int_equal(eq_f32_f16(1.0f + 0x1p-11f), 0x3c00);       /* tie, down to even */
-    assert_int_equal(eq_f32_f16(1.0f + 3 * 0x1p-11f), 0x3c02);   /* tie, up to even */
+    assert_int_equal(eq_f32_f16(1.0f + 0x1p-11f), 0x3c00);     /* tie, down to even */
+    assert_int_equal(eq_f32_f16(1.0f + 3 * 0x1p-11f), 0x3c02); /* tie, up to even */
     assert_int_equal(eq_f32_f16(65519.0f), 0x7bff);
-    assert_int_equal(eq_f32_f16(65520.0f), 0x7c00);              /* infinity */
-    assert_int_equal(eq_f32_f16(0x1p-25f), 0);                   /* tie with 0 */
+    assert_int_equal(eq_f32_f16(65520.0f), 0x7c00); /* infinity */
+    assert_int_equal(eq_f32_f16(0x1p-25f), 0);      /* tie with 0 */
     assert_int_equal(eq_f32_f16(0x1.8p-25f), 1);
 }
 

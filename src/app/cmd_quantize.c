@@ -22,6 +22,10 @@ static const eq_choice orders[] = {
 static const eq_choice starts[] = {
     {"minmax", EQ_START_MINMAX}, {"mse", EQ_START_MSE}, {"weighted", EQ_START_WEIGHTED}, {NULL, 0}};
 static const eq_choice losses[] = {{"mse", EQ_LOSS_MSE}, {"relative", EQ_LOSS_RELATIVE}, {NULL, 0}};
+static const eq_choice edges[] = {
+    {"inside", EQ_EDGES_INSIDE}, {"clipped", EQ_EDGES_CLIPPED}, {NULL, 0}};
+static const eq_choice schedules[] = {
+    {"cosine", EQ_SCHEDULE_COSINE}, {"ahead", EQ_SCHEDULE_AHEAD}, {NULL, 0}};
 static const eq_choice places[] = {
     {"auto", EQ_STREAMS_AUTO}, {"ram", EQ_STREAMS_RAM}, {"file", EQ_STREAMS_FILE}, {NULL, 0}};
 
@@ -115,6 +119,11 @@ static const eq_option options[] = {
      .offset = offsetof(quantize_args, q.train.loss),
      .choices = losses,
      .help = "mean squared error, or the same relative to each token's own size"},
+    {.name = "edges",
+     .kind = EQ_OPTION_CHOICE,
+     .offset = offsetof(quantize_args, q.train.edges),
+     .choices = edges,
+     .help = "gradients of weights at the lowest and highest code: as of any other, or none"},
     {.name = "epochs",
      .kind = EQ_OPTION_INT,
      .offset = offsetof(quantize_args, q.train.epochs),
@@ -140,6 +149,11 @@ static const eq_option options[] = {
      .argument = "X",
      .help = "learning rate of weights and norm weights, 0: not trained",
      .high = 10},
+    {.name = "schedule",
+     .kind = EQ_OPTION_CHOICE,
+     .offset = offsetof(quantize_args, q.train.schedule),
+     .choices = schedules,
+     .help = "of the rates: a cosine, or the same a step ahead as EfficientQAT's code has it"},
     {.name = "min-lr-factor",
      .kind = EQ_OPTION_DOUBLE,
      .offset = offsetof(quantize_args, q.train.min_lr_factor),

@@ -11,7 +11,8 @@
 static inline uint64_t eq_hash(uint64_t hash, const void *data, size_t size)
 {
     const uint8_t *p = data;
-    for (size_t i = 0; i < size; i++) hash = (hash ^ p[i]) * 0x100000001b3u;
+    for (size_t i = 0; i < size; i++)
+        hash = (hash ^ p[i]) * 0x100000001b3u;
     return hash;
 }
 

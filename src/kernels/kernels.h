@@ -20,6 +20,9 @@ typedef struct eq_quant_shape {
     int64_t K;
     int64_t g;
     int bits; /* 2, 3, 4 or 8 */
+    /* Backward: whether weights whose code before the clamp is exactly 0 or Q count as clipped. In the paper's
+     * equations, and in PyTorch up to 2.14, they do not; PyTorch 2.15 gives clamp no gradient at its bounds. */
+    bool edges_clipped;
 } eq_quant_shape;
 
 /* One AdamW step with the bias corrections already worked out:

@@ -159,12 +159,13 @@ static void fakequant_backward(float *dy, float *ds, float *dz, const float *w, 
 {
     const int64_t g = shape->g, groups = shape->K / g;
     const float Q = levels(shape);
+    const float edge = shape->edges_clipped ? 0.5f : 0; /* codes are whole numbers */
     for (int64_t k = 0; k < groups; k++) {
         const float scale = clamp_scale(s[k]), zero = clamp_zero(z[k], Q);
         double sum_s = 0, sum_z = 0;
         for (int64_t i = k * g; i < (k + 1) * g; i++) {
             float u = w[i] / scale, r = rintf(u), v = r + zero;
-            bool below = v<0, above = v> Q;
+            bool below = v<edge, above = v> Q - edge;
             float slope = below ? -zero : above ? Q - zero : r - u;
             sum_s += dy[i] * slope;
             if (!below && !above) continue;

@@ -75,7 +75,8 @@ static void fakequant_backward(float *dy, float *ds, float *dz, const float *w, 
 {
     const int64_t g = shape->g, groups = shape->K / g;
     const float Q = levels(shape);
-    const vec nothing = v_set(0), top = v_set(Q);
+    const float edge = shape->edges_clipped ? 0.5f : 0; /* codes are whole numbers */
+    const vec nothing = v_set(0), bottom = v_set(edge), top = v_set(Q - edge);
     for (int64_t k = 0; k < groups; k++) {
         const float scale = clamp_scale(s[k]), zero = clamp_zero(z[k], Q);
         vec sum_s = nothing, sum_z = nothing;
@@ -83,7 +84,7 @@ static void fakequant_backward(float *dy, float *ds, float *dz, const float *w, 
             part m = v_part(g - i);
             vec u = v_div(v_load(w + k * g + i, m), v_set(scale)), r = v_round(u);
             vec v = v_add(r, v_set(zero)), d = v_load(dy + k * g + i, m);
-            mask below = v_less(v, nothing), above = v_less(top, v);
+            mask below = v_less(v, bottom), above = v_less(top, v);
             vec slope = v_select(above, v_set(Q - zero), v_sub(r, u));
             slope = v_select(below, v_set(-zero), slope);
             vec inside = v_select(below, nothing, v_select(above, nothing, d));

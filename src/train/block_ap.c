@@ -11,7 +11,8 @@ static void layout_unit(eq_student *s, const eq_student_shape *shape, eq_unit un
     eq_part parts[EQ_MAX_PARTS];
     int count = eq_unit_parts(c, unit, parts);
     int64_t N = parts[count - 1].row0 + parts[count - 1].rows, K = eq_unit_columns(c, unit);
-    const eq_quant_shape quant = {K, eq_scheme_group(&shape->scheme, K), shape->scheme.bits};
+    const eq_quant_shape quant = {K, eq_scheme_group(&shape->scheme, K), shape->scheme.bits,
+                                  shape->options.edges == EQ_EDGES_CLIPPED};
     s->fakes[unit] = eq_fake_layout(&s->arena, N, &quant, shape->type, false);
     s->importance[unit] = eq_arena_take(&s->arena, K, sizeof(float));
 }
@@ -244,7 +245,7 @@ eq_status eq_student_fit(eq_ctx *ctx, eq_student *s, const eq_student_data *data
     training job = {s, data, log};
     const eq_objective objective = {&job, train_step, validate, epoch_done};
     s->step = (eq_fake_step){.train_weights = o->weight_lr > 0, .train_quant = o->quant_lr > 0};
-    s->optimizer = (eq_optimizer){o->beta1,        o->beta2,         o->epsilon,
-                                  o->weight_decay, o->min_lr_factor, eq_fit_steps(fit)};
+    s->optimizer = (eq_optimizer){o->beta1,         o->beta2,          o->epsilon, o->weight_decay,
+                                  o->min_lr_factor, eq_fit_steps(fit), o->schedule};
     return eq_fit(ctx, fit, &objective);
 }

@@ -2,11 +2,16 @@
 
 #include <math.h>
 
+static double fall(const eq_optimizer *o, int64_t t)
+{
+    return 1.0 + cos(3.14159265358979323846 * (double)t / (double)o->steps);
+}
+
 double eq_cosine_rate(const eq_optimizer *o, double lr, int64_t t)
 {
-    const double pi = 3.14159265358979323846;
-    double low = lr / o->min_lr_factor;
-    return low + (lr - low) * (1.0 + cos(pi * (double)t / (double)o->steps)) / 2.0;
+    double low = lr / o->min_lr_factor, above = (lr - low) * fall(o, t) / 2.0;
+    if (o->schedule == EQ_SCHEDULE_AHEAD && t > 0) above *= fall(o, t) / fall(o, t - 1);
+    return low + above;
 }
 
 eq_adamw eq_adamw_step(const eq_optimizer *o, double lr, int64_t t)

@@ -2,15 +2,19 @@
 #ifndef EQ_TRAIN_SCHEDULE_H
 #define EQ_TRAIN_SCHEDULE_H
 
+#include "eqat.h"
 #include "kernels/kernels.h"
 
 typedef struct eq_optimizer {
     double beta1, beta2, epsilon, weight_decay;
     double min_lr_factor; /* the cosine ends at lr / min_lr_factor */
     int64_t steps;        /* of the whole schedule */
+    eq_schedule schedule;
 } eq_optimizer;
 
-/* low + (lr - low) (1 + cos(pi t / steps)) / 2,  low = lr / min_lr_factor; t = 0 is the first step. */
+/* low + (lr - low) f(t) / 2,  f(t) = 1 + cos(pi t / steps),  low = lr / min_lr_factor; t = 0 is the first step.
+ * EQ_SCHEDULE_AHEAD multiplies the part above low by f(t) / f(t - 1) from the second step on: EfficientQAT's code
+ * asks PyTorch's recursive formula for the rate once more than it advances it.       [spec efficientqat.md 2.4] */
 double eq_cosine_rate(const eq_optimizer *optimizer, double lr, int64_t t);
 /* The AdamW step number t (0-based) at that rate. */
 eq_adamw eq_adamw_step(const eq_optimizer *optimizer, double lr, int64_t t);

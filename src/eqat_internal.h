@@ -1,0 +1,18 @@
+/* What the parts of the API share. */
+#ifndef EQ_EQAT_INTERNAL_H
+#define EQ_EQAT_INTERNAL_H
+
+#include "io/tokenizer.h"
+#include "model/decoder.h"
+
+struct eq_model {
+    eq_checkpoint *checkpoint; /* owned */
+    eq_decoder *decoder;       /* owned */
+    eq_tokenizer *tokenizer;   /* owned; NULL when the model has none */
+    eq_model_info info;
+};
+
+/* EQ_EINVAL when the model has no tokenizer. */
+eq_status eq_model_need_tokenizer(eq_ctx *ctx, const eq_model *model);
+
+#endif

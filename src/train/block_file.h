@@ -1,0 +1,29 @@
+/* One finished block on disk: its linears in the GPTQ layout and its two norms, by their Hugging Face names. */
+#ifndef EQ_TRAIN_BLOCK_FILE_H
+#define EQ_TRAIN_BLOCK_FILE_H
+
+#include "train/block_ap.h"
+
+/* Freeze the student as block `block` and write it to `path`. */
+eq_status eq_block_file_write(eq_ctx *ctx, const eq_student *student, int64_t block,
+                              const char *path);
+
+/* A written block, mapped, as a block of stored weights. */
+typedef struct eq_block_file {
+    eq_safetensors *file; /* owned */
+    eq_block block;
+    eq_stored stored[EQ_UNITS];
+    float *norms; /* owned, [2, C] */
+} eq_block_file;
+
+eq_status eq_block_file_open(eq_ctx *ctx, eq_block_file *file, const eq_config *config,
+                             const eq_scheme *scheme, int64_t block, const char *path);
+void eq_block_file_close(eq_block_file *file);
+
+/* The tensors of a block file in order. Names are written into `names`. Returns their number. */
+enum { EQ_BLOCK_TENSORS = 7 * 4 + 2, EQ_TENSOR_NAME = 96 };
+int64_t eq_block_file_entries(const eq_config *config, const eq_scheme *scheme, int64_t block,
+                              eq_tensor_entry entries[EQ_BLOCK_TENSORS],
+                              char names[EQ_BLOCK_TENSORS][EQ_TENSOR_NAME]);
+
+#endif

@@ -1,0 +1,191 @@
+#include "train/output.h"
+
+#include "base/file.h"
+#include "train/block_file.h"
+
+#include <dirent.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { ENDS = 3, COPY_ROWS = 256 };
+
+/* The tensors outside the blocks, in the order of the file. */
+typedef struct ends {
+    const char *names[ENDS];
+    eq_tensor tensors[ENDS];
+    int count;
+} ends;
+
+static eq_status find_ends(eq_ctx *ctx, const eq_decoder *d, ends *e)
+{
+    static const char *const NAMES[ENDS] = {"model.embed_tokens.weight", "model.norm.weight",
+                                            "lm_head.weight"};
+    e->count = d->config.tied ? ENDS - 1 : ENDS;
+    eq_status st = EQ_OK;
+    for (int i = 0; st == EQ_OK && i < e->count; i++) {
+        e->names[i] = NAMES[i];
+        st = eq_checkpoint_tensor(ctx, d->checkpoint, NAMES[i], &e->tensors[i]);
+    }
+    return st;
+}
+
+/* The type in which a tensor of the source is written. */
+static eq_dtype written_type(eq_dtype type)
+{
+    return type == EQ_F32 || type == EQ_BF16 ? type : EQ_F16;
+}
+
+static eq_status write_tensor(eq_ctx *ctx, eq_safetensors_writer *w, const eq_tensor *t)
+{
+    int64_t K = t->dims > 1 ? t->shape[1] : t->shape[0], N = t->dims > 1 ? t->shape[0] : 1;
+    if (written_type(t->type) == t->type)
+        return eq_safetensors_write(w, t->data, eq_dtype_bytes(t->type, N * K));
+    float *rows = eq_alloc(ctx, COPY_ROWS * K, sizeof *rows);
+    uint16_t *halves = eq_alloc(ctx, COPY_ROWS * K, sizeof *halves);
+    eq_status st = rows && halves ? EQ_OK : EQ_ENOMEM;
+    for (int64_t r = 0; st == EQ_OK && r < N; r += COPY_ROWS) {
+        int64_t n = N - r < COPY_ROWS ? N - r : COPY_ROWS;
+        eq_tensor_rows_f32(rows, K, t, r, n);
+        for (int64_t i = 0; i < n * K; i++)
+            halves[i] = eq_f32_f16(rows[i]);
+        st = eq_safetensors_write(w, halves, (size_t)(n * K) * sizeof *halves);
+    }
+    eq_free(rows);
+    eq_free(halves);
+    return st;
+}
+
+/* Append the tensors' bytes of one block file, which are in the order declared. */
+static eq_status copy_block(eq_ctx *ctx, eq_safetensors_writer *w, const eq_quantize_job *job,
+                            int64_t block, const eq_tensor_entry *entries)
+{
+    eq_safetensors *file = NULL;
+    char *path = eq_run_block_path(ctx, job->run, block);
+    eq_status st = path ? eq_safetensors_open(ctx, &file, path) : EQ_ENOMEM;
+    for (int i = 0; st == EQ_OK && i < EQ_BLOCK_TENSORS; i++) {
+        eq_tensor t;
+        st = eq_safetensors_get(ctx, file, entries[i].name, &t);
+        if (st == EQ_OK) st = eq_safetensors_write(w, t.data, eq_tensor_entry_bytes(&entries[i]));
+    }
+    eq_safetensors_close(file);
+    eq_free(path);
+    return st;
+}
+
+static eq_status write_model(eq_ctx *ctx, const eq_quantize_job *job, const char *path,
+                             int64_t *bytes)
+{
+    const eq_config *c = &job->teacher->config;
+    const eq_scheme scheme = {job->options->bits, job->options->group};
+    int64_t total = c->L * EQ_BLOCK_TENSORS + ENDS, n = 0;
+    eq_safetensors_writer w = {0};
+    ends e = {.count = 0};
+    eq_tensor_entry *entries = eq_alloc(ctx, total, sizeof *entries);
+    char(*names)[EQ_TENSOR_NAME] = eq_alloc(ctx, c->L * EQ_BLOCK_TENSORS, sizeof *names);
+    eq_status st = entries && names ? find_ends(ctx, job->teacher, &e) : EQ_ENOMEM;
+    if (st != EQ_OK) goto done;
+    for (int i = 0; i < e.count; i++, n++) {
+        const eq_tensor *t = &e.tensors[i];
+        entries[n] = (eq_tensor_entry){e.names[i], written_type(t->type), t->dims, {0}};
+        memcpy(entries[n].shape, t->shape, sizeof t->shape);
+    }
+    for (int64_t b = 0; b < c->L; b++)
+        n += eq_block_file_entries(c, &scheme, b, entries + n, names + b * EQ_BLOCK_TENSORS);
+    st = eq_safetensors_begin(ctx, &w, path, entries, n);
+    for (int i = 0; st == EQ_OK && i < e.count; i++)
+        st = write_tensor(ctx, &w, &e.tensors[i]);
+    for (int64_t b = 0; st == EQ_OK && b < c->L; b++)
+        st = copy_block(ctx, &w, job, b, entries + e.count + b * EQ_BLOCK_TENSORS);
+    *bytes = (int64_t)w.expected;
+    if (st == EQ_OK)
+        st = eq_safetensors_commit(&w);
+    else
+        eq_safetensors_abandon(&w);
+done:
+    eq_free(entries);
+    eq_free(names);
+    return st;
+}
+
+/* The quantization as GPTQModel, transformers and vLLM read it.                 [spec formats.md 4] */
+static json_t *quantization_config(const eq_quantize_options *o)
+{
+    json_t *q =
+        json_pack("{s:s, s:s, s:i, s:I, s:b, s:b, s:b, s:s, s:s, s:s, s:b}", "quant_method", "gptq",
+                  "method", "gptq", "bits", o->bits, "group_size", (json_int_t)o->group, "sym", 0,
+                  "desc_act", 0, "lm_head", 0, "checkpoint_format", "gptq_v2", "format", "gptq_v2",
+                  "pack_dtype", "int32", "true_sequential", 1);
+    json_object_set_new(q, "meta", json_pack("{s:[s]}", "quantizer", "eqat:" EQAT_VERSION));
+    return q;
+}
+
+static eq_status write_json(eq_ctx *ctx, const char *folder, const char *name, const json_t *json)
+{
+    char *path = eq_path_join(ctx, folder, name);
+    char *text = json_dumps(json, JSON_INDENT(2));
+    eq_status st = path && text ? eq_file_write(ctx, path, text, strlen(text))
+                                : eq_fail(ctx, EQ_ENOMEM, "%s/%s: out of memory", folder, name);
+    eq_free(path);
+    free(text);
+    return st;
+}
+
+static eq_status write_configs(eq_ctx *ctx, const eq_quantize_job *job)
+{
+    const char *out = job->run->out;
+    json_t *quantization = quantization_config(job->options);
+    json_t *config = json_deep_copy(eq_checkpoint_config(job->teacher->checkpoint));
+    eq_status st =
+        quantization && config ? EQ_OK : eq_fail(ctx, EQ_ENOMEM, "%s: out of memory", out);
+    if (st == EQ_OK) st = write_json(ctx, out, "quantize_config.json", quantization);
+    json_object_set(config, "quantization_config", quantization);
+    if (st == EQ_OK) st = write_json(ctx, out, "config.json", config);
+    json_decref(quantization);
+    json_decref(config);
+    return st;
+}
+
+eq_status eq_output_model(eq_ctx *ctx, const eq_quantize_job *job, int64_t *bytes)
+{
+    char *path = eq_path_join(ctx, job->run->out, "model.safetensors");
+    eq_status st = path ? write_model(ctx, job, path, bytes) : EQ_ENOMEM;
+    if (st == EQ_OK) st = write_configs(ctx, job);
+    eq_free(path);
+    return st;
+}
+
+/* Remove the files of a folder whose names contain `part`. */
+static void remove_matching(eq_ctx *ctx, const char *folder, const char *part)
+{
+    DIR *dir = opendir(folder);
+    if (!dir) return;
+    for (struct dirent *e = readdir(dir); e; e = readdir(dir)) {
+        char *path = strstr(e->d_name, part) ? eq_path_join(ctx, folder, e->d_name) : NULL;
+        if (path) unlink(path);
+        eq_free(path);
+    }
+    closedir(dir);
+}
+
+void eq_output_clean(eq_ctx *ctx, const eq_quantize_job *job)
+{
+    remove_matching(ctx, job->run->out, ".tmp");
+    remove_matching(ctx, job->run->folder, ".tmp");
+    remove_matching(ctx, job->run->folder, "block-");
+}
+
+double eq_output_bits_per_weight(const eq_config *c, const eq_scheme *scheme)
+{
+    double bits = 0, weights = 0;
+    for (int u = 0; u < EQ_UNITS; u++) {
+        eq_part parts[EQ_MAX_PARTS];
+        int count = eq_unit_parts(c, (eq_unit)u, parts);
+        int64_t N = parts[count - 1].row0 + parts[count - 1].rows,
+                K = eq_unit_columns(c, (eq_unit)u);
+        double groups = (double)(N * (K / eq_scheme_group(scheme, K)));
+        weights += (double)(N * K);
+        bits += (double)(N * K) * scheme->bits + groups * (16 + scheme->bits);
+    }
+    return bits / weights;
+}

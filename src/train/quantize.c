@@ -1,0 +1,366 @@
+#include "train/quantize.h"
+
+#include "base/file.h"
+#include "train/block_file.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+/* What lives while the blocks are done. */
+typedef struct state {
+    const eq_quantize_job *job;
+    eq_student student;
+    eq_stream full,
+        quantized; /* outputs of the blocks so far; quantized is unused without training */
+    bool in_file;
+    double started;
+    int64_t block, done_here; /* the block at work; blocks done in this call */
+} state;
+
+bool eq_quantize_needs_data(const eq_quantize_options *o)
+{
+    return o->method != EQ_METHOD_RTN || o->train.start == EQ_START_WEIGHTED;
+}
+
+static bool trains(const eq_quantize_options *o)
+{
+    return o->method != EQ_METHOD_RTN && o->train.epochs > 0;
+}
+
+int64_t eq_quantize_samples(const eq_quantize_options *o)
+{
+    int64_t weigh =
+        o->train.start_windows < o->data.samples ? o->train.start_windows : o->data.samples;
+    return trains(o) ? o->data.samples : weigh;
+}
+
+static int64_t val_samples(const eq_quantize_options *o)
+{
+    return trains(o) ? o->data.val_samples : 0;
+}
+
+static eq_student_shape student_shape(const eq_quantize_job *job)
+{
+    const eq_quantize_options *o = job->options;
+    return (eq_student_shape){.config = &job->teacher->config,
+                              .scheme = {o->bits, o->group},
+                              .options = o->train,
+                              .T = o->data.seqlen,
+                              .type = job->type};
+}
+
+static eq_stream_shape stream_shape(const eq_quantize_job *job)
+{
+    const eq_quantize_options *o = job->options;
+    return (eq_stream_shape){eq_quantize_samples(o) + val_samples(o), o->data.seqlen,
+                             job->teacher->config.C, job->type};
+}
+
+static double megabytes(int64_t bytes)
+{
+    return (double)bytes / (1 << 20);
+}
+
+eq_status eq_quantize_plan(eq_ctx *ctx, const eq_quantize_job *job, bool *in_file)
+{
+    const eq_quantize_options *o = job->options;
+    const eq_student_shape student = student_shape(job);
+    const eq_stream_shape shape = stream_shape(job);
+    bool data = eq_quantize_needs_data(o);
+    int64_t streams = data ? (int64_t)eq_stream_bytes(&shape) * (trains(o) ? 2 : 1) : 0;
+    int64_t work = (int64_t)eq_student_bytes(&student, ctx->threads);
+    int64_t limit = o->run.memory ? o->run.memory : eq_available_memory();
+    *in_file = o->run.streams == EQ_STREAMS_FILE ||
+               (o->run.streams == EQ_STREAMS_AUTO && limit && work + streams > limit);
+    int64_t need = work + (*in_file ? 0 : streams);
+    eq_log(ctx, EQ_LOG_INFO,
+           "plan: %lld blocks, %d bits in groups of %lld, %s, products by %s (%s)",
+           (long long)job->teacher->config.L, o->bits, (long long)o->group,
+           eq_dtype_get(job->type)->name, eq_gemm_engine(ctx, job->type), ctx->kernels->name);
+    eq_log(ctx, EQ_LOG_INFO,
+           "plan: memory %.0f MiB for one block and its step, %.0f MiB of activations in %s",
+           megabytes(work), megabytes(streams), *in_file ? "files (twice that on disk)" : "memory");
+    if (data)
+        eq_log(ctx, EQ_LOG_INFO, "plan: %lld windows of %lld tokens, %lld of them for validation",
+               (long long)shape.n, (long long)shape.T, (long long)val_samples(o));
+    if (limit && need > limit)
+        return eq_fail(ctx, EQ_ENOMEM,
+                       "the run needs %.0f MiB and may use %.0f MiB; give a larger --memory, a "
+                       "smaller --batch or --seqlen, or --streams file",
+                       megabytes(need), megabytes(limit));
+    return EQ_OK;
+}
+
+/* ---- streams ------------------------------------------------------------------------------- */
+
+/* A stream for the output of the blocks before `block`; in memory there is one, written over. */
+static eq_status new_stream(eq_ctx *ctx, const state *s, eq_stream *stream, const char *name,
+                            int64_t block)
+{
+    const eq_stream_shape shape = stream_shape(s->job);
+    if (!s->in_file) return eq_stream_create(ctx, stream, &shape, NULL);
+    char *path = eq_run_stream_path(ctx, s->job->run, name, block);
+    eq_status st = path ? eq_stream_create(ctx, stream, &shape, path) : EQ_ENOMEM;
+    eq_free(path);
+    return st;
+}
+
+static eq_status embed_stream(eq_ctx *ctx, state *s, eq_stream *stream)
+{
+    const eq_quantize_job *job = s->job;
+    int64_t samples = eq_quantize_samples(job->options), T = stream->shape.T;
+    for (int64_t w = 0; w < stream->shape.n; w++) {
+        const int32_t *ids = w < samples ? job->train + w * T : job->val + (w - samples) * T;
+        eq_status st = eq_decoder_embed(ctx, job->teacher, s->student.acts.x, ids, T);
+        if (st == EQ_OK)
+            st = eq_stream_write(ctx, stream, w, 1, s->student.acts.x, s->student.buffer);
+        if (st != EQ_OK) return st;
+    }
+    return eq_stream_publish(ctx, stream);
+}
+
+static eq_status open_stream(eq_ctx *ctx, const state *s, eq_stream *stream, const char *name,
+                             int64_t block)
+{
+    const eq_stream_shape shape = stream_shape(s->job);
+    char *path = eq_run_stream_path(ctx, s->job->run, name, block);
+    eq_status st = path ? eq_stream_open(ctx, stream, &shape, path) : EQ_ENOMEM;
+    eq_free(path);
+    return st;
+}
+
+static bool stream_exists(eq_ctx *ctx, const state *s, const char *name, int64_t block)
+{
+    char *path = eq_run_stream_path(ctx, s->job->run, name, block);
+    bool there = path && eq_file_exists(path);
+    eq_free(path);
+    return there;
+}
+
+static void remove_stream(eq_ctx *ctx, const state *s, const char *name, int64_t block)
+{
+    char *path = eq_run_stream_path(ctx, s->job->run, name, block);
+    if (path) unlink(path);
+    eq_free(path);
+}
+
+/* The last block up to which both streams stand in files, or 0. */
+static int64_t latest_streams(eq_ctx *ctx, const state *s, int64_t finished)
+{
+    bool both = trains(s->job->options);
+    for (int64_t i = finished; s->in_file && i > 0; i--)
+        if (stream_exists(ctx, s, "full", i) && (!both || stream_exists(ctx, s, "quantized", i)))
+            return i;
+    return 0;
+}
+
+static eq_status start_streams(eq_ctx *ctx, state *s, int64_t finished, int64_t *first)
+{
+    bool both = trains(s->job->options);
+    *first = latest_streams(ctx, s, finished);
+    if (*first > 0) {
+        eq_status st = open_stream(ctx, s, &s->full, "full", *first);
+        if (st == EQ_OK && both) st = open_stream(ctx, s, &s->quantized, "quantized", *first);
+        return st;
+    }
+    eq_status st = new_stream(ctx, s, &s->full, "full", 0);
+    if (st == EQ_OK) st = embed_stream(ctx, s, &s->full);
+    if (st == EQ_OK && both) st = new_stream(ctx, s, &s->quantized, "quantized", 0);
+    if (st == EQ_OK && both) st = embed_stream(ctx, s, &s->quantized);
+    return st;
+}
+
+/* Run a block over `stream` to what becomes the next one: the same memory, or a new file. */
+static eq_status advance(eq_ctx *ctx, state *s, const eq_block *block, eq_stream *stream,
+                         eq_stream *next, const char *name)
+{
+    if (!s->in_file) return eq_student_propagate(ctx, &s->student, block, stream, stream);
+    eq_status st = new_stream(ctx, s, next, name, s->block + 1);
+    if (st == EQ_OK) st = eq_student_propagate(ctx, &s->student, block, stream, next);
+    return st == EQ_OK ? eq_stream_publish(ctx, next) : st;
+}
+
+/* The next stream takes the place of the one before it. */
+static void replace(eq_stream *stream, eq_stream *next)
+{
+    if (next->fd < 0) return;
+    eq_stream_close(stream);
+    *stream = *next;
+    *next = (eq_stream){.fd = -1};
+}
+
+/* ---- one block ----------------------------------------------------------------------------- */
+
+static eq_status log_epoch(eq_ctx *ctx, void *user, int epoch, double train, double val,
+                           double seconds)
+{
+    const state *s = user;
+    json_t *line = json_pack("{s:I, s:i, s:f, s:f, s:f}", "block", (json_int_t)s->block, "epoch",
+                             epoch, "train_loss", train, "val_loss", val, "seconds", seconds);
+    eq_log(ctx, EQ_LOG_INFO,
+           "block %lld epoch %d: training loss %.6g, validation loss %.6g, %.1f s",
+           (long long)s->block, epoch, train, val, seconds);
+    return eq_run_log(ctx, s->job->run, line);
+}
+
+static eq_status log_block(eq_ctx *ctx, const state *s, double start_loss, double end_loss,
+                           double seconds)
+{
+    json_t *line =
+        json_pack("{s:I, s:s, s:f, s:f, s:f}", "block", (json_int_t)s->block, "event", "finished",
+                  "val_loss_start", start_loss, "val_loss_end", end_loss, "seconds", seconds);
+    return eq_run_log(ctx, s->job->run, line);
+}
+
+static eq_status train_block(eq_ctx *ctx, state *s, eq_stream *target)
+{
+    const eq_quantize_options *o = s->job->options;
+    int64_t L = s->job->teacher->config.L, left = L - s->block - 1;
+    char name[64];
+    snprintf(name, sizeof name, "block %lld/%lld", (long long)s->block + 1, (long long)L);
+    double each = s->done_here ? (eq_seconds() - s->started) / (double)s->done_here : -1;
+    const eq_fit_options fit = {.name = name,
+                                .samples = o->data.samples,
+                                .batch = o->train.batch,
+                                .epochs = o->train.epochs,
+                                .early_stop = o->train.early_stop,
+                                .tokens = o->data.seqlen,
+                                .seconds_after = each < 0 ? -1 : each * (double)left};
+    const eq_student_data data = {&s->quantized, target, o->data.samples};
+    const eq_student_log log = {log_epoch, s};
+    double start = eq_seconds(), before = 0, after = 0;
+    eq_status st = eq_student_validate(ctx, &s->student, &data, &before);
+    if (st == EQ_OK) st = eq_student_fit(ctx, &s->student, &data, &fit, &log);
+    if (st == EQ_OK) st = eq_student_validate(ctx, &s->student, &data, &after);
+    if (st == EQ_OK) st = log_block(ctx, s, before, after, eq_seconds() - start);
+    return st;
+}
+
+/* Start values, training, and the block on disk. full_next gets the full-precision output. */
+static eq_status make_block(eq_ctx *ctx, state *s, eq_stream *full_next, const char *path)
+{
+    const eq_quantize_options *o = s->job->options;
+    const eq_block *teacher = &s->job->teacher->blocks[s->block].block;
+    eq_status st = EQ_OK;
+    eq_student_load(ctx, &s->student, teacher);
+    if (o->train.start == EQ_START_WEIGHTED) {
+        eq_stream *input = trains(o) ? &s->quantized : &s->full;
+        int64_t count =
+            o->train.start_windows < o->data.samples ? o->train.start_windows : o->data.samples;
+        st = eq_student_weigh(ctx, &s->student, teacher, input, count);
+    }
+    if (st == EQ_OK) eq_student_start(ctx, &s->student);
+    if (st == EQ_OK && eq_quantize_needs_data(o))
+        st = advance(ctx, s, teacher, &s->full, full_next, "full");
+    if (st == EQ_OK && trains(o)) st = train_block(ctx, s, s->in_file ? full_next : &s->full);
+    if (st == EQ_OK) st = eq_ctx_status(ctx);
+    return st == EQ_OK ? eq_block_file_write(ctx, &s->student, s->block, path) : st;
+}
+
+static eq_status advance_quantized(eq_ctx *ctx, state *s, eq_stream *next, const char *path)
+{
+    eq_block_file file;
+    const eq_quantize_options *o = s->job->options;
+    const eq_scheme scheme = {o->bits, o->group};
+    eq_status st =
+        eq_block_file_open(ctx, &file, &s->job->teacher->config, &scheme, s->block, path);
+    if (st != EQ_OK) return st;
+    st = advance(ctx, s, &file.block, &s->quantized, next, "quantized");
+    eq_block_file_close(&file);
+    return st;
+}
+
+static void report_block(eq_ctx *ctx, const state *s)
+{
+    int64_t L = s->job->teacher->config.L, done = s->block + 1;
+    double seconds = eq_seconds() - s->started;
+    const eq_progress p = {.task = "blocks",
+                           .unit = "blocks",
+                           .done = done,
+                           .total = L,
+                           .loss = -1,
+                           .per_second = -1,
+                           .seconds_left = seconds / (double)s->done_here * (double)(L - done)};
+    eq_report(ctx, &p);
+}
+
+/* Bring block s->block about, or take it from disk, and move the streams past it. */
+static eq_status do_block(eq_ctx *ctx, state *s)
+{
+    const eq_quantize_options *o = s->job->options;
+    const eq_block *teacher = &s->job->teacher->blocks[s->block].block;
+    eq_stream full_next = {.fd = -1}, quantized_next = {.fd = -1};
+    char *path = eq_run_block_path(ctx, s->job->run, s->block);
+    if (!path) return EQ_ENOMEM;
+    eq_status st = EQ_OK;
+    bool there = eq_file_exists(path);
+    bool data = eq_quantize_needs_data(o);
+    if (!there)
+        st = make_block(ctx, s, &full_next, path);
+    else if (data)
+        st = advance(ctx, s, teacher, &s->full, &full_next, "full");
+    if (st == EQ_OK && trains(o)) st = advance_quantized(ctx, s, &quantized_next, path);
+    eq_decoder_release_block(s->job->teacher, s->block);
+    if (st == EQ_OK) {
+        replace(&s->full, &full_next);
+        replace(&s->quantized, &quantized_next);
+        remove_stream(ctx, s, "full", s->block);
+        remove_stream(ctx, s, "quantized", s->block);
+        s->done_here++;
+        report_block(ctx, s);
+    }
+    eq_stream_close(&full_next);
+    eq_stream_close(&quantized_next);
+    eq_free(path);
+    return st == EQ_OK ? eq_check_interrupt(ctx) : st;
+}
+
+static int64_t count_finished(eq_ctx *ctx, const eq_quantize_job *job)
+{
+    int64_t i = 0;
+    for (bool there = true; there && i < job->teacher->config.L; i += there) {
+        char *path = eq_run_block_path(ctx, job->run, i);
+        there = path && eq_file_exists(path);
+        eq_free(path);
+    }
+    return i;
+}
+
+static eq_status run_blocks(eq_ctx *ctx, state *s, int64_t first, int64_t finished)
+{
+    const eq_quantize_options *o = s->job->options;
+    eq_status st = EQ_OK;
+    for (s->block = first; st == EQ_OK && s->block < s->job->teacher->config.L; s->block++) {
+        bool enough = o->run.stop_after && s->block >= finished + o->run.stop_after;
+        if (enough)
+            return eq_fail(ctx, EQ_EINTERRUPTED, "stopped after %lld blocks",
+                           (long long)o->run.stop_after);
+        st = do_block(ctx, s);
+    }
+    return st;
+}
+
+eq_status eq_quantize_blocks(eq_ctx *ctx, const eq_quantize_job *job, bool in_file,
+                             int64_t *resumed)
+{
+    state s = {.job = job, .in_file = in_file, .started = eq_seconds()};
+    s.full.fd = s.quantized.fd = -1;
+    const eq_student_shape shape = student_shape(job);
+    int64_t finished = count_finished(ctx, job), first = 0, L = job->teacher->config.L;
+    *resumed = finished;
+    if (finished == L) return EQ_OK;
+    if (finished)
+        eq_log(ctx, EQ_LOG_INFO, "going on after %lld finished blocks", (long long)finished);
+    eq_status st = eq_student_init(ctx, &s.student, &shape);
+    if (st == EQ_OK && eq_quantize_needs_data(job->options))
+        st = start_streams(ctx, &s, finished, &first);
+    if (st == EQ_OK) st = run_blocks(ctx, &s, first, finished);
+    eq_stream_close(&s.full);
+    eq_stream_close(&s.quantized);
+    eq_student_deinit(&s.student);
+    for (int64_t i = 0; st == EQ_OK && i <= L; i++) {
+        remove_stream(ctx, &s, "full", i);
+        remove_stream(ctx, &s, "quantized", i);
+    }
+    return st;
+}

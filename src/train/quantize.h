@@ -1,0 +1,27 @@
+/* A whole quantization: block by block over two streams of activations, each finished block on disk at once. */
+#ifndef EQ_TRAIN_QUANTIZE_H
+#define EQ_TRAIN_QUANTIZE_H
+
+#include "train/block_ap.h"
+#include "train/run.h"
+
+typedef struct eq_quantize_job {
+    const eq_decoder *teacher;
+    const eq_quantize_options *options;
+    eq_dtype type;        /* of products and streams */
+    const int32_t *train; /* [samples, T]; NULL when no data is needed */
+    const int32_t *val;   /* [val_samples, T]; NULL when val_samples is 0 */
+    eq_run *run;
+} eq_quantize_job;
+
+/* Whether the options need calibration windows: all but starts that look at weights only, without training. */
+bool eq_quantize_needs_data(const eq_quantize_options *options);
+/* Windows of eq_data_options.samples that this run really uses. */
+int64_t eq_quantize_samples(const eq_quantize_options *options);
+/* Log the plan, and check that it fits the memory allowed (EQ_ENOMEM says what is needed). streams_in_file out. */
+eq_status eq_quantize_plan(eq_ctx *ctx, const eq_quantize_job *job, bool *streams_in_file);
+/* Do all blocks that are not done yet. resumed out: how many were. */
+eq_status eq_quantize_blocks(eq_ctx *ctx, const eq_quantize_job *job, bool streams_in_file,
+                             int64_t *resumed);
+
+#endif
