@@ -4,6 +4,8 @@
 
 /* A tile of unpacked weights or of their gradient: small enough for the caches, large enough for the products. */
 enum { TILE_BYTES = 8 << 20, LEAST_ROWS = 64 };
+/* Up to so many rows of X, a product is M dot products per row of W: what prepares larger ones would take longer. */
+enum { FEW_ROWS = 4 };
 
 static int64_t tile_rows(int64_t N, int64_t K)
 {
@@ -81,6 +83,28 @@ static int64_t step_rows(const eq_linear *linear, eq_dtype type)
     return whole ? linear->N : tile_rows(linear->N, linear->K);
 }
 
+/* Y = X W^T, or Y +=, for few rows of X: the weights are read once, in row order. */
+static void multiply_few(eq_ctx *ctx, const eq_gemm *g, void *y, const void *x, const void *w)
+{
+    enum { CHUNK = 32 };
+    int64_t chunks = (g->N + CHUNK - 1) / CHUNK;
+#pragma omp parallel for schedule(static) num_threads(ctx->threads)
+    for (int64_t c = 0; c < chunks; c++) {
+        float sums[CHUNK];
+        int64_t row = c * CHUNK, rows = g->N - row < CHUNK ? g->N - row : CHUNK;
+        const char *weights = (const char *)w + (size_t)(row * g->ldb) * type_bytes(g->in);
+        for (int64_t m = 0; m < g->M; m++) {
+            const char *input = (const char *)x + (size_t)(m * g->lda) * type_bytes(g->in);
+            char *out = (char *)y + (size_t)(m * g->ldc + row) * type_bytes(g->out);
+            ctx->kernels->dot_rows(sums, 1, input, 0, weights, g->ldb, rows, g->K, g->in);
+            if (g->accumulate)
+                ctx->kernels->add((float *)(void *)out, sums, rows);
+            else
+                ctx->kernels->unpack(out, g->out, sums, EQ_F32, rows);
+        }
+    }
+}
+
 void eq_linear_forward(eq_ctx *ctx, const eq_linear *linear, void *y, const void *x,
                        const eq_linear_call *call)
 {
@@ -91,7 +115,11 @@ void eq_linear_forward(eq_ctx *ctx, const eq_linear *linear, void *y, const void
         g.ldc = linear->N;
         g.accumulate = call->accumulate;
         const void *w = weight_rows(ctx, linear, call->type, row, rows, call->scratch);
-        eq_gemm_run(ctx, &g, (char *)y + (size_t)row * type_bytes(call->out_type), x, w);
+        char *out = (char *)y + (size_t)row * type_bytes(call->out_type);
+        if (call->M <= FEW_ROWS)
+            multiply_few(ctx, &g, out, x, w);
+        else
+            eq_gemm_run(ctx, &g, out, x, w);
     }
 }
 

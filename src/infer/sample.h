@@ -1,0 +1,32 @@
+/* The next token from logits. */
+#ifndef EQ_INFER_SAMPLE_H
+#define EQ_INFER_SAMPLE_H
+
+#include "base/rng.h"
+#include "kernels/kernels.h"
+
+/* Applied in this order; what is left is drawn in proportion to its probability. */
+typedef struct eq_sampling {
+    double temperature; /* divides the logits; 0: the most likely token, and nothing below counts */
+    int64_t top_k;      /* keep the most likely so many; 0: all */
+    double top_p;       /* of these keep the most likely that have this share together; 1: all */
+} eq_sampling;
+
+typedef struct eq_candidate {
+    float logit;
+    int32_t id;
+} eq_candidate;
+
+/* Whether eq_sample needs a scratch of candidates. */
+bool eq_sampling_ranks(const eq_sampling *sampling);
+
+/* Draw a token; one number of rng is used, none when greedy. Of equally likely tokens the first counts as the more likely.
+ *
+ * logits   in/out [V]: divided by the temperature
+ * rng      in/out, may be NULL when greedy
+ * scratch  [V]; may be NULL unless eq_sampling_ranks
+ * Returns -1 when the logits are not finite. */
+int32_t eq_sample(const eq_kernels *kernels, float *logits, int64_t V, const eq_sampling *sampling,
+                  eq_rng *rng, eq_candidate *scratch);
+
+#endif
