@@ -15,4 +15,8 @@ struct eq_model {
 /* EQ_EINVAL when the model has no tokenizer. */
 eq_status eq_model_need_tokenizer(eq_ctx *ctx, const eq_model *model);
 
+/* Tokens that end a text, from eos_token_id of the configuration (a number or a list); returns how many. */
+enum { EQ_MAX_ENDS = 8 };
+int64_t eq_end_tokens(const eq_checkpoint *checkpoint, int32_t ends[EQ_MAX_ENDS]);
+
 #endif

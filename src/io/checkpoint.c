@@ -2,17 +2,19 @@
 
 #include "base/hash.h"
 #include "io/gguf_config.h"
+#include "io/json_file.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { NAME_BYTES = 256, JSON_LIMIT = 256 << 20, MOST_SHARDS = 4096 };
+enum { NAME_BYTES = 256, MOST_SHARDS = 4096 };
 
 struct eq_checkpoint {
     char *path;              /* owned, as given */
     json_t *config;          /* owned */
     eq_gguf *gguf;           /* owned; or */
     eq_safetensors **shards; /* owned, [shard_count] */
+    json_t *files;           /* owned, of shards: tensor to file name; NULL for one file */
     int64_t shard_count;
     int64_t head_size; /* of a GGUF whose q and k rows are in rotary pairs, else 0 */
 };
@@ -32,22 +34,6 @@ const eq_gguf *eq_checkpoint_gguf(const eq_checkpoint *ck)
     return ck->gguf;
 }
 
-static eq_status load_json(eq_ctx *ctx, json_t **json, const char *path)
-{
-    json_error_t error;
-    eq_map map;
-    eq_status st = eq_map_open(ctx, &map, path);
-    if (st != EQ_OK) return st;
-    *json = map.size <= JSON_LIMIT
-                ? json_loadb((const char *)map.data, map.size, JSON_REJECT_DUPLICATES, &error)
-                : NULL;
-    if (!json_is_object(*json))
-        st = eq_fail(ctx, EQ_EFORMAT, "%s: line %d: %s", path, error.line,
-                     *json ? "not a JSON object" : error.text);
-    eq_map_close(&map);
-    return st;
-}
-
 /* Open folder/name as the next shard. */
 static eq_status add_shard(eq_ctx *ctx, eq_checkpoint *ck, const char *name)
 {
@@ -65,7 +51,7 @@ static eq_status open_shards(eq_ctx *ctx, eq_checkpoint *ck, const char *index_p
     json_t *index = NULL, *seen = json_object();
     const char *tensor = NULL;
     json_t *file = NULL;
-    eq_status st = load_json(ctx, &index, index_path);
+    eq_status st = eq_json_load(ctx, &index, index_path);
     json_t *names = json_object_get(index, "weight_map");
     json_object_foreach(names, tensor, file)
     {
@@ -84,6 +70,7 @@ static eq_status open_shards(eq_ctx *ctx, eq_checkpoint *ck, const char *index_p
         if (!ck->shards) st = EQ_ENOMEM;
     }
     json_object_foreach(seen, tensor, file) if (st == EQ_OK) st = add_shard(ctx, ck, tensor);
+    if (st == EQ_OK) ck->files = json_incref(names);
     json_decref(seen);
     json_decref(index);
     return st;
@@ -95,7 +82,7 @@ static eq_status open_folder(eq_ctx *ctx, eq_checkpoint *ck)
     char *single = eq_path_join(ctx, ck->path, "model.safetensors");
     char *index = eq_path_join(ctx, ck->path, "model.safetensors.index.json");
     eq_status st = config && single && index ? EQ_OK : EQ_ENOMEM;
-    if (st == EQ_OK) st = load_json(ctx, &ck->config, config);
+    if (st == EQ_OK) st = eq_json_load(ctx, &ck->config, config);
     if (st == EQ_OK && eq_file_exists(single)) {
         ck->shards = eq_alloc(ctx, 1, sizeof(eq_safetensors *));
         st = ck->shards ? add_shard(ctx, ck, "model.safetensors") : EQ_ENOMEM;
@@ -141,16 +128,22 @@ void eq_checkpoint_close(eq_checkpoint *ck)
     for (int64_t i = 0; i < ck->shard_count; i++)
         eq_safetensors_close(ck->shards[i]);
     eq_free(ck->shards);
+    json_decref(ck->files);
     eq_gguf_close(ck->gguf);
     json_decref(ck->config);
     eq_free(ck->path);
     eq_free(ck);
 }
 
+/* The file that the index names for a tensor decides, also when another one holds that name. */
 static const eq_safetensors *shard_of(const eq_checkpoint *ck, const char *name)
 {
-    for (int64_t i = 0; i < ck->shard_count; i++)
+    const char *file = json_string_value(json_object_get(ck->files, name));
+    for (int64_t i = 0; i < ck->shard_count; i++) {
+        const char *path = eq_safetensors_map(ck->shards[i])->path;
+        if (file && strcmp(strrchr(path, '/') + 1, file)) continue;
         if (eq_safetensors_has(ck->shards[i], name)) return ck->shards[i];
+    }
     return NULL;
 }
 
@@ -162,6 +155,18 @@ bool eq_checkpoint_has(const eq_checkpoint *ck, const char *name)
            eq_gguf_has(ck->gguf, gguf_name);
 }
 
+/* Mark q and k of a GGUF as stored in rotary pairs; their rows must be whole heads. */
+static eq_status set_rope_pairs(eq_ctx *ctx, const eq_checkpoint *ck, const char *name,
+                                eq_tensor *t)
+{
+    if (!strstr(name, "q_proj") && !strstr(name, "k_proj")) return EQ_OK;
+    if (ck->head_size % 2 || t->shape[0] % ck->head_size)
+        return eq_fail(ctx, EQ_EFORMAT, "%s: tensor %s has %lld rows, no whole heads of %lld",
+                       ck->path, name, (long long)t->shape[0], (long long)ck->head_size);
+    t->rope_pairs = (int)ck->head_size;
+    return EQ_OK;
+}
+
 eq_status eq_checkpoint_tensor(eq_ctx *ctx, const eq_checkpoint *ck, const char *name,
                                eq_tensor *tensor)
 {
@@ -171,9 +176,7 @@ eq_status eq_checkpoint_tensor(eq_ctx *ctx, const eq_checkpoint *ck, const char 
         if (shard) return eq_safetensors_get(ctx, shard, name, tensor);
     } else if (eq_gguf_tensor_name(gguf_name, sizeof gguf_name, name)) {
         eq_status st = eq_gguf_get(ctx, ck->gguf, gguf_name, tensor);
-        if (strstr(name, "q_proj") || strstr(name, "k_proj"))
-            tensor->rope_pairs = (int)ck->head_size;
-        return st;
+        return st == EQ_OK ? set_rope_pairs(ctx, ck, name, tensor) : st;
     }
     return eq_fail(ctx, EQ_EFORMAT, "%s: tensor %s is not there", ck->path, name);
 }
@@ -201,10 +204,13 @@ static eq_status read_quantization(eq_ctx *ctx, const eq_checkpoint *ck, eq_qmat
     if (!method || strcmp(method, "gptq"))
         return eq_fail(ctx, EQ_EFORMAT, "%s: quantization method %s is not read, gptq is", ck->path,
                        method ? method : "(none)");
-    q->bits = (int)json_integer_value(json_object_get(c, "bits"));
+    int64_t bits = json_integer_value(json_object_get(c, "bits"));
     *group = json_integer_value(json_object_get(c, "group_size"));
-    if (q->bits != 2 && q->bits != 3 && q->bits != 4 && q->bits != 8)
-        return eq_fail(ctx, EQ_EFORMAT, "%s: quantization_config: bits is %d", ck->path, q->bits);
+    if (bits != 2 && bits != 3 && bits != 4 && bits != 8)
+        return eq_fail(ctx, EQ_EFORMAT,
+                       "%s: quantization_config: bits is %lld, expected 2, 3, 4 or 8", ck->path,
+                       (long long)bits);
+    q->bits = (int)bits;
     q->zero_offset = !format || !strcmp(format, "gptq");
     if (format && strcmp(format, "gptq") && strcmp(format, "gptq_v2"))
         return eq_fail(ctx, EQ_EFORMAT, "%s: GPTQ format \"%s\" is not read", ck->path, format);
@@ -240,13 +246,15 @@ eq_status eq_checkpoint_qmatrix(eq_ctx *ctx, const eq_checkpoint *ck, const char
     if (st == EQ_OK) st = get_part(ctx, ck, prefix, "scales", EQ_F16, &s);
     if (st == EQ_OK) st = read_quantization(ctx, ck, q, &group);
     if (st != EQ_OK) return st;
-    q->N = w.shape[1];
-    q->K = w.shape[0] * 32 / q->bits;
+    /* A tensor without elements may claim any length, so K is worked out only for a real one. */
+    bool filled = w.dims == 2 && w.shape[0] > 0 && w.shape[1] > 0;
+    q->N = filled ? w.shape[1] : 0;
+    q->K = filled ? w.shape[0] * 32 / q->bits : 0;
     q->g = group == -1 ? q->K : group;
-    bool fits = w.dims == 2 && z.dims == 2 && s.dims == 2 && q->g > 0 && q->N > 0 && q->K > 0 &&
-                q->K % q->g == 0 && eq_qmatrix_fits(q->N, q->K, q->bits) &&
-                z.shape[0] == q->K / q->g && z.shape[1] == q->N * q->bits / 32 &&
-                s.shape[0] == q->K / q->g && s.shape[1] == q->N;
+    bool fits = filled && z.dims == 2 && s.dims == 2 && q->g > 0 && q->K % q->g == 0 &&
+                eq_qmatrix_fits(q->N, q->K, q->bits) && z.shape[0] == q->K / q->g &&
+                z.shape[1] == q->N * q->bits / 32 && s.shape[0] == q->K / q->g &&
+                s.shape[1] == q->N;
     if (!fits)
         return eq_fail(ctx, EQ_EFORMAT,
                        "%s: %s: qweight, qzeros and scales do not fit %d bits in groups of %lld",

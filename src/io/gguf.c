@@ -173,6 +173,7 @@ static eq_status read_counts(eq_ctx *ctx, eq_gguf *f, cursor *c)
 
 static eq_status read_header(eq_ctx *ctx, eq_gguf *f)
 {
+    if (!f->map.size) return eq_fail(ctx, EQ_EFORMAT, "%s: is empty", f->map.path);
     cursor c = {f->map.data, f->map.data + f->map.size, false};
     eq_status st = read_counts(ctx, f, &c);
     for (int64_t i = 0; st == EQ_OK && i < f->pair_count; i++) {

@@ -5,6 +5,11 @@
 
 enum { LARGEST = 1 << 28 };
 
+static const char *const ATTENTION[4] = {"blk.0.attn_q.bias", "blk.0.attn_k.bias",
+                                         "blk.0.attn_v.bias", "blk.0.attn_output.bias"};
+static const char *const MLP[4] = {"blk.0.ffn_gate.bias", "blk.0.ffn_up.bias",
+                                   "blk.0.ffn_down.bias", NULL};
+
 static const char *const ENDS[][2] = {
     {"model.embed_tokens.weight", "token_embd.weight"},
     {"model.norm.weight", "output_norm.weight"},
@@ -96,6 +101,14 @@ static eq_status copy_vocabulary(eq_ctx *ctx, const eq_gguf *f, json_t *config)
     return EQ_OK;
 }
 
+/* Whether block 0 has a bias in one of four linears. */
+static bool has_bias(const eq_gguf *f, const char *const names[4])
+{
+    for (int i = 0; i < 4; i++)
+        if (names[i] && eq_gguf_has(f, names[i])) return true;
+    return false;
+}
+
 static void set_constants(const eq_gguf *f, json_t *config)
 {
     double theta = 10000.0, eps = 1e-5;
@@ -111,8 +124,8 @@ static void set_constants(const eq_gguf *f, json_t *config)
     json_object_set_new(config, "architectures", json_pack("[s]", "LlamaForCausalLM"));
     json_object_set_new(config, "model_type", json_string("llama"));
     json_object_set_new(config, "hidden_act", json_string("silu"));
-    json_object_set_new(config, "attention_bias", json_false());
-    json_object_set_new(config, "mlp_bias", json_false());
+    json_object_set_new(config, "attention_bias", json_boolean(has_bias(f, ATTENTION)));
+    json_object_set_new(config, "mlp_bias", json_boolean(has_bias(f, MLP)));
     json_object_set_new(config, "torch_dtype", json_string("float16"));
     json_object_set_new(config, "dtype", json_string("float16"));
 }
@@ -130,6 +143,30 @@ static eq_status check_architecture(eq_ctx *ctx, const eq_gguf *f)
                    eq_gguf_map(f)->path, (int)(name.size < 64 ? name.size : 64), name.data);
 }
 
+/* Rotary embeddings other than plain ones over the whole head would give silently wrong numbers. */
+static eq_status check_rope(eq_ctx *ctx, const eq_gguf *f, const json_t *config)
+{
+    const char *path = eq_gguf_map(f)->path;
+    eq_text scaling = {"none", 4};
+    double linear = 1;
+    int64_t D = json_integer_value(json_object_get(config, "head_dim")), turned = D;
+    eq_gguf_string(f, "llama.rope.scaling.type", &scaling);
+    eq_gguf_real(f, "llama.rope.scale_linear", &linear);
+    eq_gguf_integer(f, "llama.rope.dimension_count", &turned);
+    if (scaling.size != 4 || memcmp(scaling.data, "none", 4))
+        return eq_fail(ctx, EQ_EFORMAT, "%s: rope scaling %.*s is not supported", path,
+                       (int)(scaling.size < 64 ? scaling.size : 64), scaling.data);
+    if (linear != 1)
+        return eq_fail(ctx, EQ_EFORMAT, "%s: llama.rope.scale_linear is %g, only 1 is supported",
+                       path, linear);
+    if (turned != D)
+        return eq_fail(ctx, EQ_EFORMAT,
+                       "%s: llama.rope.dimension_count is %lld, only the head size %lld is "
+                       "supported",
+                       path, (long long)turned, (long long)D);
+    return EQ_OK;
+}
+
 eq_status eq_gguf_to_config(eq_ctx *ctx, const eq_gguf *f, json_t **out)
 {
     eq_status st = check_architecture(ctx, f);
@@ -138,6 +175,7 @@ eq_status eq_gguf_to_config(eq_ctx *ctx, const eq_gguf *f, json_t **out)
     if (!config) return eq_fail(ctx, EQ_ENOMEM, "%s: out of memory", eq_gguf_map(f)->path);
     set_constants(f, config);
     st = copy_sizes(ctx, f, config);
+    if (st == EQ_OK) st = check_rope(ctx, f, config);
     if (st == EQ_OK) st = copy_vocabulary(ctx, f, config);
     if (st != EQ_OK) {
         json_decref(config);

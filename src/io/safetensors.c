@@ -228,8 +228,14 @@ eq_status eq_safetensors_begin(eq_ctx *ctx, eq_safetensors_writer *w, const char
         json_object_set_new(header, entries[i].name, describe(&entries[i], w->expected));
         w->expected += eq_tensor_entry_bytes(&entries[i]);
     }
+    bool complete = json_object_size(header) == (size_t)count + 1;
     char *text = header ? json_dumps(header, JSON_COMPACT) : NULL;
     json_decref(header);
+    if (text && !complete) {
+        free(text);
+        return eq_fail(ctx, EQ_EINTERNAL, "%s: a tensor is declared twice or its name is not UTF-8",
+                       path);
+    }
     if (!text) return eq_fail(ctx, EQ_ENOMEM, "%s: out of memory for the header", path);
     size_t n = strlen(text), padded = (n + PAD - 1) / PAD * PAD;
     uint64_t size = padded;

@@ -1,6 +1,6 @@
 #include "train/output.h"
 
-#include "base/file.h"
+#include "io/json_file.h"
 #include "train/block_file.h"
 
 #include <dirent.h>
@@ -120,17 +120,6 @@ static json_t *quantization_config(const eq_quantize_options *o)
     return q;
 }
 
-static eq_status write_json(eq_ctx *ctx, const char *folder, const char *name, const json_t *json)
-{
-    char *path = eq_path_join(ctx, folder, name);
-    char *text = json_dumps(json, JSON_INDENT(2));
-    eq_status st = path && text ? eq_file_write(ctx, path, text, strlen(text))
-                                : eq_fail(ctx, EQ_ENOMEM, "%s/%s: out of memory", folder, name);
-    eq_free(path);
-    free(text);
-    return st;
-}
-
 static eq_status write_configs(eq_ctx *ctx, const eq_quantize_job *job)
 {
     const char *out = job->run->out;
@@ -138,9 +127,9 @@ static eq_status write_configs(eq_ctx *ctx, const eq_quantize_job *job)
     json_t *config = json_deep_copy(eq_checkpoint_config(job->teacher->checkpoint));
     eq_status st =
         quantization && config ? EQ_OK : eq_fail(ctx, EQ_ENOMEM, "%s: out of memory", out);
-    if (st == EQ_OK) st = write_json(ctx, out, "quantize_config.json", quantization);
+    if (st == EQ_OK) st = eq_json_save(ctx, out, "quantize_config.json", quantization);
     json_object_set(config, "quantization_config", quantization);
-    if (st == EQ_OK) st = write_json(ctx, out, "config.json", config);
+    if (st == EQ_OK) st = eq_json_save(ctx, out, "config.json", config);
     json_decref(quantization);
     json_decref(config);
     return st;

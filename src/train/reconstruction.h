@@ -12,6 +12,7 @@ typedef struct eq_reconstruction {
     int64_t M, C;
     eq_dtype type; /* of target */
     eq_loss loss;
+    int robust;
 } eq_reconstruction;
 
 /* The loss of y [M, C] f32 against target [M, C] type; dy out [M, C] gets dL/dy (it may be y). rows: scratch [M]. */

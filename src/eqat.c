@@ -1,0 +1,232 @@
+/* The public API on top of all layers. */
+#include "eqat.h"
+
+#include "base/cpu.h"
+#include "eval/perplexity.h"
+#include "io/npy.h"
+#include "io/tokenizer.h"
+#include "model/decoder.h"
+
+#include "eqat_internal.h"
+
+const char *eq_version(void)
+{
+    return EQAT_VERSION;
+}
+
+eq_status eq_ctx_new(eq_ctx **out, const eq_ctx_options *options)
+{
+    const eq_ctx_options none = {0};
+    const eq_ctx_options *o = options ? options : &none;
+    *out = NULL;
+    const eq_kernels *kernels = eq_kernels_get(o->isa);
+    if (!kernels) return EQ_EINVAL;
+    eq_ctx start, *ctx;
+    eq_ctx_init(&start, o->threads);
+    ctx = eq_alloc(&start, 1, sizeof *ctx);
+    if (!ctx) return EQ_ENOMEM;
+    eq_ctx_init(ctx, o->threads);
+    ctx->callbacks = o->callbacks;
+    ctx->kernels = kernels;
+    eq_cpu cpu;
+    eq_cpu_probe(&cpu);
+    ctx->amx =
+        cpu.amx_bf16 && cpu.avx512 && !o->isa; /* a named instruction set is that and no more */
+    *out = ctx;
+    return EQ_OK;
+}
+
+void eq_ctx_free(eq_ctx *ctx)
+{
+    if (!ctx) return;
+    eq_gemm_free(ctx);
+    eq_free(ctx);
+}
+
+const char *eq_ctx_message(const eq_ctx *ctx)
+{
+    return ctx->message;
+}
+
+const char *eq_ctx_isa(const eq_ctx *ctx)
+{
+    return ctx->amx ? "avx512 and amx" : ctx->kernels->name;
+}
+
+int eq_ctx_threads(const eq_ctx *ctx)
+{
+    return ctx->threads;
+}
+
+/* ---- models -------------------------------------------------------------------------------- */
+
+static void fill_info(eq_model *m)
+{
+    const eq_config *c = &m->decoder->config;
+    int64_t linears = c->C * (eq_config_qkv(c) + c->H * c->D + 3 * c->F);
+    int64_t ends = c->V * c->C * (c->tied ? 1 : 2);
+    m->info = (eq_model_info){.blocks = c->L,
+                              .hidden = c->C,
+                              .mlp = c->F,
+                              .heads = c->H,
+                              .kv_heads = c->Hkv,
+                              .head_size = c->D,
+                              .vocabulary = c->V,
+                              .context = c->positions,
+                              .parameters = c->L * (linears + 2 * c->C) + ends + c->C,
+                              .bytes = eq_checkpoint_bytes(m->checkpoint),
+                              .bits = m->decoder->bits,
+                              .group = m->decoder->group,
+                              .has_tokenizer = m->tokenizer != NULL};
+    strcpy(m->info.family, c->family);
+}
+
+static eq_status open_tokenizer(eq_ctx *ctx, eq_model *m)
+{
+    const eq_gguf *gguf = eq_checkpoint_gguf(m->checkpoint);
+    if (gguf) return eq_tokenizer_from_gguf(ctx, &m->tokenizer, gguf);
+    return eq_tokenizer_from_folder(ctx, &m->tokenizer, eq_checkpoint_path(m->checkpoint));
+}
+
+eq_status eq_model_open(eq_ctx *ctx, eq_model **out, const char *path)
+{
+    *out = NULL;
+    eq_model *m = eq_alloc(ctx, 1, sizeof *m);
+    if (!m) return EQ_ENOMEM;
+    eq_status st = eq_checkpoint_open(ctx, &m->checkpoint, path);
+    if (st == EQ_OK) st = eq_decoder_open(ctx, &m->decoder, m->checkpoint);
+    if (st == EQ_OK) st = open_tokenizer(ctx, m);
+    if (st != EQ_OK) {
+        eq_model_close(m);
+        return st;
+    }
+    fill_info(m);
+    *out = m;
+    return EQ_OK;
+}
+
+void eq_model_close(eq_model *m)
+{
+    if (!m) return;
+    eq_tokenizer_free(m->tokenizer);
+    eq_decoder_close(m->decoder);
+    eq_checkpoint_close(m->checkpoint);
+    eq_free(m);
+}
+
+const eq_model_info *eq_model_get_info(const eq_model *m)
+{
+    return &m->info;
+}
+
+eq_status eq_model_need_tokenizer(eq_ctx *ctx, const eq_model *m)
+{
+    if (m->tokenizer) return EQ_OK;
+    return eq_fail(ctx, EQ_EINVAL, "%s: has no tokenizer, and text was given",
+                   eq_checkpoint_path(m->checkpoint));
+}
+
+eq_status eq_tokenize(eq_ctx *ctx, const eq_model *m, const char *text, size_t n, bool add_special,
+                      int32_t **ids, int64_t *count)
+{
+    eq_status st = eq_model_need_tokenizer(ctx, m);
+    if (st != EQ_OK) return st;
+    return eq_tokenizer_encode(ctx, m->tokenizer, text, n, add_special, ids, count);
+}
+
+eq_status eq_detokenize(eq_ctx *ctx, const eq_model *m, const int32_t *ids, int64_t count,
+                        char **text, size_t *size)
+{
+    eq_status st = eq_model_need_tokenizer(ctx, m);
+    return st == EQ_OK ? eq_tokenizer_decode(ctx, m->tokenizer, ids, count, false, text, size) : st;
+}
+
+const char *eq_token_bytes(const eq_model *m, int32_t id, size_t *size)
+{
+    *size = 0;
+    return m->tokenizer ? eq_tokenizer_piece(m->tokenizer, id, size) : "";
+}
+
+eq_status eq_logits(eq_ctx *ctx, const eq_model *m, const int32_t *ids, int64_t count,
+                    eq_precision precision, float **out)
+{
+    const eq_decoder *d = m->decoder;
+    eq_decoder_pass pass = {0};
+    eq_dtype type = EQ_F32;
+    float *logits = NULL;
+    if (count < 1) return eq_fail(ctx, EQ_EINVAL, "no tokens were given");
+    eq_status st = eq_precision_type(ctx, &type, precision);
+    if (st == EQ_OK) st = eq_decoder_pass_init(ctx, &pass, d, 1, count, type);
+    if (st == EQ_OK) st = eq_decoder_forward(ctx, d, &pass, ids);
+    if (st == EQ_OK) {
+        logits = eq_alloc(ctx, count * d->config.V, sizeof *logits);
+        if (!logits) st = EQ_ENOMEM;
+    }
+    for (int64_t row = 0; st == EQ_OK && row < count; row += pass.slice) {
+        int64_t rows = count - row < pass.slice ? count - row : pass.slice;
+        eq_decoder_logits(ctx, d, &pass, row, rows);
+        memcpy(logits + row * d->config.V, pass.logits,
+               (size_t)(rows * d->config.V) * sizeof *logits);
+        st = eq_ctx_status(ctx);
+    }
+    eq_decoder_pass_deinit(&pass);
+    if (st != EQ_OK) {
+        eq_free(logits);
+        logits = NULL;
+    }
+    *out = logits;
+    return st;
+}
+
+eq_status eq_write_npy(eq_ctx *ctx, const char *path, const float *data, int64_t rows,
+                       int64_t columns)
+{
+    return eq_npy_write_f32(ctx, path, data, rows, columns);
+}
+
+/* ---- evaluation ---------------------------------------------------------------------------- */
+
+eq_eval_options eq_eval_defaults(void)
+{
+    return (eq_eval_options){.context = 2048, .precision = EQ_PRECISION_AUTO};
+}
+
+/* The whole text as ids; a BOS only if the tokenizer puts one. */
+static eq_status tokenize_file(eq_ctx *ctx, const eq_model *m, const char *path, int32_t **ids,
+                               int64_t *count)
+{
+    eq_map map;
+    eq_status st = eq_model_need_tokenizer(ctx, m);
+    if (st == EQ_OK) st = eq_map_open(ctx, &map, path);
+    if (st != EQ_OK) return st;
+    st = eq_tokenizer_encode(ctx, m->tokenizer, (const char *)map.data, map.size,
+                             eq_tokenizer_add_bos(m->tokenizer), ids, count);
+    eq_map_close(&map);
+    return st;
+}
+
+eq_status eq_evaluate(eq_ctx *ctx, const eq_model *model, const eq_model *reference,
+                      const eq_eval_options *o, eq_eval_result *result)
+{
+    int32_t *ids = NULL;
+    int64_t count = 0, windows = o->windows;
+    eq_dtype type = EQ_F32;
+    if (o->context < 2)
+        return eq_fail(ctx, EQ_EINVAL, "a context of %lld tokens is too short",
+                       (long long)o->context);
+    eq_status st = eq_precision_type(ctx, &type, o->precision);
+    if (st == EQ_OK) st = tokenize_file(ctx, model, o->text, &ids, &count);
+    if (st == EQ_OK) {
+        int64_t there = count / o->context;
+        if (!windows) windows = there;
+        if (windows < 1 || windows > there)
+            st = eq_fail(ctx, EQ_EINVAL, "%s: has %lld windows of %lld tokens, %lld are needed",
+                         o->text, (long long)there, (long long)o->context,
+                         (long long)(windows ? windows : 1));
+    }
+    if (st == EQ_OK)
+        st = eq_perplexity(ctx, model->decoder, reference ? reference->decoder : NULL, ids, windows,
+                           o->context, type, result);
+    eq_free(ids);
+    return st;
+}

@@ -1,0 +1,11 @@
+/* eq_bench. */
+#include "eqat_internal.h"
+
+#include "train/bench.h"
+
+eq_status eq_bench(eq_ctx *ctx, const eq_model *model, const char *only,
+                   void (*row)(void *user, const eq_bench_row *row), void *user)
+{
+    const eq_config config = model ? model->decoder->config : eq_bench_config();
+    return eq_bench_run(ctx, &config, only, row, user);
+}

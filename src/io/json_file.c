@@ -1,0 +1,42 @@
+#include "io/json_file.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { JSON_LIMIT = 256 << 20 };
+
+eq_status eq_json_load(eq_ctx *ctx, json_t **json, const char *path)
+{
+    json_error_t error = {.line = 0};
+    eq_map map;
+    *json = NULL;
+    eq_status st = eq_map_open(ctx, &map, path);
+    if (st != EQ_OK) return st;
+    if (map.size > JSON_LIMIT) {
+        st = eq_fail(ctx, EQ_EFORMAT, "%s: has %zu bytes, at most %d are read", path, map.size,
+                     JSON_LIMIT);
+        goto done;
+    }
+    *json = json_loadb((const char *)map.data, map.size, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL,
+                       &error);
+    if (!json_is_object(*json)) {
+        st = eq_fail(ctx, EQ_EFORMAT, "%s: line %d: %s", path, error.line,
+                     *json ? "not a JSON object" : error.text);
+        json_decref(*json);
+        *json = NULL;
+    }
+done:
+    eq_map_close(&map);
+    return st;
+}
+
+eq_status eq_json_save(eq_ctx *ctx, const char *folder, const char *name, const json_t *json)
+{
+    char *path = eq_path_join(ctx, folder, name);
+    char *text = json ? json_dumps(json, JSON_INDENT(2)) : NULL;
+    eq_status st = path && text ? eq_file_write(ctx, path, text, strlen(text))
+                                : eq_fail(ctx, EQ_ENOMEM, "%s/%s: out of memory", folder, name);
+    eq_free(path);
+    free(text);
+    return st;
+}

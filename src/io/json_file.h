@@ -1,0 +1,13 @@
+/* JSON files. */
+#ifndef EQ_IO_JSON_FILE_H
+#define EQ_IO_JSON_FILE_H
+
+#include "base/file.h"
+#include <jansson.h>
+
+/* The object in a file; *json is the caller's. EQ_EFORMAT names file, line and what is wrong. */
+eq_status eq_json_load(eq_ctx *ctx, json_t **json, const char *path);
+/* Write folder/name, indented, atomically. */
+eq_status eq_json_save(eq_ctx *ctx, const char *folder, const char *name, const json_t *json);
+
+#endif
