@@ -305,11 +305,13 @@ static void refused_parts(void **state)
         {"added_tokens.1.lstrip", "true", "added token '<|end|>!': lstrip is not supported"},
         {"added_tokens.1.single_word", "true", "single_word is not supported"},
     };
+    json_t *right = load("tokenizer.json");
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        write_small();
+        store("tokenizer.json", json_deep_copy(right));
         change("tokenizer.json", cases[i].path, cases[i].value);
         expect_refused("tokenizer.json", cases[i].message);
     }
+    json_decref(right);
 }
 
 static void refused_files(void **state)

@@ -19,25 +19,32 @@ CONTROL, USER = 3, 4  # token types of GGUF
 STRINGS = [
     "", " ", "  ", "\n", " \n", "\t\t", "a", " a", "  a", "   a ", "a  b   c    d",
     "1", " 1", "  1", "   12  345", "a1b22c333", "x 1 y  22   z", "1.5e-3, 2,000,000", "v2 .3",
-    "tabs\t\tand\nnew\n\nlines\r\n\r\n  end", " \t \n \t x", "\n 1\n  2", "trailing   ", "trailing \n",
+    "tabs\t\tand\nnew\n\nlines\r\n\r\n  end", " \t \n \t x", "\n 1\n  2", "trailing   ",
+    "trailing \n",
     "I'll we've they're he's can't I'd 'm 's's 'S 'LL it''s ' s '", "'tis 't1 ''d",
     "def f(x):\n    return x**2  # comment\n\n\n\tpass",
-    "e\u0301 n\u0303 \u0301\u0301 a\u0308\u0304", "\u65e5\u672c\u8a9e\u306e\u6587 \u4e2d\u6587\uff0c\u3002",
+    "e\u0301 n\u0303 \u0301\u0301 a\u0308\u0304",
+    "\u65e5\u672c\u8a9e\u306e\u6587 \u4e2d\u6587\uff0c\u3002",
     "\ud55c\uad6d\uc5b4 \u0e44\u0e17\u0e22 \u0939\u093f\u0928\u094d\u0926\u0940 \u05e2\u05d1",
     "\U0001f600 \U0001f468\u200d\U0001f469\u200d\U0001f467 \U0001f1e9\U0001f1ea\u2764\ufe0f",
     "\u0663\u0664 \u00bd \u2167 \u3007 x\u00b2 \u2460 1\u00bd2",
     "a\u00a0b\u00a0 c \u3000d\u2003\u2009e\u200bf\ufeffg\u2028h\u0085i\u180ej",
-    "\u2014\u201cquotes\u201d\u2026 \u20ac5 \u00a33 \U0010fffd \ue000", "\x00\x01\x02 \x7f\x1b[0m \x04\x06",
-    "<|im_start|>user\nhi<|im_end|>\n", "a<|im_end|>b", " <|im_end|> ", "<|endoftext|><|endoftext|>",
-    "<|im_start <|im_startt|> |>", "<<|im_end|>>", "1<|im_end|>2  <|im_end|>  3 <file_sep>x<reponame>",
-    "a" * 5000, " " * 3000 + "x", "ab" * 3000, "1" * 2000, "!?" * 2000, "\n" * 2000, "\u65e5" * 2000,
+    "\u2014\u201cquotes\u201d\u2026 \u20ac5 \u00a33 \U0010fffd \ue000",
+    "\x00\x01\x02 \x7f\x1b[0m \x04\x06",
+    "<|im_start|>user\nhi<|im_end|>\n", "a<|im_end|>b", " <|im_end|> ",
+    "<|endoftext|><|endoftext|>",
+    "<|im_start <|im_startt|> |>", "<<|im_end|>>",
+    "1<|im_end|>2  <|im_end|>  3 <file_sep>x<reponame>",
+    "a" * 5000, " " * 3000 + "x",
+    "ab" * 3000, "1" * 2000, "!?" * 2000, "\n" * 2000, "\u65e5" * 2000,
 ]
 
 
 def random_strings():
     """Mixtures of all kinds of characters; always the same ones."""
     rng = random.Random(1)
-    pools = [" \t\n\r\u00a0\u3000", "0123456789\u0663\u00bd", "abcXYZ\u00e9\u0436\u65e5", "'.,!<|>_\u2014\u0301",
+    pools = [" \t\n\r\u00a0\u3000", "0123456789\u0663\u00bd", "abcXYZ\u00e9\u0436\u65e5",
+             "'.,!<|>_\u2014\u0301",
              [chr(c) for c in range(0x80, 0x30000) if not 0xD800 <= c < 0xE000]]
     for length in [3] * 20 + [30] * 20 + [3000] * 4:
         yield "".join(rng.choice(rng.choice(pools)) for _ in range(length))

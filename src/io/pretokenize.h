@@ -10,7 +10,7 @@ typedef struct eq_pretokenizer {
     bool single_digits; /* every number character is a piece of its own */
 } eq_pretokenizer;
 
-/* The pre-tokenizer of that name ("gpt2", "gpt-2", "default", "smollm"), NULL when there is none. */
+/* The pre-tokenizer of a name ("gpt2", "gpt-2", "default", "smollm"), NULL when there is none. */
 const eq_pretokenizer *eq_pretokenizer_find(const char *name);
 
 /* Length in bytes, at least 1, of the first piece of text [n], n >= 1.

@@ -35,7 +35,7 @@ eq_status eq_windows_concat(eq_ctx *ctx, eq_token_windows *windows, const eq_win
 
 /* source->n >= 1 windows at random: a document, drawn again until it has more than T tokens, then a
  * place in it that leaves out its last token, each of equal probability, with replacement.
- *                                                         [EfficientQAT's sampler of calibration data]
+ *                                                  [sampler of EfficientQAT's calibration data]
  * rng  in/out  state of the generator
  * Errors as above; separators are not used. */
 eq_status eq_windows_random(eq_ctx *ctx, eq_token_windows *windows, const eq_window_source *source,
