@@ -6,13 +6,7 @@
 #ifndef EQ_IO_TOKENIZER_H
 #define EQ_IO_TOKENIZER_H
 
-#include "base/context.h"
-
-/* A text that need not end with a NUL. */
-typedef struct eq_text {
-    const char *data;
-    size_t size;
-} eq_text;
+#include "io/gguf.h"
 
 /* Kinds of tokens, numbered as in GGUF files. */
 enum {
@@ -49,6 +43,9 @@ typedef struct eq_tokenizer eq_tokenizer;
  * supported or does not fit together (an unknown pre-tokenizer, two equal tokens, a merge of
  * tokens that are absent, an id out of range). Free with eq_tokenizer_free. */
 eq_status eq_tokenizer_from_vocab(eq_ctx *ctx, eq_tokenizer **tok, const eq_vocab *vocab);
+/* The tokenizer in the metadata of a GGUF file, which may be closed afterwards. EQ_EFORMAT when it
+ * is of another kind than byte-level BPE ("gpt2"), or as above. */
+eq_status eq_tokenizer_from_gguf(eq_ctx *ctx, eq_tokenizer **tok, const eq_gguf *file);
 /* Read tokenizer.json and, if they are there, tokenizer_config.json and chat_template.jinja of a
  * folder. Anything that would make other ids and is not supported is refused by name. */
 eq_status eq_tokenizer_from_folder(eq_ctx *ctx, eq_tokenizer **tok, const char *folder);
