@@ -1,12 +1,11 @@
 /* Reading tokenizer.json: the parts that are understood become an eq_vocab, every other part that
  * would change the ids is refused by name. */
-#include "base/file.h"
+#include "io/json_file.h"
 #include "io/tokenizer.h"
 
-#include <jansson.h>
 #include <string.h>
 
-static const size_t LARGEST_FILE = (size_t)256 << 20;
+enum { TEMPLATE_LIMIT = 16 << 20 };
 
 typedef struct reader {
     eq_ctx *ctx;
@@ -21,22 +20,6 @@ typedef struct reader {
     char *joined;    /* owned; merges that were pairs */
     eq_vocab vocab;
 } reader;
-
-static eq_status load_json(eq_ctx *ctx, const char *path, size_t flags, json_t **json)
-{
-    char *data = NULL;
-    size_t size = 0;
-    eq_status st = eq_file_read(ctx, path, LARGEST_FILE, &data, &size);
-    if (st != EQ_OK) return st;
-    json_error_t error;
-    *json = json_loadb(data, size, flags | JSON_REJECT_DUPLICATES, &error);
-    if (!*json)
-        st = eq_fail(ctx, EQ_EFORMAT, "%s: line %d: %s", path, error.line, error.text);
-    else if (!json_is_object(*json))
-        st = eq_fail(ctx, EQ_EFORMAT, "%s: is not a JSON object", path);
-    eq_free(data);
-    return st;
-}
 
 /* EQ_EFORMAT for a part of tokenizer.json that is not supported. */
 static eq_status refuse(const reader *r, const char *part, const char *what)
@@ -362,12 +345,11 @@ static eq_status load_files(reader *r, const char *folder)
     r->path = eq_path_join(ctx, folder, "tokenizer.json");
     eq_status st = EQ_ENOMEM;
     if (!config || !jinja || !r->path) goto done;
-    st = load_json(ctx, r->path, JSON_ALLOW_NUL, &r->root);
+    st = eq_json_load(ctx, &r->root, r->path);
     /* where model_max_length is unknown it is 10^30, more than an integer can hold */
-    if (st == EQ_OK && eq_file_exists(config))
-        st = load_json(ctx, config, JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL, &r->config);
+    if (st == EQ_OK && eq_file_exists(config)) st = eq_json_load_reals(ctx, &r->config, config);
     if (st == EQ_OK && eq_file_exists(jinja))
-        st = eq_file_read(ctx, jinja, LARGEST_FILE, &r->jinja, &r->jinja_size);
+        st = eq_file_read(ctx, jinja, TEMPLATE_LIMIT, &r->jinja, &r->jinja_size);
 done:
     eq_free(config);
     eq_free(jinja);

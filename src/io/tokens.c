@@ -94,12 +94,10 @@ static eq_status check_sizes(eq_ctx *ctx, const eq_window_source *source, int64_
                    (long long)n, (long long)T);
 }
 
-static eq_status too_few(eq_ctx *ctx, const eq_window_source *source, int64_t tokens)
+static eq_status too_few(eq_ctx *ctx, const char *path, int64_t there, int64_t T, int64_t needed)
 {
-    int64_t n = source->n ? source->n : 1;
-    return eq_fail(ctx, EQ_EINVAL, "%s: has %lld tokens, %lld windows of %lld need %lld",
-                   source->path, (long long)tokens, (long long)n, (long long)source->T,
-                   (long long)(n * source->T));
+    return eq_fail(ctx, EQ_EINVAL, "%s: has %lld windows of %lld tokens, %lld are needed", path,
+                   (long long)there, (long long)T, (long long)needed);
 }
 
 eq_status eq_windows_concat(eq_ctx *ctx, eq_token_windows *windows, const eq_window_source *source)
@@ -121,7 +119,8 @@ eq_status eq_windows_concat(eq_ctx *ctx, eq_token_windows *windows, const eq_win
         if (st == EQ_OK) st = eq_check_interrupt(ctx);
     }
     int64_t n = source->n ? source->n : ids.count / source->T;
-    if (st == EQ_OK && (n < 1 || ids.count < n * source->T)) st = too_few(ctx, source, ids.count);
+    if (st == EQ_OK && (n < 1 || ids.count < n * source->T))
+        st = too_few(ctx, source->path, ids.count / source->T, source->T, n ? n : 1);
     documents_close(&docs);
     if (st == EQ_OK)
         *windows = (eq_token_windows){ids.data, n, source->T};
@@ -238,12 +237,10 @@ eq_status eq_windows_check(eq_ctx *ctx, eq_token_windows *windows, const char *p
         return eq_fail(ctx, EQ_EINVAL, "%s: has windows of %lld tokens, %lld are wanted", path,
                        (long long)windows->T, (long long)T);
     int64_t wanted = n ? n : windows->n;
-    if (windows->n < wanted || wanted < 1)
-        return eq_fail(ctx, EQ_EINVAL, "%s: has %lld windows, %lld are wanted", path,
-                       (long long)windows->n, (long long)(n ? n : 1));
+    if (windows->n < wanted || wanted < 1) return too_few(ctx, path, windows->n, T, n ? n : 1);
     for (int64_t i = 0; i < wanted * T; i++)
         if (windows->ids[i] < 0 || windows->ids[i] >= vocabulary)
-            return eq_fail(ctx, EQ_EFORMAT,
+            return eq_fail(ctx, EQ_EINVAL,
                            "%s: window %lld, token %lld is %d, the vocabulary has %lld tokens",
                            path, (long long)(i / T), (long long)(i % T), (int)windows->ids[i],
                            (long long)vocabulary);

@@ -29,7 +29,7 @@ typedef struct eq_window_source {
  * further than needed.
  *
  * windows  out  freed with eq_windows_deinit
- * EQ_EINVAL when there are too few tokens, with their number; EQ_EFORMAT with the number of a line
+ * EQ_EINVAL when there are too few windows, with their number; EQ_EFORMAT with the number of a line
  * that is no such document. */
 eq_status eq_windows_concat(eq_ctx *ctx, eq_token_windows *windows, const eq_window_source *source);
 
@@ -47,7 +47,7 @@ eq_status eq_windows_random(eq_ctx *ctx, eq_token_windows *windows, const eq_win
  * path        in      of the file, for messages
  * n, T        in      windows wanted (0: all there are, at least one), tokens of each
  * vocabulary  in      ids must be below it
- * EQ_EINVAL when the windows are of another length or too few, EQ_EFORMAT for an id outside the
+ * EQ_EINVAL when the windows are of another length or too few, or an id is outside of the
  * vocabulary. */
 eq_status eq_windows_check(eq_ctx *ctx, eq_token_windows *windows, const char *path, int64_t n,
                            int64_t T, int64_t vocabulary);
