@@ -2,6 +2,7 @@
  * is refused with a message that names the file, none is read wrongly or out of bounds. */
 #include "base/rng.h"
 #include "io/checkpoint.h"
+#include "support_bytes.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,7 +11,7 @@
 
 #include <cmocka.h>
 
-enum { ROOM = 16384, ROWS = 32, COLUMNS = 32 };
+enum { ROWS = 32, COLUMNS = 32 };
 
 /* A folder of this test and the context of one case. */
 typedef struct fixture {
@@ -18,49 +19,6 @@ typedef struct fixture {
     char path[96]; /* of the file written last */
     eq_ctx ctx;
 } fixture;
-
-/* Bytes being put together. */
-typedef struct bytes {
-    uint8_t data[ROOM];
-    size_t size;
-} bytes;
-
-static void put(bytes *b, const void *data, size_t size)
-{
-    assert_true(size <= ROOM - b->size);
-    memcpy(b->data + b->size, data, size);
-    b->size += size;
-}
-
-static void put_u32(bytes *b, uint32_t v)
-{
-    put(b, &v, sizeof v);
-}
-
-static void put_u64(bytes *b, uint64_t v)
-{
-    put(b, &v, sizeof v);
-}
-
-static void put_text(bytes *b, const char *text)
-{
-    put_u64(b, strlen(text));
-    put(b, text, strlen(text));
-}
-
-static void put_size(bytes *b, const char *key, uint32_t value)
-{
-    put_text(b, key);
-    put_u32(b, 4); /* u32 */
-    put_u32(b, value);
-}
-
-static void put_string(bytes *b, const char *key, const char *value)
-{
-    put_text(b, key);
-    put_u32(b, 8); /* string */
-    put_text(b, value);
-}
 
 static void put_tensor(bytes *b, const char *name, uint64_t rows, uint64_t offset)
 {
@@ -102,29 +60,33 @@ static void make_gguf(bytes *b, const variant *v)
     put_tensor(b, "token_embd.weight", 8, 0);
     put_tensor(b, "blk.0.attn_q.weight", v->q_rows, step);
     put_tensor(b, v->extra, ROWS, 2 * step);
-    while (b->size % 32)
-        put(b, "", 1);
+    put_padding(b, 32);
     for (uint64_t i = 0; i < 3 * step; i++)
         put(b, &(uint8_t){(uint8_t)(i % 60)}, 1);
 }
 
-static void save(fixture *f, const char *name, const void *data, size_t size)
+/* Write b to a file of the folder. */
+static void save(fixture *f, const char *name, const bytes *b)
 {
     snprintf(f->path, sizeof f->path, "%s/%s", f->folder, name);
-    FILE *out = fopen(f->path, "wb"); /* eq_file_write would sync thousands of times */
-    assert_non_null(out);
-    assert_int_equal(fwrite(data, 1, size, out), size);
-    assert_int_equal(fclose(out), 0);
+    save_bytes(b, f->path);
 }
 
-/* A safetensors file from the text of its header and `size` bytes of zeros. */
+static void save_text(fixture *f, const char *name, const char *text)
+{
+    bytes b = {.size = 0};
+    put(&b, text, strlen(text));
+    save(f, name, &b);
+}
+
+/* A safetensors file from the text of its header and `size` bytes, each the first letter of its name. */
 static void save_safetensors(fixture *f, const char *name, const char *header, size_t size)
 {
     bytes b = {.size = 0};
     put_text(&b, header);
     for (size_t i = 0; i < size; i++)
-        put(&b, &(uint8_t){(uint8_t)(name[0])}, 1);
-    save(f, name, b.data, b.size);
+        put(&b, name, 1);
+    save(f, name, &b);
 }
 
 static int make_folder(void **state)
@@ -165,7 +127,7 @@ static void save_variant(fixture *f, const variant *v)
 {
     bytes b;
     make_gguf(&b, v);
-    save(f, "m.gguf", b.data, b.size);
+    save(f, "m.gguf", &b);
 }
 
 /* Rows of q come back in the order of halves, all of them, from where they are stored. */
@@ -252,7 +214,8 @@ static void gguf_header_cut_anywhere(void **state)
     size_t header = b.size - 3 * (ROWS * 34 + 32);
     for (size_t n = 0; n < header - 32; n++) {
         eq_ctx_init(&f->ctx, 1);
-        save(f, "m.gguf", b.data, n);
+        b.size = n;
+        save(f, "m.gguf", &b);
         refused(f, f->path, n ? "" : "is empty");
     }
 }
@@ -271,7 +234,7 @@ static void gguf_header_with_wrong_bytes(void **state)
         uint64_t value = (uint64_t)1 << eq_rng_below(&rng, 64);
         memcpy(b.data + eq_rng_below(&rng, header - 8), &value, i % 2 ? 8 : 1);
         eq_ctx_init(&f->ctx, 1);
-        save(f, "m.gguf", b.data, b.size);
+        save(f, "m.gguf", &b);
         eq_checkpoint *ck = NULL;
         eq_tensor t;
         float row[COLUMNS];
@@ -297,10 +260,11 @@ static void safetensors_cut_anywhere(void **state)
     bytes b = {.size = 0};
     put_text(&b, "{\"x\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}");
     put_u64(&b, 0);
-    save(f, "config.json", LLAMA, strlen(LLAMA));
-    for (size_t n = 0; n < b.size; n++) {
+    save_text(f, "config.json", LLAMA);
+    for (size_t n = b.size; n-- > 0;) {
         eq_ctx_init(&f->ctx, 1);
-        save(f, "model.safetensors", b.data, n);
+        b.size = n;
+        save(f, "model.safetensors", &b);
         refused(f, f->path, "");
     }
 }
@@ -311,7 +275,7 @@ static void refuse_packed(fixture *f, const char *config, const char *header, si
     eq_checkpoint *ck = NULL;
     eq_qmatrix q;
     eq_ctx_init(&f->ctx, 1);
-    save(f, "config.json", config, strlen(config));
+    save_text(f, "config.json", config);
     save_safetensors(f, "model.safetensors", header, size);
     assert_int_equal(eq_checkpoint_open(&f->ctx, &ck, f->folder), EQ_OK);
     assert_int_equal(eq_checkpoint_qmatrix(&f->ctx, ck, "a", &q), EQ_EFORMAT);
@@ -341,7 +305,7 @@ static void packed_linear_that_does_not_fit(void **state)
 static void config_that_is_too_large(void **state)
 {
     fixture *f = *state;
-    save(f, "config.json", LLAMA, strlen(LLAMA));
+    save_text(f, "config.json", LLAMA);
     assert_int_equal(truncate(f->path, (256 << 20) + 1), 0); /* sparse: takes no space */
     refused(f, f->folder, "at most 268435456 are read");
 }
@@ -354,8 +318,8 @@ static void index_decides_between_files(void **state)
         "{\"weight_map\":{\"x\":\"a.safetensors\",\"y\":\"b.safetensors\"}}";
     eq_checkpoint *ck = NULL;
     eq_tensor t;
-    save(f, "config.json", LLAMA, strlen(LLAMA));
-    save(f, "model.safetensors.index.json", INDEX, strlen(INDEX));
+    save_text(f, "config.json", LLAMA);
+    save_text(f, "model.safetensors.index.json", INDEX);
     save_safetensors(f, "a.safetensors",
                      "{\"x\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},"
                      "\"y\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[1,2]}}",

@@ -1,0 +1,12 @@
+/* Temporary folders for tests that write files. */
+#ifndef SUPPORT_FILES_H
+#define SUPPORT_FILES_H
+
+/* Make an empty folder under $TMPDIR or /tmp. Aborts the test program when that fails. */
+char *folder_make(void);
+/* Remove the folder with the files in it and free its name. */
+void folder_remove(char *folder);
+/* Write text to folder/name. */
+void folder_write(const char *folder, const char *name, const char *text);
+
+#endif
