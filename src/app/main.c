@@ -66,9 +66,10 @@ static int dispatch(int argc, char **argv)
     return EQ_EXIT_USAGE;
 }
 
-/* By default threads that wait for each other spin, and when another program needs a processor, all wait spinning for the
- * one that is not running: training beside one busy process then takes 5 times as long. The OpenMP runtime reads its
- * environment before main, so the program starts itself once more. If that fails, it is only slower. */
+/* By default threads that wait for each other spin, and when another program needs a processor, all
+ * wait spinning for the one that is not running: training beside one busy process then takes 5
+ * times as long. The OpenMP runtime reads its environment before main, so the program starts itself
+ * once more. If that fails, it is only slower. */
 static void wait_without_spinning(char **argv)
 {
     if (getenv("OMP_WAIT_POLICY") || setenv("OMP_WAIT_POLICY", "passive", 1)) return;

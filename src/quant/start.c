@@ -36,7 +36,8 @@ static double grid_error(double *best, const float *w, const float *h, int64_t g
     return error;
 }
 
-/* Between two scales of the search lies a better one: alternate codes and scale while that helps. */
+/* Between two scales of the search lies a better one: alternate codes and scale while that helps.
+ * */
 static void refine_scale(float *s, float z, const float *w, const float *h, int64_t g, float top,
                          float least)
 {

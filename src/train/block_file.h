@@ -1,4 +1,5 @@
-/* One finished block on disk: its linears in the GPTQ layout and its two norms, by their Hugging Face names. */
+/* One finished block on disk: its linears in the GPTQ layout and its two norms, by their Hugging
+ * Face names. */
 #ifndef EQ_TRAIN_BLOCK_FILE_H
 #define EQ_TRAIN_BLOCK_FILE_H
 

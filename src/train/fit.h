@@ -1,4 +1,5 @@
-/* The training loop: steps in stored order, schedule, finite checks, validation, early stop, progress. */
+/* The training loop: steps in stored order, schedule, finite checks, validation, early stop,
+ * progress. */
 #ifndef EQ_TRAIN_FIT_H
 #define EQ_TRAIN_FIT_H
 
@@ -8,7 +9,8 @@
 /* What is trained. The functions get `self`. */
 typedef struct eq_objective {
     void *self;
-    /* One step on samples first .. first+count-1: forward, backward, update with the rates of step t. Gives the loss. */
+    /* One step on samples first .. first+count-1: forward, backward, update with the rates of step
+     * t. Gives the loss. */
     eq_status (*step)(eq_ctx *ctx, void *self, int64_t first, int64_t count, int64_t t,
                       double *loss);
     /* Loss on the validation samples; a negative number when there are none. */
@@ -25,7 +27,8 @@ typedef struct eq_fit_options {
     int early_stop; /* stop after so many epochs without a better validation loss; 0: never */
     int64_t tokens; /* of one sample, for the speed shown */
     double
-        seconds_after; /* an estimate of what follows this fit, for the time left; negative unknown */
+        /* an estimate of what follows this fit, for the time left; negative unknown */
+        seconds_after;
 } eq_fit_options;
 
 /* Number of steps of all epochs: a last incomplete batch counts. */

@@ -138,7 +138,8 @@ done:
     return st;
 }
 
-/* The quantization as GPTQModel, transformers and vLLM read it.                 [spec formats.md 4] */
+/* The quantization as GPTQModel, transformers and vLLM read it.                 [spec formats.md 4]
+ * */
 static json_t *quantization_config(const eq_quantize_options *o)
 {
     json_t *q =

@@ -244,7 +244,8 @@ static int64_t first_not_finite(const float *x, int64_t n)
     return n;
 }
 
-/* A weight that is not finite would spoil its group silently: rounding has no loss that shows it. */
+/* A weight that is not finite would spoil its group silently: rounding has no loss that shows it.
+ * */
 static eq_status check_weights(eq_ctx *ctx, const state *s)
 {
     const eq_config *c = &s->job->teacher->config;

@@ -1,4 +1,5 @@
-/* A whole quantization: block by block over two streams of activations, each finished block on disk at once. */
+/* A whole quantization: block by block over two streams of activations, each finished block on disk
+ * at once. */
 #ifndef EQ_TRAIN_QUANTIZE_H
 #define EQ_TRAIN_QUANTIZE_H
 
@@ -14,11 +15,13 @@ typedef struct eq_quantize_job {
     eq_run *run;
 } eq_quantize_job;
 
-/* Whether the options need calibration windows: all but starts that look at weights only, without training. */
+/* Whether the options need calibration windows: all but starts that look at weights only, without
+ * training. */
 bool eq_quantize_needs_data(const eq_quantize_options *options);
 /* Windows of eq_data_options.samples that this run really uses. */
 int64_t eq_quantize_samples(const eq_quantize_options *options);
-/* Log the plan, and check that it fits the memory allowed (EQ_ENOMEM says what is needed). streams_in_file out. */
+/* Log the plan, and check that it fits the memory allowed (EQ_ENOMEM says what is needed).
+ * streams_in_file out. */
 eq_status eq_quantize_plan(eq_ctx *ctx, const eq_quantize_job *job, bool *streams_in_file);
 /* Do all blocks that are not done yet. resumed out: how many were. */
 eq_status eq_quantize_blocks(eq_ctx *ctx, const eq_quantize_job *job, bool streams_in_file,
