@@ -91,7 +91,7 @@ void eq_free(void *p)
 char *eq_strndup(eq_ctx *ctx, const char *s, size_t n)
 {
     char *copy = eq_alloc(ctx, (int64_t)n + 1, 1);
-    if (copy) memcpy(copy, s, n);
+    if (copy && n) memcpy(copy, s, n); /* s of an empty file is NULL */
     return copy;
 }
 
