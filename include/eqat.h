@@ -143,7 +143,7 @@ EQ_API eq_status eq_evaluate(eq_ctx *ctx, const eq_model *model, const eq_model 
 
 typedef enum eq_method { EQ_METHOD_RTN, EQ_METHOD_BLOCK_AP } eq_method;
 typedef enum eq_start { EQ_START_MINMAX, EQ_START_MSE, EQ_START_WEIGHTED } eq_start;
-typedef enum eq_loss { EQ_LOSS_MSE, EQ_LOSS_RELATIVE } eq_loss;
+typedef enum eq_loss { EQ_LOSS_MSE, EQ_LOSS_RELATIVE, EQ_LOSS_BOUNDED } eq_loss;
 /* Gradients of weights at codes 0 and 2^bits - 1: as of any other, or none (see docs/math.md). */
 typedef enum eq_edges { EQ_EDGES_INSIDE, EQ_EDGES_CLIPPED } eq_edges;
 /* A cosine, or the same about one step ahead as EfficientQAT's code has it. */

@@ -81,11 +81,17 @@ static void fill_info(eq_model *m)
     strcpy(m->info.family, c->family);
 }
 
-static eq_status open_tokenizer(eq_ctx *ctx, eq_model *m)
+eq_status eq_checkpoint_tokenizer(eq_ctx *ctx, eq_tokenizer **tok, const eq_checkpoint *checkpoint)
 {
-    const eq_gguf *gguf = eq_checkpoint_gguf(m->checkpoint);
-    if (gguf) return eq_tokenizer_from_gguf(ctx, &m->tokenizer, gguf);
-    return eq_tokenizer_from_folder(ctx, &m->tokenizer, eq_checkpoint_path(m->checkpoint));
+    const eq_gguf *gguf = eq_checkpoint_gguf(checkpoint);
+    if (gguf) return eq_tokenizer_from_gguf(ctx, tok, gguf);
+    *tok = NULL;
+    const char *folder = eq_checkpoint_path(checkpoint);
+    char *file = eq_path_join(ctx, folder, "tokenizer.json");
+    if (!file) return EQ_ENOMEM;
+    eq_status st = eq_file_exists(file) ? eq_tokenizer_from_folder(ctx, tok, folder) : EQ_OK;
+    eq_free(file);
+    return st;
 }
 
 eq_status eq_model_open(eq_ctx *ctx, eq_model **out, const char *path)
@@ -95,7 +101,7 @@ eq_status eq_model_open(eq_ctx *ctx, eq_model **out, const char *path)
     if (!m) return EQ_ENOMEM;
     eq_status st = eq_checkpoint_open(ctx, &m->checkpoint, path);
     if (st == EQ_OK) st = eq_decoder_open(ctx, &m->decoder, m->checkpoint);
-    if (st == EQ_OK) st = open_tokenizer(ctx, m);
+    if (st == EQ_OK) st = eq_checkpoint_tokenizer(ctx, &m->tokenizer, m->checkpoint);
     if (st != EQ_OK) {
         eq_model_close(m);
         return st;
@@ -144,7 +150,8 @@ eq_status eq_detokenize(eq_ctx *ctx, const eq_model *m, const int32_t *ids, int6
 const char *eq_token_bytes(const eq_model *m, int32_t id, size_t *size)
 {
     *size = 0;
-    return m->tokenizer ? eq_tokenizer_piece(m->tokenizer, id, size) : "";
+    bool shown = m->tokenizer && !eq_tokenizer_is_special(m->tokenizer, id);
+    return shown ? eq_tokenizer_piece(m->tokenizer, id, size) : "";
 }
 
 eq_status eq_logits(eq_ctx *ctx, const eq_model *m, const int32_t *ids, int64_t count,

@@ -4,7 +4,7 @@
 #include "base/hash.h"
 #include "infer/self.h"
 #include "io/npy.h"
-#include "io/windows.h"
+#include "io/tokens.h"
 #include "train/output.h"
 
 eq_quantize_options eq_quantize_defaults(eq_method method, int bits, eq_preset preset)
@@ -14,15 +14,17 @@ eq_quantize_options eq_quantize_defaults(eq_method method, int bits, eq_preset p
         .method = method,
         .bits = bits,
         .group = 64,
-        .data = {.samples = 64, .val_samples = 8, .seqlen = 1024},
+        .data = {.calib = "self", .samples = 64, .val_samples = 8, .seqlen = 1024},
         .train = {.start = EQ_START_WEIGHTED,
                   .start_windows = 16,
-                  .loss = EQ_LOSS_RELATIVE,
+                  .loss = EQ_LOSS_BOUNDED,
                   .edges = EQ_EDGES_INSIDE,
                   .epochs = 3,
-                  .batch = 2,
+                  .batch = paper ? 2 : 1,
                   .quant_lr = 5e-4,
-                  .weight_lr = bits == 2 ? 2e-4 : 1e-4,
+                  .weight_lr = bits == 2   ? 2e-3
+                               : bits == 3 ? 1e-3
+                                           : 5e-4,
                   .min_lr_factor = 20,
                   .beta1 = 0.9,
                   .beta2 = 0.999,
@@ -48,7 +50,7 @@ typedef struct call {
     eq_checkpoint *checkpoint;
     eq_decoder *decoder;
     eq_tokenizer *tokenizer;
-    eq_windows train, val;
+    eq_token_windows train, val;
     eq_run run;
     eq_quantize_job job;
 } call;
@@ -112,33 +114,57 @@ static eq_status open_model(eq_ctx *ctx, call *c, const char *path)
     eq_status st = eq_checkpoint_open(ctx, &c->checkpoint, path);
     if (st == EQ_OK) st = eq_decoder_open(ctx, &c->decoder, c->checkpoint);
     if (st == EQ_OK) st = check_linears(ctx, c);
-    if (st != EQ_OK) return st;
-    const eq_gguf *gguf = eq_checkpoint_gguf(c->checkpoint);
-    return gguf ? eq_tokenizer_from_gguf(ctx, &c->tokenizer, gguf)
-                : eq_tokenizer_from_folder(ctx, &c->tokenizer, path);
+    return st == EQ_OK ? eq_checkpoint_tokenizer(ctx, &c->tokenizer, c->checkpoint) : st;
 }
 
 /* ---- data ---------------------------------------------------------------------------------- */
 
-static eq_status load_windows(eq_ctx *ctx, const call *c, eq_windows *out, const char *path,
+static bool ends_with(const char *path, const char *ending)
+{
+    size_t n = strlen(path), m = strlen(ending);
+    return n >= m && !strcmp(path + n - m, ending);
+}
+
+static eq_status text_windows(eq_ctx *ctx, const call *c, eq_token_windows *out, const char *path,
                               int64_t n)
 {
-    const eq_data_options *d = &c->options->data;
-    int32_t separator = c->tokenizer ? eq_tokenizer_unk(c->tokenizer) : -1;
-    if (separator < 0 && c->tokenizer) separator = eq_tokenizer_eos(c->tokenizer);
-    const eq_windows_source source = {.path = path,
-                                      .tokenizer = c->tokenizer,
-                                      .separator = separator,
-                                      .n = n,
-                                      .T = d->seqlen,
-                                      .order = d->order,
-                                      .seed = c->options->run.seed,
-                                      .vocabulary = c->decoder->config.V};
-    return eq_windows_load(ctx, out, &source);
+    const eq_quantize_options *o = c->options;
+    const eq_tokenizer *tok = c->tokenizer;
+    if (!tok) return eq_fail(ctx, EQ_EINVAL, "%s: is text, and the model has no tokenizer", path);
+    int32_t unk = eq_tokenizer_unk(tok);
+    const eq_window_source source = {.path = path,
+                                     .tok = tok,
+                                     .separator = unk >= 0 ? unk : eq_tokenizer_eos(tok),
+                                     .n = n,
+                                     .T = o->data.seqlen};
+    if (o->data.order != EQ_ORDER_RANDOM_DOC || !ends_with(path, ".jsonl"))
+        return eq_windows_concat(ctx, out, &source);
+    eq_rng rng;
+    eq_rng_init(&rng, o->run.seed, 0);
+    return eq_windows_random(ctx, out, &source, &rng);
+}
+
+static eq_status npy_windows(eq_ctx *ctx, eq_token_windows *out, const char *path)
+{
+    int64_t shape[2] = {0, 0};
+    eq_status st = eq_npy_read_i32(ctx, path, &out->ids, shape);
+    out->n = shape[0];
+    out->T = shape[1];
+    return st;
+}
+
+/* n windows of a file, whose ending tells its kind; freed by the caller even after a failure. */
+static eq_status load_windows(eq_ctx *ctx, const call *c, eq_token_windows *out, const char *path,
+                              int64_t n)
+{
+    bool npy = ends_with(path, ".npy");
+    eq_status st = npy ? npy_windows(ctx, out, path) : text_windows(ctx, c, out, path, n);
+    if (st != EQ_OK) return st;
+    return eq_windows_check(ctx, out, path, n, c->options->data.seqlen, c->decoder->config.V);
 }
 
 /* Windows sampled from the model, kept in `path` for later calls. */
-static eq_status self_windows(eq_ctx *ctx, const call *c, eq_windows *out, const char *path,
+static eq_status self_windows(eq_ctx *ctx, const call *c, eq_token_windows *out, const char *path,
                               int64_t n)
 {
     if (eq_file_exists(path)) return load_windows(ctx, c, out, path, n);
@@ -152,11 +178,10 @@ static eq_status self_windows(eq_ctx *ctx, const call *c, eq_windows *out, const
                                   .normal = normal,
                                   .ends = ends,
                                   .end_count = eq_end_tokens(c->checkpoint, ends)};
-    *out = (eq_windows){eq_alloc(ctx, n * self.T, sizeof(int32_t)), n, self.T};
+    *out = (eq_token_windows){eq_alloc(ctx, n * self.T, sizeof(int32_t)), n, self.T};
     eq_status st = normal && out->ids ? EQ_OK : EQ_ENOMEM;
     for (int32_t id = 0; st == EQ_OK && id < c->decoder->config.V; id++)
-        normal[id] = !c->tokenizer || (id < eq_tokenizer_size(c->tokenizer) &&
-                                       !eq_tokenizer_is_special(c->tokenizer, id));
+        normal[id] = !c->tokenizer || !eq_tokenizer_is_special(c->tokenizer, id);
     if (st == EQ_OK) {
         eq_log(ctx, EQ_LOG_INFO, "sampling %lld windows of %lld tokens from the model",
                (long long)n, (long long)self.T);
@@ -310,8 +335,8 @@ eq_status eq_quantize(eq_ctx *ctx, const char *model, const char *out,
     if (st == EQ_OK) st = run(ctx, &c, model, out, result);
     result->seconds = eq_seconds() - start;
     eq_run_close(&c.run);
-    eq_windows_free(&c.train);
-    eq_windows_free(&c.val);
+    eq_windows_deinit(&c.train);
+    eq_windows_deinit(&c.val);
     eq_tokenizer_free(c.tokenizer);
     eq_decoder_close(c.decoder);
     eq_checkpoint_close(c.checkpoint);

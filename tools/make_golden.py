@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRotaryEmbedding
 
-from torch_block import NORMS, FakeQuant, Shape, block, fake_quant, linear_sizes, rope_tables
+from torch_block import NORMS, FakeQuant, Shape, block, fake_quant, least_scale, linear_sizes, rope_tables
 
 BLOCK = Shape(C=24, H=3, Hkv=1, D=8, F=40, eps=1e-5, theta=1e4)
 TIED = BLOCK._replace(F=16)
@@ -115,7 +115,7 @@ def quantizer_golden(bits):
     scale[3, 0], zero[3, 0] = 0.25, 1.0
     w[3, 0:8] = 0.25 * torch.tensor([-1.5, -0.5, 0.5, 1.5, 2.5, -2.5, 0.0, 1e4])  # exact ties
     inputs = {"w": w, "scale": scale, "zero_point": zero, "dy": torch.randn_like(w)}
-    ratio = w.view(6, 3, GROUP) / scale.clamp(min=1e-4).unsqueeze(-1)
+    ratio = w.view(6, 3, GROUP) / scale.clamp(min=least_scale(bits)).unsqueeze(-1)
     check_no_ties(torch.cat((ratio[:3].flatten(), ratio[3, 1:].flatten(), ratio[4:].flatten())))
 
     def compute(v):

@@ -71,6 +71,11 @@ def straight_through(f, x):
     return f(x).detach() + (x - x.detach())
 
 
+def least_scale(bits):
+    """The smallest scale: 1e-4, and 2^-14 at 8 bits."""
+    return 2.0**-14 if bits == 8 else 1e-4
+
+
 def fake_quant(w, s, z, bits, edges_inside=True):
     """Quantize-dequantize w [N, K] by groups; s and z are [N, K/g] [EfficientQAT, eq. 1 and 2].
 
@@ -81,7 +86,7 @@ def fake_quant(w, s, z, bits, edges_inside=True):
     """
     top = 2**bits - 1
     group = w.view(*s.shape, -1)
-    s = straight_through(lambda t: t.clamp(1e-4, 1e4), s).unsqueeze(-1)
+    s = straight_through(lambda t: t.clamp(least_scale(bits), 1e4), s).unsqueeze(-1)
     z = straight_through(lambda t: t.round().clamp(0, top), z).unsqueeze(-1)
     code = straight_through(torch.round, group / s) + z
     inside = (code >= 0) & (code <= top) if edges_inside else (code > 0) & (code < top)
@@ -95,7 +100,7 @@ class FakeQuant(torch.autograd.Function):
     @staticmethod
     def forward(ctx, w, s, z, bits):
         top = 2**bits - 1
-        s, z = s.clamp(1e-4, 1e4).unsqueeze(-1), z.round().clamp(0, top).unsqueeze(-1)
+        s, z = s.clamp(least_scale(bits), 1e4).unsqueeze(-1), z.round().clamp(0, top).unsqueeze(-1)
         ratio = w.view(*s.shape[:2], -1) / s
         level = ratio.round()
         step = torch.clamp(level, -z, top - z)  # code - z

@@ -21,7 +21,8 @@ static const eq_choice orders[] = {
     {"concat", EQ_ORDER_CONCAT}, {"random-doc", EQ_ORDER_RANDOM_DOC}, {NULL, 0}};
 static const eq_choice starts[] = {
     {"minmax", EQ_START_MINMAX}, {"mse", EQ_START_MSE}, {"weighted", EQ_START_WEIGHTED}, {NULL, 0}};
-static const eq_choice losses[] = {{"mse", EQ_LOSS_MSE}, {"relative", EQ_LOSS_RELATIVE}, {NULL, 0}};
+static const eq_choice losses[] = {
+    {"mse", EQ_LOSS_MSE}, {"relative", EQ_LOSS_RELATIVE}, {"bounded", EQ_LOSS_BOUNDED}, {NULL, 0}};
 static const eq_choice edges[] = {
     {"inside", EQ_EDGES_INSIDE}, {"clipped", EQ_EDGES_CLIPPED}, {NULL, 0}};
 static const eq_choice schedules[] = {
@@ -118,7 +119,8 @@ static const eq_option options[] = {
      .kind = EQ_OPTION_CHOICE,
      .offset = offsetof(quantize_args, q.train.loss),
      .choices = losses,
-     .help = "mean squared error, or the same relative to each token's own size"},
+     .help =
+         "squared error: mean, relative to each token's own size, or that with at most 1 a token"},
     {.name = "edges",
      .kind = EQ_OPTION_CHOICE,
      .offset = offsetof(quantize_args, q.train.edges),

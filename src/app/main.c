@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const eq_command *const commands[] = {&eq_cmd_quantize, &eq_cmd_eval,   &eq_cmd_generate,
                                              &eq_cmd_tokenize, &eq_cmd_logits, &eq_cmd_inspect,
@@ -65,8 +66,18 @@ static int dispatch(int argc, char **argv)
     return EQ_EXIT_USAGE;
 }
 
+/* By default threads that wait for each other spin, and when another program needs a processor, all wait spinning for the
+ * one that is not running: training beside one busy process then takes 5 times as long. The OpenMP runtime reads its
+ * environment before main, so the program starts itself once more. If that fails, it is only slower. */
+static void wait_without_spinning(char **argv)
+{
+    if (getenv("OMP_WAIT_POLICY") || setenv("OMP_WAIT_POLICY", "passive", 1)) return;
+    execv("/proc/self/exe", argv);
+}
+
 int main(int argc, char **argv)
 {
+    wait_without_spinning(argv);
     int code = dispatch(argc, argv);
     if ((fflush(stdout) || ferror(stdout)) && code == EQ_EXIT_OK) {
         fprintf(stderr, "eqat: cannot write to standard output: %s\n", strerror(errno));

@@ -1,187 +1,147 @@
 #include "io/bpe.h"
 
-#include "base/hash.h"
+#include <assert.h>
 
-/* The byte alphabet of GPT-2: printable bytes stand for themselves, the other 68 for U+0100 and on.   [spec formats.md 3] */
-static bool is_printable(int byte)
+static uint32_t hash_pair(int32_t left, int32_t right)
 {
-    return (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
+    uint64_t x = ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) * 0x9e3779b97f4a7c15u;
+    return (uint32_t)(x >> 32);
 }
 
-/* Code point of each byte. */
-static void make_alphabet(uint32_t points[256])
+eq_status eq_merges_init(eq_ctx *ctx, eq_merges *merges, int64_t room)
 {
-    uint32_t next = 256;
-    for (int b = 0; b < 256; b++)
-        points[b] = is_printable(b) ? (uint32_t)b : next++;
+    *merges = (eq_merges){0};
+    assert(room >= 0 && room <= EQ_MERGES_MOST);
+    int64_t slots = 2;
+    while (slots < 2 * room)
+        slots *= 2;
+    merges->list = eq_alloc(ctx, room, sizeof *merges->list);
+    merges->slots = eq_alloc(ctx, slots, sizeof *merges->slots);
+    merges->mask = (uint32_t)(slots - 1);
+    if (merges->list && merges->slots) return EQ_OK;
+    eq_merges_deinit(merges);
+    return EQ_ENOMEM;
 }
 
-size_t eq_bpe_to_alphabet(char *out, eq_text bytes)
+void eq_merges_deinit(eq_merges *merges)
 {
-    uint32_t points[256];
-    size_t n = 0;
-    make_alphabet(points);
-    for (size_t i = 0; i < bytes.size; i++) {
-        uint32_t p = points[(uint8_t)bytes.data[i]];
-        if (p < 128) {
-            out[n++] = (char)p;
-            continue;
-        }
-        out[n++] = (char)(0xc0 | p >> 6);
-        out[n++] = (char)(0x80 | (p & 63));
+    eq_free(merges->list);
+    eq_free(merges->slots);
+    *merges = (eq_merges){0};
+}
+
+/* The slot of a pair: the one that holds it, or the free one where it belongs. */
+static uint32_t find_slot(const eq_merges *merges, int32_t left, int32_t right)
+{
+    uint32_t slot = hash_pair(left, right) & merges->mask;
+    for (;; slot = (slot + 1) & merges->mask) {
+        if (!merges->slots[slot]) return slot;
+        const eq_merge *merge = &merges->list[merges->slots[slot] - 1];
+        if (merge->left == left && merge->right == right) return slot;
     }
-    return n;
 }
 
-/* The bytes that a token in the alphabet stands for; false for a character outside it. out holds in.size bytes. */
-static bool from_alphabet(char *out, size_t *size, eq_text in)
+void eq_merges_add(eq_merges *merges, eq_merge merge)
 {
-    uint32_t points[256];
-    uint8_t bytes[512] = {0};
-    bool known[512] = {false};
-    make_alphabet(points);
-    for (int b = 0; b < 256; b++) {
-        bytes[points[b]] = (uint8_t)b;
-        known[points[b]] = true;
+    merges->list[merges->count++] = merge;
+    merges->slots[find_slot(merges, merge.left, merge.right)] = merges->count;
+}
+
+int32_t eq_merges_find(const eq_merges *merges, int32_t left, int32_t right)
+{
+    return merges->slots[find_slot(merges, left, right)] - 1;
+}
+
+eq_status eq_word_reserve(eq_ctx *ctx, eq_word *word, int64_t n)
+{
+    if (n <= word->room) return EQ_OK;
+    if (n > INT32_MAX)
+        return eq_fail(ctx, EQ_EINVAL, "a piece of text of %lld bytes, at most %d are possible",
+                       (long long)n, INT32_MAX);
+    int64_t room = n < 256 ? 256 : n + n / 2;
+    eq_word_deinit(word);
+    word->symbols = eq_alloc(ctx, room, sizeof *word->symbols);
+    word->heap = eq_alloc(ctx, room, 3 * sizeof *word->heap);
+    if (!word->symbols || !word->heap) {
+        eq_word_deinit(word);
+        return EQ_ENOMEM;
     }
-    *size = 0;
-    for (size_t i = 0; i < in.size; i++) {
-        uint32_t p = (uint8_t)in.data[i];
-        if (p >= 0x80) {
-            if (p < 0xc0 || p >= 0xc8 || i + 1 >= in.size) return false;
-            p = (p & 31) << 6 | ((uint8_t)in.data[++i] & 63);
-        }
-        if (p >= 512 || !known[p]) return false;
-        out[(*size)++] = (char)bytes[p];
-    }
-    return true;
-}
-
-static int64_t power_above(int64_t n)
-{
-    int64_t p = 16;
-    while (p < 2 * n)
-        p *= 2;
-    return p;
-}
-
-static bool same(eq_text a, eq_text b)
-{
-    return a.size == b.size && !memcmp(a.data, b.data, a.size);
-}
-
-/* Slot of a piece: where it is, or the empty one where it belongs. */
-static int64_t find_slot(const eq_bpe *bpe, eq_text piece)
-{
-    int64_t mask = bpe->slot_count - 1;
-    int64_t i = (int64_t)(eq_hash(EQ_HASH_START, piece.data, piece.size) & (uint64_t)mask);
-    while (bpe->slots[i] >= 0 && !same(bpe->pieces[bpe->slots[i]], piece))
-        i = (i + 1) & mask;
-    return i;
-}
-
-eq_status eq_bpe_init(eq_ctx *ctx, eq_bpe *bpe, const eq_text *tokens, const bool *raw,
-                      int64_t size, const char *what)
-{
-    *bpe = (eq_bpe){.size = size, .slot_count = power_above(size)};
-    size_t total = 0;
-    for (int64_t i = 0; i < size; i++)
-        total += tokens[i].size;
-    bpe->pieces = eq_alloc(ctx, size, sizeof *bpe->pieces);
-    bpe->bytes = eq_alloc(ctx, (int64_t)total, 1);
-    bpe->slots = eq_alloc(ctx, bpe->slot_count, sizeof *bpe->slots);
-    if (!bpe->pieces || !bpe->bytes || !bpe->slots) return EQ_ENOMEM;
-    memset(bpe->slots, 0xff, (size_t)bpe->slot_count * sizeof *bpe->slots);
-    char *at = bpe->bytes;
-    for (int64_t i = 0; i < size; i++) {
-        size_t n = tokens[i].size;
-        if (raw[i])
-            memcpy(at, tokens[i].data, n);
-        else if (!from_alphabet(at, &n, tokens[i]))
-            return eq_fail(ctx, EQ_EFORMAT, "%s: token %lld is not in the byte alphabet", what,
-                           (long long)i);
-        bpe->pieces[i] = (eq_text){at, n};
-        at += n;
-        if (raw[i]) continue;
-        int64_t slot = find_slot(bpe, bpe->pieces[i]);
-        if (bpe->slots[slot] < 0) bpe->slots[slot] = (int32_t)i;
-    }
-    for (int b = 0; b < 256; b++) {
-        char byte = (char)b;
-        bpe->byte_ids[b] = bpe->slots[find_slot(bpe, (eq_text){&byte, 1})];
-    }
+    word->room = room;
     return EQ_OK;
 }
 
-void eq_bpe_deinit(eq_bpe *bpe)
+void eq_word_deinit(eq_word *word)
 {
-    eq_free(bpe->pieces);
-    eq_free(bpe->bytes);
-    eq_free(bpe->slots);
-    eq_free(bpe->merges);
-    *bpe = (eq_bpe){0};
+    eq_free(word->symbols);
+    eq_free(word->heap);
+    *word = (eq_word){0};
 }
 
-eq_status eq_bpe_reserve(eq_ctx *ctx, eq_bpe *bpe, int64_t merges)
+/* Put an item into a heap of `count` items whose smallest is at the front. */
+static void heap_push(uint64_t *heap, int64_t count, uint64_t item)
 {
-    bpe->merge_slots = power_above(merges);
-    bpe->merges = eq_alloc(ctx, bpe->merge_slots, sizeof *bpe->merges);
-    if (!bpe->merges) return EQ_ENOMEM;
-    for (int64_t i = 0; i < bpe->merge_slots; i++)
-        bpe->merges[i].left = -1;
-    return EQ_OK;
-}
-
-static eq_bpe_merge *find_merge(const eq_bpe *bpe, int32_t left, int32_t right)
-{
-    int64_t mask = bpe->merge_slots - 1;
-    uint64_t key = ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) * 0x9e3779b97f4a7c15u;
-    int64_t i = (int64_t)(key >> 32) & mask;
-    while (bpe->merges[i].left >= 0 &&
-           (bpe->merges[i].left != left || bpe->merges[i].right != right))
-        i = (i + 1) & mask;
-    return &bpe->merges[i];
-}
-
-eq_status eq_bpe_add_merge(eq_ctx *ctx, eq_bpe *bpe, eq_text left, eq_text right, int32_t rank,
-                           const char *what)
-{
-    char *bytes = eq_alloc(ctx, (int64_t)(left.size + right.size), 1);
-    if (!bytes) return EQ_ENOMEM;
-    size_t a = 0, b = 0;
-    bool known = from_alphabet(bytes, &a, left) && from_alphabet(bytes + a, &b, right);
-    int32_t l = -1, r = -1, merged = -1;
-    if (known) {
-        l = bpe->slots[find_slot(bpe, (eq_text){bytes, a})];
-        r = bpe->slots[find_slot(bpe, (eq_text){bytes + a, b})];
-        merged = bpe->slots[find_slot(bpe, (eq_text){bytes, a + b})];
+    int64_t at = count;
+    while (at > 0 && heap[(at - 1) / 2] > item) {
+        heap[at] = heap[(at - 1) / 2];
+        at = (at - 1) / 2;
     }
-    eq_free(bytes);
-    if (l < 0 || r < 0 || merged < 0)
-        return eq_fail(ctx, EQ_EFORMAT, "%s: merge %d speaks of a token that is not there", what,
-                       rank);
-    eq_bpe_merge *m = find_merge(bpe, l, r);
-    if (m->left < 0) *m = (eq_bpe_merge){l, r, rank, merged};
-    return EQ_OK;
+    heap[at] = item;
 }
 
-/* Repeatedly the pair of lowest rank, the leftmost of equals. Pieces are words: a scan beats a heap up to some
- * hundred symbols, and longer ones are cut by the caller. */
-int64_t eq_bpe_merge_all(const eq_bpe *bpe, int32_t *ids, int64_t n)
+/* Take the smallest of `count` items, count >= 1. */
+static uint64_t heap_pop(uint64_t *heap, int64_t count)
 {
-    while (n > 1) {
-        int64_t at = -1;
-        const eq_bpe_merge *best = NULL;
-        for (int64_t i = 0; i + 1 < n; i++) {
-            const eq_bpe_merge *m = find_merge(bpe, ids[i], ids[i + 1]);
-            if (m->left < 0 || (best && m->rank >= best->rank)) continue;
-            best = m;
-            at = i;
-        }
-        if (!best) break;
-        ids[at] = best->merged;
-        memmove(ids + at + 1, ids + at + 2, (size_t)(n - at - 2) * sizeof *ids);
-        n--;
+    uint64_t top = heap[0], item = heap[count - 1];
+    int64_t last = count - 1, at = 0;
+    for (;;) {
+        int64_t child = 2 * at + 1;
+        if (child >= last) break;
+        if (child + 1 < last && heap[child + 1] < heap[child]) child++;
+        if (heap[child] >= item) break;
+        heap[at] = heap[child];
+        at = child;
     }
-    return n;
+    heap[at] = item;
+    return top;
+}
+
+/* Look up the merge of symbol `at` with its neighbour and queue it; gives the new heap size. A
+ * piece of n symbols queues at most n - 1 at first and 2 for each of its at most n - 1 merges. */
+static int64_t queue_pair(const eq_merges *merges, eq_word *word, int64_t queued, int32_t at)
+{
+    eq_symbol *symbol = &word->symbols[at];
+    symbol->rank = -1;
+    if (symbol->next < 0) return queued;
+    symbol->rank = eq_merges_find(merges, symbol->id, word->symbols[symbol->next].id);
+    if (symbol->rank < 0) return queued;
+    heap_push(word->heap, queued, (uint64_t)symbol->rank << 32 | (uint32_t)at);
+    return queued + 1;
+}
+
+int32_t eq_bpe_merge(const eq_merges *merges, eq_word *word, int32_t n)
+{
+    eq_symbol *symbols = word->symbols;
+    int64_t queued = 0;
+    for (int32_t i = 0; i < n; i++) {
+        symbols[i].previous = i - 1;
+        symbols[i].next = i + 1 < n ? i + 1 : -1;
+        queued = queue_pair(merges, word, queued, i);
+    }
+    while (queued > 0) {
+        uint64_t item = heap_pop(word->heap, queued--);
+        int32_t at = (int32_t)(item & 0xffffffffu), rank = (int32_t)(item >> 32);
+        eq_symbol *left = &symbols[at];
+        if (left->rank != rank) continue; /* one of the pair has been merged since */
+        eq_symbol *right = &symbols[left->next];
+        left->id = merges->list[rank].merged;
+        left->next = right->next;
+        right->rank = -1;
+        if (left->next >= 0) symbols[left->next].previous = at;
+        queued = queue_pair(merges, word, queued, at);
+        if (left->previous >= 0) queued = queue_pair(merges, word, queued, left->previous);
+    }
+    int32_t count = 0;
+    for (int32_t at = n > 0 ? 0 : -1; at >= 0; at = symbols[at].next)
+        symbols[count++].id = symbols[at].id;
+    return count;
 }

@@ -1,41 +1,54 @@
-/* The vocabulary and merges of a byte-level BPE. */
+/* Byte pair encoding: a ranked list of merges and its application to one piece of text. */
 #ifndef EQ_IO_BPE_H
 #define EQ_IO_BPE_H
 
 #include "base/context.h"
-#include "io/gguf.h"
 
-/* Two neighbours that merge: found by (left, right). */
-typedef struct eq_bpe_merge {
-    int32_t left, right; /* left -1: an empty slot */
-    int32_t rank, merged;
-} eq_bpe_merge;
+/* Two neighbouring tokens become one. */
+typedef struct eq_merge {
+    int32_t left, right, merged;
+} eq_merge;
 
-typedef struct eq_bpe {
-    int64_t size;          /* of the vocabulary */
-    eq_text *pieces;       /* owned, [size]: decoded bytes of each token */
-    char *bytes;           /* owned: what they point into */
-    int32_t byte_ids[256]; /* token of each single byte, -1 when there is none */
-    int32_t *slots;        /* owned: hash of pieces to ids, -1 empty */
-    int64_t slot_count;    /* a power of two */
-    eq_bpe_merge *merges;  /* owned: hash of pairs */
-    int64_t merge_slots;   /* a power of two */
-} eq_bpe;
+typedef struct eq_merges {
+    eq_merge *list; /* owned; [count] by rank */
+    int32_t count;
+    int32_t *slots; /* owned; [mask + 1] open hash table of rank + 1, 0 is free */
+    uint32_t mask;
+} eq_merges;
 
-/* tokens [size]: as written in the vocabulary. raw[i] marks tokens that stand for their own text (added and special ones), the
- * others are in the byte alphabet. Borrows nothing. what is for messages. */
-eq_status eq_bpe_init(eq_ctx *ctx, eq_bpe *bpe, const eq_text *tokens, const bool *raw,
-                      int64_t size, const char *what);
-void eq_bpe_deinit(eq_bpe *bpe);
-/* Merge number `rank`: "left right" in the byte alphabet. */
-eq_status eq_bpe_reserve(eq_ctx *ctx, eq_bpe *bpe, int64_t merges);
-eq_status eq_bpe_add_merge(eq_ctx *ctx, eq_bpe *bpe, eq_text left, eq_text right, int32_t rank,
-                           const char *what);
+enum { EQ_MERGES_MOST = 1 << 28 };
 
-/* Merge ids [n] (one per byte at first) in place, lowest rank first; returns how many are left. next: scratch [n]. */
-int64_t eq_bpe_merge_all(const eq_bpe *bpe, int32_t *ids, int64_t n);
+/* An empty list with room for `room` merges, 0 to EQ_MERGES_MOST. */
+eq_status eq_merges_init(eq_ctx *ctx, eq_merges *merges, int64_t room);
+void eq_merges_deinit(eq_merges *merges);
+/* Append a merge with the next rank; there must be room. Of two merges of one pair the later one
+ * counts. */
+void eq_merges_add(eq_merges *merges, eq_merge merge);
+/* Rank of the merge of a pair, -1 when there is none. */
+int32_t eq_merges_find(const eq_merges *merges, int32_t left, int32_t right);
 
-/* A token written in the byte alphabet: each byte as one character. out holds 2 * size bytes; returns the length. */
-size_t eq_bpe_to_alphabet(char *out, eq_text bytes);
+/* One token of the piece that is being merged; the tokens are a list. */
+typedef struct eq_symbol {
+    int32_t id;
+    int32_t previous, next; /* places in the list, -1 at its ends */
+    int32_t rank;           /* of the merge with the next one; -1 when there is none */
+} eq_symbol;
+
+/* Work space for pieces, grown as needed. Zeroed storage is an empty one. */
+typedef struct eq_word {
+    eq_symbol *symbols; /* owned; [room] */
+    uint64_t *heap;     /* owned; [3 room] of rank << 32 | place */
+    int64_t room;
+} eq_word;
+
+/* Make room for a piece of n tokens; what was there is lost. */
+eq_status eq_word_reserve(eq_ctx *ctx, eq_word *word, int64_t n);
+void eq_word_deinit(eq_word *word);
+/* Merge until no pair of neighbours has a merge, always the pair of lowest rank, of equal ones the
+ * leftmost, in O(n log n).
+ *
+ * word  in/out  .symbols[0..n).id are the tokens of the piece; merged in place
+ * Gives the number of tokens left. */
+int32_t eq_bpe_merge(const eq_merges *merges, eq_word *word, int32_t n);
 
 #endif

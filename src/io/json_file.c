@@ -5,7 +5,7 @@
 
 enum { JSON_LIMIT = 256 << 20 };
 
-eq_status eq_json_load(eq_ctx *ctx, json_t **json, const char *path)
+static eq_status load(eq_ctx *ctx, json_t **json, const char *path, size_t flags)
 {
     json_error_t error = {.line = 0};
     eq_map map;
@@ -17,17 +17,28 @@ eq_status eq_json_load(eq_ctx *ctx, json_t **json, const char *path)
                      JSON_LIMIT);
         goto done;
     }
-    *json = json_loadb((const char *)map.data, map.size, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL,
-                       &error);
-    if (!json_is_object(*json)) {
-        st = eq_fail(ctx, EQ_EFORMAT, "%s: line %d: %s", path, error.line,
-                     *json ? "not a JSON object" : error.text);
+    const char *text = map.size ? (const char *)map.data : "";
+    *json = json_loadb(text, map.size, flags | JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
+    if (!*json) {
+        st = eq_fail(ctx, EQ_EFORMAT, "%s: line %d: %s", path, error.line, error.text);
+    } else if (!json_is_object(*json)) {
+        st = eq_fail(ctx, EQ_EFORMAT, "%s: is not a JSON object", path);
         json_decref(*json);
         *json = NULL;
     }
 done:
     eq_map_close(&map);
     return st;
+}
+
+eq_status eq_json_load(eq_ctx *ctx, json_t **json, const char *path)
+{
+    return load(ctx, json, path, 0);
+}
+
+eq_status eq_json_load_reals(eq_ctx *ctx, json_t **json, const char *path)
+{
+    return load(ctx, json, path, JSON_DECODE_INT_AS_REAL);
 }
 
 eq_status eq_json_save(eq_ctx *ctx, const char *folder, const char *name, const json_t *json)

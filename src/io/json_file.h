@@ -7,6 +7,8 @@
 
 /* The object in a file; *json is the caller's. EQ_EFORMAT names file, line and what is wrong. */
 eq_status eq_json_load(eq_ctx *ctx, json_t **json, const char *path);
+/* The same with every number as a real, for files that hold integers of any size. */
+eq_status eq_json_load_reals(eq_ctx *ctx, json_t **json, const char *path);
 /* Write folder/name, indented, atomically. */
 eq_status eq_json_save(eq_ctx *ctx, const char *folder, const char *name, const json_t *json);
 

@@ -23,9 +23,10 @@ static bool read_shape(const char *header, int64_t shape[2])
     if (!at || *at != '(') return false;
     char *end = NULL;
     shape[0] = strtoll(at + 1, &end, 10);
-    if (*end != ',') return false;
-    shape[1] = strtoll(end + 1, &end, 10);
-    return *end == ')' && shape[0] >= 0 && shape[1] >= 0 && shape[0] < 1 << 30 &&
+    if (end == at + 1 || *end != ',') return false;
+    at = end;
+    shape[1] = strtoll(at + 1, &end, 10);
+    return end != at + 1 && *end == ')' && shape[0] >= 0 && shape[1] >= 0 && shape[0] < 1 << 30 &&
            shape[1] < 1 << 30;
 }
 

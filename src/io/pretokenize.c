@@ -1,110 +1,79 @@
 #include "io/pretokenize.h"
 
-#define PCRE2_CODE_UNIT_WIDTH 8
-#include <pcre2.h>
+#include "io/characters.h"
 
-struct eq_pretokenizer {
-    pcre2_code *code; /* owned */
-};
+#include <string.h>
 
-/* GPT-2's alternatives. With single digits no run may hold a numeric character but alone and without its space; a space
- * before it then ends a run of white space, as the end of a text does: hence the extra alternative in the look-ahead. */
-static const char GPT2[] =
-    "'(?:s|t|re|ve|m|ll|d)| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
-static const char GPT2_DIGITS[] = "'(?:s|t|re|ve|m|ll|d)| ?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+"
-                                  "|\\s+(?=\\p{N})|\\s+(?!\\S)|\\s+";
-
-eq_status eq_pretokenizer_new(eq_ctx *ctx, eq_pretokenizer **out, bool single_digits)
+const eq_pretokenizer *eq_pretokenizer_find(const char *name)
 {
-    *out = NULL;
-    eq_pretokenizer *p = eq_alloc(ctx, 1, sizeof *p);
-    if (!p) return EQ_ENOMEM;
-    int error = 0;
-    PCRE2_SIZE at = 0;
-    const char *pattern = single_digits ? GPT2_DIGITS : GPT2;
-    p->code = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED, PCRE2_UTF | PCRE2_UCP,
-                            &error, &at, NULL);
-    if (!p->code) {
-        eq_free(p);
-        return eq_fail(ctx, EQ_EINTERNAL, "pre-tokenizer: PCRE2 error %d at %zu", error, at);
+    static const eq_pretokenizer known[] = {
+        {"gpt2", false}, {"gpt-2", false}, {"default", false}, {"smollm", true}};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (!strcmp(known[i].name, name)) return &known[i];
+    return NULL;
+}
+
+/* Class of the character at the front of text [n], and its length (1 when it is no character). */
+static eq_char_class peek(const char *text, size_t n, size_t *length)
+{
+    uint32_t code = 0;
+    int bytes = eq_utf8_decode(text, n, &code);
+    *length = bytes ? (size_t)bytes : 1;
+    return bytes ? eq_char_class_of(code) : EQ_CHAR_INVALID;
+}
+
+/* Length of the run of characters of one class that starts at text[from]. */
+static size_t run_length(const char *text, size_t n, size_t from, eq_char_class class)
+{
+    size_t at = from, length = 0;
+    while (at < n && peek(text + at, n - at, &length) == class)
+        at += length;
+    return at - from;
+}
+
+/* Length of 's 't 're 've 'm 'll 'd at the front, else 0. */
+static size_t contraction(const char *text, size_t n)
+{
+    if (n < 2 || text[0] != '\'') return 0;
+    if (strchr("stmd", text[1]) && text[1]) return 2;
+    if (n < 3) return 0;
+    bool two = (text[1] == 'r' && text[2] == 'e') || (text[1] == 'v' && text[2] == 'e') ||
+               (text[1] == 'l' && text[2] == 'l');
+    return two ? 3 : 0;
+}
+
+/* \s+(?!\S)|\s+ : white space up to the end of the text or to a cut is one piece; before anything
+ * else the last character is left for what follows, unless it is the only one. */
+static size_t space_piece(const eq_pretokenizer *rule, const char *text, size_t n)
+{
+    size_t at = 0, last = 0, length = 0;
+    eq_char_class class = EQ_CHAR_SPACE;
+    while (at < n && (class = peek(text + at, n - at, &length)) == EQ_CHAR_SPACE) {
+        last = at;
+        at += length;
     }
-    pcre2_jit_compile(p->code,
-                      PCRE2_JIT_COMPLETE); /* only speed: without it the interpreter runs */
-    *out = p;
-    return EQ_OK;
+    bool end =
+        at == n || class == EQ_CHAR_INVALID || (rule->single_digits && class == EQ_CHAR_NUMBER);
+    return end || last == 0 ? at : last;
 }
 
-void eq_pretokenizer_free(eq_pretokenizer *p)
+size_t eq_pretokenize(const eq_pretokenizer *rule, const char *text, size_t n)
 {
-    if (!p) return;
-    pcre2_code_free(p->code);
-    eq_free(p);
-}
-
-/* Length of the valid UTF-8 character at p, 0 when there is none. */
-static size_t character(const uint8_t *p, size_t left)
-{
-    size_t n = p[0] < 0x80   ? 1
-               : p[0] < 0xc2 ? 0
-               : p[0] < 0xe0 ? 2
-               : p[0] < 0xf0 ? 3
-               : p[0] < 0xf5 ? 4
-                             : 0;
-    if (!n || n > left) return 0;
-    for (size_t i = 1; i < n; i++)
-        if ((p[i] & 0xc0) != 0x80) return 0;
-    if (p[0] == 0xe0 && p[1] < 0xa0) return 0; /* longer than needed */
-    if (p[0] == 0xed && p[1] > 0x9f) return 0; /* surrogates */
-    if (p[0] == 0xf0 && p[1] < 0x90) return 0;
-    if (p[0] == 0xf4 && p[1] > 0x8f) return 0; /* beyond U+10FFFF */
-    return n;
-}
-
-/* Length of the valid stretch at the start of a text. */
-static size_t valid_stretch(eq_text text)
-{
-    size_t at = 0;
-    while (at < text.size) {
-        size_t n = character((const uint8_t *)text.data + at, text.size - at);
-        if (!n) break;
-        at += n;
+    size_t first = 0, second = 0;
+    eq_char_class class = peek(text, n, &first);
+    size_t short_form = contraction(text, n);
+    if (short_form) return short_form;
+    size_t space = 0;
+    if (text[0] == ' ' && n > 1) { /* one space may belong to the piece after it */
+        eq_char_class next = peek(text + 1, n - 1, &second);
+        bool joins = next == EQ_CHAR_LETTER || next == EQ_CHAR_OTHER ||
+                     (next == EQ_CHAR_NUMBER && !rule->single_digits);
+        if (joins) {
+            class = next;
+            space = 1;
+        }
     }
-    return at;
-}
-
-/* The pieces of a valid stretch. */
-static eq_status cut(eq_ctx *ctx, const eq_pretokenizer *p, pcre2_match_data *match, eq_text text,
-                     eq_piece_fn piece, void *user)
-{
-    size_t at = 0;
-    while (at < text.size) {
-        int found = pcre2_match(p->code, (PCRE2_SPTR)text.data, text.size, at, PCRE2_NO_UTF_CHECK,
-                                match, NULL);
-        const PCRE2_SIZE *range = pcre2_get_ovector_pointer(match);
-        if (found < 0 || range[0] != at || range[1] <= at)
-            return eq_fail(ctx, EQ_EINTERNAL, "pre-tokenizer: no piece at byte %zu (PCRE2 says %d)",
-                           at, found);
-        eq_status st = piece(ctx, user, (eq_text){text.data + at, range[1] - at});
-        if (st != EQ_OK) return st;
-        at = range[1];
-    }
-    return EQ_OK;
-}
-
-eq_status eq_pretokenize(eq_ctx *ctx, const eq_pretokenizer *p, eq_text text, eq_piece_fn piece,
-                         void *user)
-{
-    pcre2_match_data *match = pcre2_match_data_create_from_pattern(p->code, NULL);
-    if (!match) return eq_fail(ctx, EQ_ENOMEM, "pre-tokenizer: out of memory");
-    eq_status st = EQ_OK;
-    while (st == EQ_OK && text.size) {
-        size_t n = valid_stretch(text);
-        if (n)
-            st = cut(ctx, p, match, (eq_text){text.data, n}, piece, user);
-        else
-            st = piece(ctx, user, (eq_text){text.data, n = 1});
-        text = (eq_text){text.data + n, text.size - n};
-    }
-    pcre2_match_data_free(match);
-    return st;
+    if (class == EQ_CHAR_SPACE) return space_piece(rule, text, n);
+    if (class == EQ_CHAR_NUMBER && rule->single_digits) return first;
+    return space + run_length(text, n, space, class);
 }

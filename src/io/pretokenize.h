@@ -1,20 +1,25 @@
-/* Cutting a text into the pieces that BPE works on, by a regular expression. */
+/* Pre-tokenizers: where a text is cut before byte pairs are merged inside the pieces. */
 #ifndef EQ_IO_PRETOKENIZE_H
 #define EQ_IO_PRETOKENIZE_H
 
-#include "base/context.h"
-#include "io/gguf.h"
+#include <stdbool.h>
+#include <stddef.h>
 
-typedef struct eq_pretokenizer eq_pretokenizer;
+typedef struct eq_pretokenizer {
+    const char *name;   /* as GGUF files call it */
+    bool single_digits; /* every number character is a piece of its own */
+} eq_pretokenizer;
 
-/* GPT-2's expression; single_digits cuts every numeric character off first, as SmolLM2 does.   [spec formats.md 3] */
-eq_status eq_pretokenizer_new(eq_ctx *ctx, eq_pretokenizer **out, bool single_digits);
-void eq_pretokenizer_free(eq_pretokenizer *pretokenizer);
+/* The pre-tokenizer of a name ("gpt2", "gpt-2", "default", "smollm"), NULL when there is none. */
+const eq_pretokenizer *eq_pretokenizer_find(const char *name);
 
-/* Call `piece` for each piece of the text, in order, until it fails. Together the pieces are the text. Bytes that are no valid
- * UTF-8 come one by one. */
-typedef eq_status (*eq_piece_fn)(eq_ctx *ctx, void *user, eq_text piece);
-eq_status eq_pretokenize(eq_ctx *ctx, const eq_pretokenizer *pretokenizer, eq_text text,
-                         eq_piece_fn piece, void *user);
+/* Length in bytes, at least 1, of the first piece of text [n], n >= 1.
+ *
+ * "gpt2" cuts as the expression
+ *   's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
+ * does, "smollm" puts a cut on both sides of every \p{N} first and then does the same between the
+ * cuts. Bytes that are not UTF-8 end what stands before them like the end of the text; a run of
+ * them is one piece, so no byte is lost. */
+size_t eq_pretokenize(const eq_pretokenizer *rule, const char *text, size_t n);
 
 #endif

@@ -1,315 +1,303 @@
+#include "io/tokenizer.h"
+
+#include "io/characters.h"
 #include "io/tokenizer_parts.h"
 
-#include <stdlib.h>
+#include <string.h>
 
-/* ---- making -------------------------------------------------------------------------------- */
-
-static eq_status copy_merges(eq_ctx *ctx, eq_tokenizer *t, const eq_vocabulary *v)
+eq_vocab eq_vocab_none(void)
 {
-    size_t total = 0;
-    for (int64_t i = 0; i < v->merge_count; i++)
-        total += v->merges[i].size;
-    t->merge_count = v->merge_count;
-    t->merges = eq_alloc(ctx, v->merge_count, sizeof *t->merges);
-    t->strings = eq_alloc(ctx, (int64_t)total, 1);
-    if (!t->merges || !t->strings) return EQ_ENOMEM;
-    char *at = t->strings;
-    for (int64_t i = 0; i < v->merge_count; i++) {
-        memcpy(at, v->merges[i].data, v->merges[i].size);
-        t->merges[i] = (eq_text){at, v->merges[i].size};
-        at += v->merges[i].size;
-    }
-    return EQ_OK;
+    return (eq_vocab){.bos = -1, .eos = -1, .unk = -1, .pad = -1, .missing = -1};
 }
 
-static eq_status add_merges(eq_ctx *ctx, eq_tokenizer *t, const eq_vocabulary *v)
+/* ---- making one ---------------------------------------------------------------------------- */
+
+/* Length of a text for "%.*s" in a message. */
+static int shown(const eq_text *text)
 {
-    eq_status st = eq_bpe_reserve(ctx, &t->bpe, v->merge_count);
-    for (int64_t i = 0; st == EQ_OK && i < v->merge_count; i++) {
-        eq_text m = v->merges[i];
-        const char *space = memchr(m.data, ' ', m.size);
-        if (!space)
-            return eq_fail(ctx, EQ_EFORMAT, "%s: merge %lld is not a pair", v->what, (long long)i);
-        size_t left = (size_t)(space - m.data);
-        st = eq_bpe_add_merge(ctx, &t->bpe, (eq_text){m.data, left},
-                              (eq_text){space + 1, m.size - left - 1}, (int32_t)i, v->what);
+    return (int)(text->size < 80 ? text->size : 80);
+}
+
+/* Ids of the two sides of "left right", and of both together. A token may start with a space, so
+ * the one between them is looked for behind the first byte. */
+static bool resolve_merge(const eq_token_table *table, const eq_text *text, char *joined,
+                          eq_merge *merge)
+{
+    if (text->size < 3) return false;
+    const char *space = memchr(text->data + 1, ' ', text->size - 2);
+    if (!space) return false;
+    size_t left = (size_t)(space - text->data), right = text->size - left - 1;
+    memcpy(joined, text->data, left);
+    memcpy(joined + left, space + 1, right);
+    merge->left = eq_token_table_find(table, joined, left);
+    merge->right = eq_token_table_find(table, space + 1, right);
+    merge->merged = eq_token_table_find(table, joined, left + right);
+    return merge->left >= 0 && merge->right >= 0 && merge->merged >= 0;
+}
+
+static eq_status fill_merges(eq_ctx *ctx, eq_tokenizer *tok, const eq_vocab *vocab)
+{
+    if (vocab->m < 0 || vocab->m > EQ_MERGES_MOST)
+        return eq_fail(ctx, EQ_EFORMAT, "%s: %lld merges, at most %d are supported", vocab->source,
+                       (long long)vocab->m, EQ_MERGES_MOST);
+    size_t longest = 1;
+    for (int64_t i = 0; i < vocab->m; i++)
+        if (vocab->merges[i].size > longest) longest = vocab->merges[i].size;
+    eq_status st = eq_merges_init(ctx, &tok->merges, vocab->m);
+    char *joined = eq_alloc(ctx, (int64_t)longest, 1);
+    if (st != EQ_OK || !joined) {
+        eq_free(joined);
+        return st != EQ_OK ? st : EQ_ENOMEM;
     }
+    for (int64_t i = 0; i < vocab->m && st == EQ_OK; i++) {
+        eq_merge merge;
+        const eq_text *text = &vocab->merges[i];
+        if (resolve_merge(&tok->table, text, joined, &merge))
+            eq_merges_add(&tok->merges, merge);
+        else
+            st = eq_fail(ctx, EQ_EFORMAT,
+                         "%s: merge %lld, '%.*s', must be two tokens with a space between them "
+                         "that make a third",
+                         vocab->source, (long long)i, shown(text), text->data);
+    }
+    eq_free(joined);
     return st;
 }
 
-static bool is_matched(uint8_t kind)
+/* EQ_EFORMAT when an id is neither absent (-1) nor in the vocabulary. */
+static eq_status check_id(eq_ctx *ctx, const eq_vocab *vocab, const char *name, int32_t id)
 {
-    return kind == EQ_TOKEN_SPECIAL || kind == EQ_TOKEN_ADDED;
+    if (id >= -1 && id < vocab->n) return EQ_OK;
+    return eq_fail(ctx, EQ_EFORMAT, "%s: the %s token is %d, the vocabulary has %lld tokens",
+                   vocab->source, name, (int)id, (long long)vocab->n);
 }
 
-/* List the tokens that are looked for in a text as they stand, longest first. */
-static eq_status list_matched(eq_ctx *ctx, eq_tokenizer *t)
+static eq_status fill_settings(eq_ctx *ctx, eq_tokenizer *tok, const eq_vocab *vocab)
 {
-    t->matched = eq_alloc(ctx, t->bpe.size, sizeof *t->matched);
-    if (!t->matched) return EQ_ENOMEM;
-    for (int32_t id = 0; id < t->bpe.size; id++) {
-        eq_text piece = t->bpe.pieces[id];
-        if (!is_matched(t->kinds[id]) || !piece.size) continue;
-        int64_t i = t->matched_count++;
-        for (; i > 0 && t->bpe.pieces[t->matched[i - 1]].size < piece.size; i--)
-            t->matched[i] = t->matched[i - 1];
-        t->matched[i] = id;
-        t->first_bytes[(uint8_t)piece.data[0]] = true;
+    const char *pre = vocab->pre ? vocab->pre : "";
+    tok->pre = eq_pretokenizer_find(pre);
+    if (!tok->pre)
+        return eq_fail(ctx, EQ_EFORMAT, "%s: pre-tokenizer '%s' is not supported (gpt2, smollm)",
+                       vocab->source, pre);
+    const char *names[] = {"bos", "eos", "unk", "pad", "missing"};
+    const int32_t ids[] = {vocab->bos, vocab->eos, vocab->unk, vocab->pad, vocab->missing};
+    for (int i = 0; i < 5; i++) {
+        eq_status st = check_id(ctx, vocab, names[i], ids[i]);
+        if (st != EQ_OK) return st;
     }
-    return EQ_OK;
+    if (vocab->add_bos && vocab->bos < 0)
+        return eq_fail(ctx, EQ_EFORMAT, "%s: a bos token is to be added, but there is none",
+                       vocab->source);
+    tok->bos = vocab->bos;
+    tok->eos = vocab->eos;
+    tok->unk = vocab->unk;
+    tok->pad = vocab->pad;
+    tok->missing = vocab->missing;
+    tok->add_bos = vocab->add_bos;
+    tok->max_length = vocab->max_length;
+    const eq_text *chat = &vocab->chat_template;
+    if (!chat->data) return EQ_OK;
+    if (!eq_utf8_valid(chat->data, chat->size))
+        return eq_fail(ctx, EQ_EFORMAT, "%s: the chat template is not UTF-8", vocab->source);
+    tok->chat_template = eq_strndup(ctx, chat->data, chat->size);
+    tok->chat_template_size = chat->size;
+    return tok->chat_template ? EQ_OK : EQ_ENOMEM;
 }
 
-static eq_status make_bpe(eq_ctx *ctx, eq_tokenizer *t, const eq_vocabulary *v)
+eq_status eq_tokenizer_from_vocab(eq_ctx *ctx, eq_tokenizer **tok, const eq_vocab *vocab)
 {
-    bool *raw = eq_alloc(ctx, v->size, sizeof *raw);
-    if (!raw) return EQ_ENOMEM;
-    for (int64_t i = 0; i < v->size; i++)
-        raw[i] = v->kinds[i] != EQ_TOKEN_NORMAL;
-    eq_status st = eq_bpe_init(ctx, &t->bpe, v->tokens, raw, v->size, v->what);
-    eq_free(raw);
-    return st == EQ_OK ? add_merges(ctx, t, v) : st;
-}
-
-eq_status eq_tokenizer_make(eq_ctx *ctx, eq_tokenizer **out, const eq_vocabulary *v)
-{
-    *out = NULL;
+    *tok = NULL;
     eq_tokenizer *t = eq_alloc(ctx, 1, sizeof *t);
     if (!t) return EQ_ENOMEM;
-    t->single_digits = v->single_digits;
-    t->add_bos = v->add_bos && v->bos >= 0;
-    t->bos = v->bos;
-    t->eos = v->eos;
-    t->unk = v->unk;
-    t->pad = v->pad;
-    t->kinds = eq_alloc(ctx, v->size, 1);
-    eq_status st = t->kinds ? EQ_OK : EQ_ENOMEM;
-    if (st == EQ_OK) {
-        memcpy(t->kinds, v->kinds, (size_t)v->size);
-        st = make_bpe(ctx, t, v);
-    }
-    if (st == EQ_OK) st = copy_merges(ctx, t, v);
-    if (st == EQ_OK) st = list_matched(ctx, t);
-    if (st == EQ_OK) st = eq_pretokenizer_new(ctx, &t->pretokenizer, v->single_digits);
-    if (st == EQ_OK && v->chat_template.size) {
-        t->chat_template = eq_strndup(ctx, v->chat_template.data, v->chat_template.size);
-        if (!t->chat_template) st = EQ_ENOMEM;
-    }
+    eq_status st = eq_token_table_init(ctx, &t->table, vocab);
+    if (st == EQ_OK) st = fill_settings(ctx, t, vocab);
+    if (st == EQ_OK) st = fill_merges(ctx, t, vocab);
     if (st != EQ_OK) {
         eq_tokenizer_free(t);
         return st;
     }
-    *out = t;
+    *tok = t;
     return EQ_OK;
 }
 
-void eq_tokenizer_free(eq_tokenizer *t)
+void eq_tokenizer_free(eq_tokenizer *tok)
 {
-    if (!t) return;
-    eq_bpe_deinit(&t->bpe);
-    eq_pretokenizer_free(t->pretokenizer);
-    eq_free(t->kinds);
-    eq_free(t->matched);
-    eq_free(t->merges);
-    eq_free(t->strings);
-    eq_free(t->chat_template);
-    eq_free(t);
+    if (!tok) return;
+    eq_token_table_deinit(&tok->table);
+    eq_merges_deinit(&tok->merges);
+    eq_free(tok->chat_template);
+    eq_free(tok);
 }
 
-/* ---- encoding ------------------------------------------------------------------------------ */
+/* ---- text to ids --------------------------------------------------------------------------- */
 
-/* BPE of a piece looks at its neighbours only, so a very long one can be worked on in windows of this many bytes; real
- * words are far shorter, and the reference cuts none. */
-enum { PIECE_LIMIT = 1 << 14, CACHE_SLOTS = 1 << 14, CACHE_IDS = 12 };
-
-/* A word met before. Texts repeat their words: most pieces are found here. */
-typedef struct cached {
-    eq_text piece; /* borrowed from the text */
-    int32_t count;
-    int32_t ids[CACHE_IDS];
-} cached;
-
-typedef struct encoder {
-    const eq_tokenizer *t;
-    cached *cache; /* owned */
-    int32_t *ids;  /* owned, grows */
-    int64_t count, room;
-} encoder;
-
-static eq_status reserve_ids(eq_ctx *ctx, encoder *e, int64_t more)
+eq_status eq_ids_push(eq_ctx *ctx, eq_ids *ids, int32_t id)
 {
-    if (e->count + more <= e->room) return EQ_OK;
-    int64_t room = 2 * (e->count + more);
-    int32_t *ids = eq_alloc(ctx, room, sizeof *ids);
-    if (!ids) return EQ_ENOMEM;
-    memcpy(ids, e->ids, (size_t)e->count * sizeof *ids);
-    eq_free(e->ids);
-    e->ids = ids;
-    e->room = room;
+    if (ids->count == ids->room) {
+        int64_t room = ids->room ? 2 * ids->room : 256;
+        int32_t *data = eq_alloc(ctx, room, sizeof *data);
+        if (!data) return EQ_ENOMEM;
+        if (ids->count) memcpy(data, ids->data, (size_t)ids->count * sizeof *data);
+        eq_free(ids->data);
+        ids->data = data;
+        ids->room = room;
+    }
+    ids->data[ids->count++] = id;
     return EQ_OK;
 }
 
-static uint64_t piece_hash(eq_text piece)
+/* Append the tokens of one piece. */
+static eq_status append_piece(eq_ctx *ctx, const eq_tokenizer *tok, eq_text piece, eq_word *word,
+                              eq_ids *ids)
 {
-    uint64_t h = 1469598103934665603u;
-    for (size_t i = 0; i < piece.size; i++)
-        h = (h ^ (uint8_t)piece.data[i]) * 1099511628211u;
-    return h ^ (h >> 29);
-}
-
-/* Append the ids of one piece. */
-static eq_status add_piece(eq_ctx *ctx, void *user, eq_text piece)
-{
-    encoder *e = user;
-    const eq_bpe *bpe = &e->t->bpe;
-    cached *c = &e->cache[piece_hash(piece) % CACHE_SLOTS];
-    bool hit =
-        c->count && c->piece.size == piece.size && !memcmp(c->piece.data, piece.data, piece.size);
-    eq_status st = reserve_ids(ctx, e, (int64_t)piece.size);
+    eq_status st = eq_word_reserve(ctx, word, (int64_t)piece.size);
     if (st != EQ_OK) return st;
-    if (hit) {
-        memcpy(e->ids + e->count, c->ids, (size_t)c->count * sizeof *c->ids);
-        e->count += c->count;
-        return EQ_OK;
+    int32_t count = 0;
+    for (size_t i = 0; i < piece.size; i++) {
+        int32_t id = tok->table.byte_ids[(uint8_t)piece.data[i]];
+        if (id < 0) id = tok->missing;
+        if (id >= 0) word->symbols[count++].id = id;
     }
-    int64_t start = e->count;
-    for (size_t at = 0; at < piece.size; at += PIECE_LIMIT) {
-        size_t n = piece.size - at < PIECE_LIMIT ? piece.size - at : PIECE_LIMIT;
-        int32_t *ids = e->ids + e->count;
-        for (size_t i = 0; i < n; i++) {
-            ids[i] = bpe->byte_ids[(uint8_t)piece.data[at + i]];
-            if (ids[i] < 0)
-                return eq_fail(ctx, EQ_EFORMAT, "the vocabulary has no token for the byte %d",
-                               (uint8_t)piece.data[at + i]);
-        }
-        e->count += eq_bpe_merge_all(bpe, ids, (int64_t)n);
-    }
-    if (e->count - start > CACHE_IDS) return EQ_OK;
-    *c = (cached){.piece = piece, .count = (int32_t)(e->count - start)};
-    memcpy(c->ids, e->ids + start, (size_t)c->count * sizeof *c->ids);
-    return EQ_OK;
+    count = eq_bpe_merge(&tok->merges, word, count);
+    for (int32_t i = 0; i < count && st == EQ_OK; i++)
+        st = eq_ids_push(ctx, ids, word->symbols[i].id);
+    return st;
 }
 
-/* The longest special or added token at the start of text; -1 when there is none. */
-static int32_t match_special(const eq_tokenizer *t, eq_text text)
+/* Append the tokens of text [n] without added tokens in it. */
+static eq_status append_plain(eq_ctx *ctx, const eq_tokenizer *tok, eq_text text, eq_word *word,
+                              eq_ids *ids)
 {
-    if (!t->first_bytes[(uint8_t)text.data[0]]) return -1;
-    for (int64_t i = 0; i < t->matched_count; i++) {
-        eq_text piece = t->bpe.pieces[t->matched[i]];
-        if (piece.size <= text.size && !memcmp(piece.data, text.data, piece.size))
-            return t->matched[i];
-    }
-    return -1;
-}
-
-static eq_status encode_text(eq_ctx *ctx, encoder *e, eq_text text)
-{
-    const eq_tokenizer *t = e->t;
-    size_t start = 0, at = 0;
     eq_status st = EQ_OK;
-    while (st == EQ_OK && at < text.size) {
-        int32_t id = match_special(t, (eq_text){text.data + at, text.size - at});
+    for (size_t at = 0; at < text.size && st == EQ_OK;) {
+        size_t size = eq_pretokenize(tok->pre, text.data + at, text.size - at);
+        st = append_piece(ctx, tok, (eq_text){text.data + at, size}, word, ids);
+        at += size;
+    }
+    return st;
+}
+
+eq_status eq_tokenizer_append(eq_ctx *ctx, const eq_tokenizer *tok, const char *text, size_t n,
+                              bool add_special, eq_ids *ids)
+{
+    eq_word word = {0};
+    eq_status st = EQ_OK;
+    if (add_special && tok->add_bos) st = eq_ids_push(ctx, ids, tok->bos);
+    size_t start = 0; /* of the text since the last added token */
+    for (size_t at = 0; at < n && st == EQ_OK;) {
+        int32_t id = eq_token_table_added(&tok->table, text + at, n - at);
         if (id < 0) {
             at++;
             continue;
         }
-        st = eq_pretokenize(ctx, t->pretokenizer, (eq_text){text.data + start, at - start},
-                            add_piece, e);
-        if (st == EQ_OK) st = reserve_ids(ctx, e, 1);
-        if (st == EQ_OK) e->ids[e->count++] = id;
-        at += t->bpe.pieces[id].size;
+        st = append_plain(ctx, tok, (eq_text){text + start, at - start}, &word, ids);
+        if (st == EQ_OK) st = eq_ids_push(ctx, ids, id);
+        at += tok->table.tokens[id].name.size;
         start = at;
     }
-    if (st != EQ_OK) return st;
-    return eq_pretokenize(ctx, t->pretokenizer, (eq_text){text.data + start, text.size - start},
-                          add_piece, e);
+    if (st == EQ_OK && start < n)
+        st = append_plain(ctx, tok, (eq_text){text + start, n - start}, &word, ids);
+    eq_word_deinit(&word);
+    return st;
 }
 
-eq_status eq_tokenizer_encode(eq_ctx *ctx, const eq_tokenizer *t, const char *text, size_t n,
+eq_status eq_tokenizer_encode(eq_ctx *ctx, const eq_tokenizer *tok, const char *text, size_t n,
                               bool add_special, int32_t **ids, int64_t *count)
 {
-    encoder e = {.t = t, .room = (int64_t)n / 3 + 16};
+    eq_ids list = {0};
     *ids = NULL;
     *count = 0;
-    e.cache = eq_alloc(ctx, CACHE_SLOTS, sizeof *e.cache);
-    e.ids = eq_alloc(ctx, e.room, sizeof *e.ids);
-    eq_status st = e.cache && e.ids ? EQ_OK : EQ_ENOMEM;
-    if (st == EQ_OK && add_special && t->add_bos) e.ids[e.count++] = t->bos;
-    if (st == EQ_OK) st = encode_text(ctx, &e, (eq_text){text, n});
-    eq_free(e.cache);
+    eq_status st = eq_tokenizer_append(ctx, tok, text, n, add_special, &list);
+    if (st == EQ_OK && !list.data && !(list.data = eq_alloc(ctx, 0, sizeof *list.data)))
+        st = EQ_ENOMEM;
     if (st != EQ_OK) {
-        eq_free(e.ids);
+        eq_free(list.data);
         return st;
     }
-    *ids = e.ids;
-    *count = e.count;
+    *ids = list.data;
+    *count = list.count;
     return EQ_OK;
 }
 
-/* ---- decoding and questions ---------------------------------------------------------------- */
+/* ---- ids to text --------------------------------------------------------------------------- */
 
-eq_status eq_tokenizer_decode(eq_ctx *ctx, const eq_tokenizer *t, const int32_t *ids, int64_t count,
-                              bool skip_special, char **text, size_t *size)
+eq_status eq_tokenizer_decode(eq_ctx *ctx, const eq_tokenizer *tok, const int32_t *ids,
+                              int64_t count, bool skip_special, char **text, size_t *size)
 {
     size_t total = 0;
     for (int64_t i = 0; i < count; i++) {
-        if (ids[i] < 0 || ids[i] >= t->bpe.size)
-            return eq_fail(ctx, EQ_EINVAL, "token %lld is %d, the vocabulary has %lld",
-                           (long long)i, ids[i], (long long)t->bpe.size);
-        total += t->bpe.pieces[ids[i]].size;
+        if (ids[i] < 0 || ids[i] >= tok->table.n)
+            return eq_fail(ctx, EQ_EINVAL, "token %d is outside the vocabulary of %d tokens",
+                           (int)ids[i], (int)tok->table.n);
+        total += tok->table.tokens[ids[i]].bytes.size; /* at most 2^16 each */
     }
     char *out = eq_alloc(ctx, (int64_t)total + 1, 1);
     if (!out) return EQ_ENOMEM;
-    size_t at = 0;
+    total = 0;
     for (int64_t i = 0; i < count; i++) {
-        if (skip_special && eq_tokenizer_is_special(t, ids[i])) continue;
-        eq_text piece = t->bpe.pieces[ids[i]];
-        memcpy(out + at, piece.data, piece.size);
-        at += piece.size;
+        if (skip_special && eq_tokenizer_is_special(tok, ids[i])) continue;
+        const eq_text *bytes = &tok->table.tokens[ids[i]].bytes;
+        memcpy(out + total, bytes->data, bytes->size);
+        total += bytes->size;
     }
     *text = out;
-    *size = at;
+    *size = total;
     return EQ_OK;
 }
 
-const char *eq_tokenizer_piece(const eq_tokenizer *t, int32_t id, size_t *size)
+const char *eq_tokenizer_piece(const eq_tokenizer *tok, int32_t id, size_t *size)
 {
-    bool shown = id >= 0 && id < t->bpe.size && !eq_tokenizer_is_special(t, id);
-    *size = shown ? t->bpe.pieces[id].size : 0;
-    return shown ? t->bpe.pieces[id].data : "";
+    *size = 0;
+    if (id < 0 || id >= tok->table.n) return "";
+    *size = tok->table.tokens[id].bytes.size;
+    return tok->table.tokens[id].bytes.data;
 }
 
-int64_t eq_tokenizer_size(const eq_tokenizer *t)
+/* ---- getters ------------------------------------------------------------------------------- */
+
+int32_t eq_tokenizer_find(const eq_tokenizer *tok, const char *name, size_t n)
 {
-    return t->bpe.size;
+    return eq_token_table_find(&tok->table, name, n);
 }
 
-int32_t eq_tokenizer_bos(const eq_tokenizer *t)
+int64_t eq_tokenizer_vocab_size(const eq_tokenizer *tok)
 {
-    return t->bos;
+    return tok->table.n;
 }
 
-int32_t eq_tokenizer_eos(const eq_tokenizer *t)
+int32_t eq_tokenizer_bos(const eq_tokenizer *tok)
 {
-    return t->eos;
+    return tok->bos;
 }
 
-int32_t eq_tokenizer_unk(const eq_tokenizer *t)
+int32_t eq_tokenizer_eos(const eq_tokenizer *tok)
 {
-    return t->unk;
+    return tok->eos;
 }
 
-bool eq_tokenizer_add_bos(const eq_tokenizer *t)
+int32_t eq_tokenizer_unk(const eq_tokenizer *tok)
 {
-    return t->add_bos;
+    return tok->unk;
 }
 
-bool eq_tokenizer_is_special(const eq_tokenizer *t, int32_t id)
+int32_t eq_tokenizer_pad(const eq_tokenizer *tok)
 {
-    return id >= 0 && id < t->bpe.size &&
-           (t->kinds[id] == EQ_TOKEN_SPECIAL || t->kinds[id] == EQ_TOKEN_UNUSED);
+    return tok->pad;
 }
 
-const char *eq_tokenizer_chat_template(const eq_tokenizer *t)
+bool eq_tokenizer_add_bos(const eq_tokenizer *tok)
 {
-    return t->chat_template;
+    return tok->add_bos;
+}
+
+bool eq_tokenizer_is_special(const eq_tokenizer *tok, int32_t id)
+{
+    if (id < 0 || id >= tok->table.n) return true;
+    int32_t type = tok->table.tokens[id].type;
+    return type == EQ_TOKEN_UNKNOWN || type == EQ_TOKEN_CONTROL || type == EQ_TOKEN_UNUSED;
+}
+
+const char *eq_tokenizer_chat_template(const eq_tokenizer *tok)
+{
+    return tok->chat_template;
 }

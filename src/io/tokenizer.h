@@ -1,40 +1,103 @@
-/* Byte-level BPE tokenizers: of GPT-2's kind, with or without SmolLM2's single digits.   [docs/math.md]
+/* Byte-level BPE tokenizers, from the metadata of a GGUF file or from a Hugging Face folder.
  *
- * A text is any bytes. Where they are not valid UTF-8, each bad byte becomes a piece of its own, so that decode(encode(x)) == x
- * for every x that holds no special token's text. */
+ * A text is cut at its added tokens (the longest match wins), what lies between them is cut into
+ * pieces by the pre-tokenizer, and the bytes of a piece are merged pair by pair. A tokenizer does
+ * not change once it is made, so threads may share one. */
 #ifndef EQ_IO_TOKENIZER_H
 #define EQ_IO_TOKENIZER_H
 
 #include "io/gguf.h"
-#include <jansson.h>
+
+/* Kinds of tokens, numbered as in GGUF files. */
+enum {
+    EQ_TOKEN_NORMAL = 1,
+    EQ_TOKEN_UNKNOWN = 2,
+    EQ_TOKEN_CONTROL = 3, /* an added token that is no text */
+    EQ_TOKEN_USER = 4,    /* an added token that is text */
+    EQ_TOKEN_UNUSED = 5,  /* an id without a token */
+    EQ_TOKEN_BYTE = 6
+};
+
+/* What a tokenizer is made from. Everything is borrowed and may go afterwards. */
+typedef struct eq_vocab {
+    const char *source;    /* name of the file, for messages */
+    const char *pre;       /* name of the pre-tokenizer */
+    const eq_text *tokens; /* [n], as written in the file; an empty one is an unused id */
+    const int32_t *types;  /* [n], EQ_TOKEN_*; NULL: all normal */
+    int64_t n;
+    const eq_text *merges; /* [m], "left right" by rank */
+    int64_t m;
+    int32_t bos, eos, unk, pad; /* ids, -1 when absent */
+    int32_t missing;            /* emitted for a byte that has no token; -1: it is dropped */
+    bool add_bos;               /* bos goes before every text */
+    eq_text chat_template;      /* .data NULL when absent */
+    int64_t max_length;         /* tokens that the model can take, 0 when unknown */
+} eq_vocab;
+
+/* A vocabulary with every id absent; the rest is zero. */
+eq_vocab eq_vocab_none(void);
 
 typedef struct eq_tokenizer eq_tokenizer;
 
-/* From a GGUF file's metadata tokenizer.ggml.*. EQ_EFORMAT names what is missing or not supported. */
-eq_status eq_tokenizer_from_gguf(eq_ctx *ctx, eq_tokenizer **out, const eq_gguf *file);
-/* From tokenizer.json and tokenizer_config.json of a folder; *out = NULL and EQ_OK when it has no tokenizer.json. */
-eq_status eq_tokenizer_from_folder(eq_ctx *ctx, eq_tokenizer **out, const char *folder);
-void eq_tokenizer_free(eq_tokenizer *tokenizer); /* NULL is fine */
+/* Make a tokenizer. EQ_EFORMAT, naming vocab->source and the piece, when something is not
+ * supported or does not fit together (an unknown pre-tokenizer, two equal tokens, a merge of
+ * tokens that are absent, an id out of range). Free with eq_tokenizer_free. */
+eq_status eq_tokenizer_from_vocab(eq_ctx *ctx, eq_tokenizer **tok, const eq_vocab *vocab);
+/* The tokenizer in the metadata of a GGUF file, which may be closed afterwards. EQ_EFORMAT when it
+ * is of another kind than byte-level BPE ("gpt2"), or as above. */
+eq_status eq_tokenizer_from_gguf(eq_ctx *ctx, eq_tokenizer **tok, const eq_gguf *file);
+/* Read tokenizer.json and, if they are there, tokenizer_config.json and chat_template.jinja of a
+ * folder. Anything that would make other ids and is not supported is refused by name. */
+eq_status eq_tokenizer_from_folder(eq_ctx *ctx, eq_tokenizer **tok, const char *folder);
+void eq_tokenizer_free(eq_tokenizer *tok); /* NULL is fine */
 
-/* n bytes of text to ids [count], freed with eq_free. Special tokens in the text become their ids. add_special puts
- * a BOS in front if the tokenizer has that habit. */
-eq_status eq_tokenizer_encode(eq_ctx *ctx, const eq_tokenizer *tokenizer, const char *text,
-                              size_t n, bool add_special, int32_t **ids, int64_t *count);
-/* ids [count] to bytes with a NUL behind, freed with eq_free. EQ_EINVAL for an id outside the vocabulary. */
-eq_status eq_tokenizer_decode(eq_ctx *ctx, const eq_tokenizer *tokenizer, const int32_t *ids,
+/* Write tokenizer.json, tokenizer_config.json, special_tokens_map.json and, if there is a chat
+ * template, chat_template.jinja into an existing folder, so that other programs get our ids. */
+eq_status eq_tokenizer_write_folder(eq_ctx *ctx, const eq_tokenizer *tok, const char *folder);
+
+/* A growing list of ids. Zeroed storage is an empty one. */
+typedef struct eq_ids {
+    int32_t *data; /* owned, eq_free */
+    int64_t count, room;
+} eq_ids;
+
+/* Append one id. */
+eq_status eq_ids_push(eq_ctx *ctx, eq_ids *ids, int32_t id);
+
+/* Append the tokens of a text.
+ *
+ * text         in      n bytes; bytes that are not UTF-8 become the tokens of these bytes, merged
+ *                      among themselves only. A byte that has no token is dropped, or becomes
+ *                      the `missing` token of the vocabulary
+ * add_special  in      put the bos token first, if the tokenizer is one that does
+ * ids          in/out  what was appended before a failure stays */
+eq_status eq_tokenizer_append(eq_ctx *ctx, const eq_tokenizer *tok, const char *text, size_t n,
+                              bool add_special, eq_ids *ids);
+/* The same into fresh memory: ids [count], freed with eq_free. */
+eq_status eq_tokenizer_encode(eq_ctx *ctx, const eq_tokenizer *tok, const char *text, size_t n,
+                              bool add_special, int32_t **ids, int64_t *count);
+
+/* The bytes that ids stand for, which need not be whole characters.
+ *
+ * ids           in   [count]; EQ_EINVAL for one outside the vocabulary
+ * skip_special  in   leave out special tokens
+ * text, size    out  freed with eq_free; a NUL, not counted in size, stands behind the text */
+eq_status eq_tokenizer_decode(eq_ctx *ctx, const eq_tokenizer *tok, const int32_t *ids,
                               int64_t count, bool skip_special, char **text, size_t *size);
-/* Decoded bytes of one token, borrowed; size 0 for special tokens and ids outside the vocabulary. */
-const char *eq_tokenizer_piece(const eq_tokenizer *tokenizer, int32_t id, size_t *size);
+/* Bytes of one token, borrowed from the tokenizer; of size 0 for an id that has none. */
+const char *eq_tokenizer_piece(const eq_tokenizer *tok, int32_t id, size_t *size);
 
-int64_t eq_tokenizer_size(const eq_tokenizer *tokenizer);
-int32_t eq_tokenizer_bos(const eq_tokenizer *tokenizer); /* -1 when absent, as the two below */
-int32_t eq_tokenizer_eos(const eq_tokenizer *tokenizer);
-int32_t eq_tokenizer_unk(const eq_tokenizer *tokenizer);
-bool eq_tokenizer_add_bos(const eq_tokenizer *tokenizer);
-bool eq_tokenizer_is_special(const eq_tokenizer *tokenizer, int32_t id);
-const char *eq_tokenizer_chat_template(const eq_tokenizer *tokenizer); /* NULL when absent */
-
-/* Write tokenizer.json, tokenizer_config.json, special_tokens_map.json and chat_template.jinja. */
-eq_status eq_tokenizer_write_folder(eq_ctx *ctx, const eq_tokenizer *tokenizer, const char *folder);
+/* The id of a token by its name in the vocabulary, -1 when there is none. */
+int32_t eq_tokenizer_find(const eq_tokenizer *tok, const char *name, size_t n);
+int64_t eq_tokenizer_vocab_size(const eq_tokenizer *tok);
+int32_t eq_tokenizer_bos(const eq_tokenizer *tok); /* -1 when there is none; so below */
+int32_t eq_tokenizer_eos(const eq_tokenizer *tok);
+int32_t eq_tokenizer_unk(const eq_tokenizer *tok);
+int32_t eq_tokenizer_pad(const eq_tokenizer *tok);
+bool eq_tokenizer_add_bos(const eq_tokenizer *tok);
+/* Whether an id is no text: a control, unknown or unused token, or out of range. */
+bool eq_tokenizer_is_special(const eq_tokenizer *tok, int32_t id);
+/* Text of the chat template (Jinja) with a NUL behind it, NULL when there is none. */
+const char *eq_tokenizer_chat_template(const eq_tokenizer *tok);
 
 #endif

@@ -1,85 +1,108 @@
-#include "io/tokenizer_parts.h"
+/* The tokenizer that the metadata of a GGUF file describes. */
+#include "io/tokenizer.h"
 
-static bool text_is(eq_text a, const char *b)
+#include <string.h>
+
+/* Arrays of the metadata; the texts in them are borrowed from the file. */
+typedef struct arrays {
+    eq_text *tokens; /* owned */
+    eq_text *merges; /* owned */
+    int32_t *types;  /* owned; NULL when the file has none */
+} arrays;
+
+static bool is(eq_text text, const char *name)
 {
-    return a.size == strlen(b) && !memcmp(a.data, b, a.size);
+    return text.size == strlen(name) && !memcmp(text.data, name, text.size);
 }
 
-/* GGUF's token types: 3 control, 4 user defined, 5 unused; the rest is ordinary. */
-static uint8_t kind_of(int32_t type)
+static eq_status refuse(eq_ctx *ctx, const eq_gguf *file, const char *key)
 {
-    return type == 3   ? EQ_TOKEN_SPECIAL
-           : type == 4 ? EQ_TOKEN_ADDED
-           : type == 5 ? EQ_TOKEN_UNUSED
-                       : EQ_TOKEN_NORMAL;
+    return eq_fail(ctx, EQ_EFORMAT, "%s: %s is absent or of another type", eq_gguf_map(file)->path,
+                   key);
 }
 
-static eq_status check_kind(eq_ctx *ctx, const eq_gguf *f, eq_vocabulary *v)
+/* An array of strings in fresh memory. */
+static eq_status read_strings(eq_ctx *ctx, const eq_gguf *file, const char *key, eq_text **list,
+                              int64_t *n)
 {
-    eq_text model = {"(none)", 6}, pre = {"default", 7};
-    eq_gguf_string(f, "tokenizer.ggml.model", &model);
-    eq_gguf_string(f, "tokenizer.ggml.pre", &pre);
-    if (!text_is(model, "gpt2"))
-        return eq_fail(ctx, EQ_EFORMAT, "%s: tokenizer model \"%.*s\" is not supported, gpt2 is",
-                       v->what, (int)model.size, model.data);
-    v->single_digits = text_is(pre, "smollm");
-    if (v->single_digits || text_is(pre, "default") || text_is(pre, "gpt-2") ||
-        text_is(pre, "gpt2"))
-        return EQ_OK;
-    return eq_fail(ctx, EQ_EFORMAT,
-                   "%s: pre-tokenizer \"%.*s\" is not supported, smollm and gpt-2 are", v->what,
-                   (int)pre.size, pre.data);
+    *n = eq_gguf_array_size(file, key);
+    if (*n < 0) return refuse(ctx, file, key);
+    *list = eq_alloc(ctx, *n, sizeof **list);
+    if (!*list) return EQ_ENOMEM;
+    return eq_gguf_strings(file, key, *list) ? EQ_OK : refuse(ctx, file, key);
 }
 
-static int32_t id_of(const eq_gguf *f, const char *key, int64_t size)
+static eq_status read_types(eq_ctx *ctx, const eq_gguf *file, int64_t n, int32_t **types)
 {
-    int64_t id = -1;
-    return eq_gguf_integer(f, key, &id) && id >= 0 && id < size ? (int32_t)id : -1;
+    const char *key = "tokenizer.ggml.token_type";
+    int64_t count = eq_gguf_array_size(file, key);
+    if (count < 0) return EQ_OK; /* all normal */
+    if (count != n)
+        return eq_fail(ctx, EQ_EFORMAT, "%s: %s has %lld elements, there are %lld tokens",
+                       eq_gguf_map(file)->path, key, (long long)count, (long long)n);
+    *types = eq_alloc(ctx, n, sizeof **types);
+    if (!*types) return EQ_ENOMEM;
+    return eq_gguf_integers(file, key, *types) ? EQ_OK : refuse(ctx, file, key);
 }
 
-static void read_ids(const eq_gguf *f, eq_vocabulary *v)
+/* Ids that may be absent. Those that are too large for the vocabulary are refused with it. */
+static void read_ids(const eq_gguf *file, eq_vocab *vocab)
 {
-    v->bos = id_of(f, "tokenizer.ggml.bos_token_id", v->size);
-    v->eos = id_of(f, "tokenizer.ggml.eos_token_id", v->size);
-    v->unk = id_of(f, "tokenizer.ggml.unknown_token_id", v->size);
-    v->pad = id_of(f, "tokenizer.ggml.padding_token_id", v->size);
-    eq_gguf_bool(f, "tokenizer.ggml.add_bos_token", &v->add_bos);
-    eq_gguf_string(f, "tokenizer.chat_template", &v->chat_template);
+    const char *keys[] = {"tokenizer.ggml.bos_token_id", "tokenizer.ggml.eos_token_id",
+                          "tokenizer.ggml.unknown_token_id", "tokenizer.ggml.padding_token_id"};
+    int32_t *ids[] = {&vocab->bos, &vocab->eos, &vocab->unk, &vocab->pad};
+    for (int i = 0; i < 4; i++) {
+        int64_t id = 0;
+        if (eq_gguf_integer(file, keys[i], &id))
+            *ids[i] = id >= 0 && id < INT32_MAX ? (int32_t)id : INT32_MAX;
+    }
 }
 
-eq_status eq_tokenizer_from_gguf(eq_ctx *ctx, eq_tokenizer **out, const eq_gguf *f)
+/* Everything that is no array. The name of the pre-tokenizer is put into pre. */
+static eq_status read_settings(eq_ctx *ctx, const eq_gguf *file, eq_vocab *vocab, char pre[64])
 {
-    static const char TOKENS[] = "tokenizer.ggml.tokens", MERGES[] = "tokenizer.ggml.merges";
-    static const char TYPES[] = "tokenizer.ggml.token_type";
-    eq_vocabulary v = {.what = eq_gguf_map(f)->path};
-    *out = NULL;
-    eq_status st = check_kind(ctx, f, &v);
-    if (st != EQ_OK) return st;
-    v.size = eq_gguf_array_size(f, TOKENS);
-    v.merge_count = eq_gguf_array_size(f, MERGES);
-    if (v.size < 1 || v.merge_count < 0)
-        return eq_fail(ctx, EQ_EFORMAT, "%s: %s or %s is missing", v.what, TOKENS, MERGES);
-    eq_text *tokens = eq_alloc(ctx, v.size, sizeof *tokens);
-    eq_text *merges = eq_alloc(ctx, v.merge_count, sizeof *merges);
-    int32_t *types = eq_alloc(ctx, v.size, sizeof *types);
-    uint8_t *kinds = eq_alloc(ctx, v.size, 1);
-    bool typed = eq_gguf_array_size(f, TYPES) == v.size;
-    if (!tokens || !merges || !types || !kinds)
-        st = EQ_ENOMEM;
-    else if (!eq_gguf_strings(f, TOKENS, tokens) || !eq_gguf_strings(f, MERGES, merges) ||
-             (typed && !eq_gguf_integers(f, TYPES, types)))
-        st = eq_fail(ctx, EQ_EFORMAT, "%s: tokenizer.ggml arrays are not of the expected kinds",
-                     v.what);
-    for (int64_t i = 0; st == EQ_OK && i < v.size; i++)
-        kinds[i] = kind_of(types[i]);
-    v.tokens = tokens;
-    v.merges = merges;
-    v.kinds = kinds;
-    read_ids(f, &v);
-    if (st == EQ_OK) st = eq_tokenizer_make(ctx, out, &v);
-    eq_free(tokens);
-    eq_free(merges);
-    eq_free(types);
-    eq_free(kinds);
+    eq_text text = {"", 0};
+    eq_gguf_string(file, "tokenizer.ggml.model", &text);
+    if (!is(text, "gpt2"))
+        return eq_fail(ctx, EQ_EFORMAT,
+                       "%s: a tokenizer of model '%.*s' is not supported, gpt2 (byte-level) is",
+                       vocab->source, (int)(text.size < 64 ? text.size : 64), text.data);
+    const char *flags[] = {"tokenizer.ggml.add_eos_token", "tokenizer.ggml.add_space_prefix"};
+    for (int i = 0; i < 2; i++) {
+        bool set = false;
+        if (eq_gguf_bool(file, flags[i], &set) && set)
+            return eq_fail(ctx, EQ_EFORMAT, "%s: %s is not supported", vocab->source, flags[i]);
+    }
+    text = (eq_text){"default", 7};
+    eq_gguf_string(file, "tokenizer.ggml.pre", &text);
+    size_t n = text.size < 63 ? text.size : 63;
+    memcpy(pre, text.data, n);
+    pre[n] = 0;
+    vocab->pre = pre;
+    eq_gguf_bool(file, "tokenizer.ggml.add_bos_token", &vocab->add_bos);
+    eq_gguf_string(file, "tokenizer.chat_template", &vocab->chat_template);
+    eq_gguf_integer(file, "llama.context_length", &vocab->max_length);
+    read_ids(file, vocab);
+    return EQ_OK;
+}
+
+eq_status eq_tokenizer_from_gguf(eq_ctx *ctx, eq_tokenizer **tok, const eq_gguf *file)
+{
+    *tok = NULL;
+    eq_vocab vocab = eq_vocab_none();
+    arrays a = {0};
+    char pre[64];
+    vocab.source = eq_gguf_map(file)->path;
+    eq_status st = read_settings(ctx, file, &vocab, pre);
+    if (st == EQ_OK) st = read_strings(ctx, file, "tokenizer.ggml.tokens", &a.tokens, &vocab.n);
+    if (st == EQ_OK) st = read_strings(ctx, file, "tokenizer.ggml.merges", &a.merges, &vocab.m);
+    if (st == EQ_OK) st = read_types(ctx, file, vocab.n, &a.types);
+    vocab.tokens = a.tokens;
+    vocab.merges = a.merges;
+    vocab.types = a.types;
+    if (st == EQ_OK) st = eq_tokenizer_from_vocab(ctx, tok, &vocab);
+    eq_free(a.tokens);
+    eq_free(a.merges);
+    eq_free(a.types);
     return st;
 }

@@ -25,6 +25,12 @@ typedef struct eq_quant_shape {
     bool edges_clipped;
 } eq_quant_shape;
 
+/* The least scale: 1e-4, and 2^-14, the smallest normal half, at 8 bits, whose scales are smaller. */
+static inline float eq_least_scale(int bits)
+{
+    return bits == 8 ? 0x1p-14f : 1e-4f;
+}
+
 /* One AdamW step with the bias corrections already worked out:
  *   m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2
  *   w = w (1 - lr * wd) - lr / (1 - b1^t) * m / (sqrt(v) / sqrt(1 - b2^t) + eps) */
@@ -99,7 +105,7 @@ typedef struct eq_kernels {
                      int64_t ldb, int64_t rows, int64_t n, eq_dtype type);
 
     /* w^ of one row (see eq_quant_shape): y out [K] type; w in [K] f32; s, z in [K/g];
-     * inside, s is clamped to [1e-4, 1e4] and z rounded (half to even) and clamped to [0, Q]. */
+     * inside, s is clamped to [eq_least_scale, 1e4] and z rounded (half to even) and clamped to [0, Q]. */
     void (*fakequant_forward)(void *y, const float *w, const float *s, const float *z,
                               const eq_quant_shape *shape, eq_dtype type);
     /* Backward of fakequant_forward for one row, straight-through for rounding and the clamps of

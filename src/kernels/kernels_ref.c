@@ -161,7 +161,7 @@ static void fakequant_backward(float *dy, float *ds, float *dz, const float *w, 
     const float Q = levels(shape);
     const float edge = shape->edges_clipped ? 0.5f : 0; /* codes are whole numbers */
     for (int64_t k = 0; k < groups; k++) {
-        const float scale = clamp_scale(s[k]), zero = clamp_zero(z[k], Q);
+        const float scale = clamp_scale(s[k], shape->bits), zero = clamp_zero(z[k], Q);
         double sum_s = 0, sum_z = 0;
         for (int64_t i = k * g; i < (k + 1) * g; i++) {
             float u = w[i] / scale, r = rintf(u), v = r + zero;

@@ -45,11 +45,10 @@ static inline float levels(const eq_quant_shape *shape)
 }
 
 /* Smallest and largest scale of a trained quantizer. */
-static const float SCALE_MIN = 1e-4f, SCALE_MAX = 1e4f;
-
-static inline float clamp_scale(float s)
+static inline float clamp_scale(float s, int bits)
 {
-    return s < SCALE_MIN ? SCALE_MIN : s > SCALE_MAX ? SCALE_MAX : s;
+    const float least = eq_least_scale(bits), most = 1e4f;
+    return s < least ? least : s > most ? most : s;
 }
 
 static inline float clamp_zero(float z, float Q)
@@ -95,7 +94,7 @@ static void fakequant_forward(void *y, const float *w, const float *s, const flo
     const int64_t g = shape->g, groups = shape->K / g;
     const float Q = levels(shape);
     for (int64_t k = 0; k < groups; k++) {
-        const float scale = clamp_scale(s[k]), zero = clamp_zero(z[k], Q);
+        const float scale = clamp_scale(s[k], shape->bits), zero = clamp_zero(z[k], Q);
         for (int64_t i = k * g; i < (k + 1) * g; i++) {
             float v = rintf(w[i] / scale) + zero;
             float q = v < 0 ? 0 : v > Q ? Q : v;

@@ -78,7 +78,7 @@ static void fakequant_backward(float *dy, float *ds, float *dz, const float *w, 
     const float edge = shape->edges_clipped ? 0.5f : 0; /* codes are whole numbers */
     const vec nothing = v_set(0), bottom = v_set(edge), top = v_set(Q - edge);
     for (int64_t k = 0; k < groups; k++) {
-        const float scale = clamp_scale(s[k]), zero = clamp_zero(z[k], Q);
+        const float scale = clamp_scale(s[k], shape->bits), zero = clamp_zero(z[k], Q);
         vec sum_s = nothing, sum_z = nothing;
         for (int64_t i = 0; i < g; i += LANES) {
             part m = v_part(g - i);

@@ -7,10 +7,11 @@
 #include <omp.h>
 #endif
 
-/* Work is cut by window and key-value head. Within one, queries go in steps of some rows of all heads that share it,
- * against all keys up to the last of these rows, rounded up so that few different product shapes occur. */
+/* Work is cut by window and key-value head, a unit. Within one, queries go in steps of some rows of all heads that share
+ * it, against all keys up to the last of these rows, rounded up so that few different product shapes occur. The backward pass
+ * sums the gradients of keys and values over the steps of each of PARTS parts of a unit, then over the parts. */
 
-enum { LEAST_STEP = 64, MOST_STEPS = 32, MOST_SHAPES = MOST_STEPS + 1 };
+enum { LEAST_STEP = 64, MOST_STEPS = 32, MOST_SHAPES = MOST_STEPS + 1, PARTS = 2 };
 
 /* One thread's buffers; the sizes are in layout_thread. */
 typedef struct buffers {
@@ -19,7 +20,7 @@ typedef struct buffers {
     char *p, *ds;       /* [R, T] type */
     float *s, *dp;      /* [R, T] */
     float *o;           /* [R, D]: a product before it goes to its place */
-    float *dk, *dv;     /* [T, D] */
+    float *dk, *dv;     /* [T, D]: the part's place in the sums */
     float *delta, *lse; /* [R] */
 } buffers;
 
@@ -69,8 +70,6 @@ static void layout_thread(eq_arena *arena, buffers *b, const geometry *g, bool b
     b->dout = eq_arena_take(arena, R * D, g->elem);
     b->ds = eq_arena_take(arena, R * T, g->elem);
     b->dp = eq_arena_take(arena, R * T, sizeof(float));
-    b->dk = eq_arena_take(arena, T * D, sizeof(float));
-    b->dv = eq_arena_take(arena, T * D, sizeof(float));
     b->delta = eq_arena_take(arena, R, sizeof(float));
 }
 
@@ -82,7 +81,9 @@ eq_attention_scratch eq_attention_layout(eq_arena *arena, const eq_attention *sh
     eq_arena one = eq_arena_measure();
     layout_thread(&one, &unused, &g, backward);
     char *base = eq_arena_take(arena, threads, one.used);
-    return (eq_attention_scratch){base, one.used};
+    int64_t sums = shape->B * shape->Hkv * PARTS * 2 * shape->T * shape->D;
+    return (eq_attention_scratch){base, one.used,
+                                  backward ? eq_arena_take(arena, sums, sizeof(float)) : NULL};
 }
 
 static buffers thread_buffers(const eq_attention_scratch *scratch, const geometry *g, int thread,
@@ -283,20 +284,28 @@ void eq_attention_backward(eq_ctx *ctx, void *qkv, const void *dout, const void 
     products list[MOST_SHAPES];
     if (!prepare_all(ctx, list, &g, true)) return;
     int64_t units = shape->B * shape->Hkv, D = shape->D, T = shape->T;
-    /* A unit owns its slices of qkv, so its gradient can replace them; sums over queries run in order. */
+    /* A unit owns its slices of qkv: the gradient of a step's queries can replace them at once, that of keys and
+     * values when all steps have read them. */
 #pragma omp parallel for schedule(dynamic) num_threads(ctx->threads)
-    for (int64_t unit = 0; unit < units; unit++) {
+    for (int64_t i = 0; i < units * PARTS; i++) {
         buffers b = thread_buffers(scratch, &g, this_thread(), true);
-        gather_keys(&b, qkv, &g, unit);
-        memset(b.dk, 0, (size_t)(T * D) * sizeof *b.dk);
-        memset(b.dv, 0, (size_t)(T * D) * sizeof *b.dv);
-        for (int64_t t0 = 0; t0 < T; t0 += g.step) {
-            step s = make_step(&g, list, unit, t0, this_thread());
+        b.dk = scratch->sums + i * 2 * T * D;
+        b.dv = b.dk + T * D;
+        gather_keys(&b, qkv, &g, i / PARTS);
+        memset(b.dk, 0, (size_t)(2 * T * D) * sizeof *b.dk);
+        for (int64_t t0 = i % PARTS * g.step; t0 < T; t0 += PARTS * g.step) {
+            step s = make_step(&g, list, i / PARTS, t0, this_thread());
             gather_delta(ctx, &b, dout, out, lse, &g, &s);
             backward_step(ctx, qkv, dout, &g, &b, &s);
         }
+    }
+#pragma omp parallel for schedule(static) num_threads(ctx->threads)
+    for (int64_t unit = 0; unit < units; unit++) {
+        float *dk = scratch->sums + unit * PARTS * 2 * T * D;
+        for (int p = 1; p < PARTS; p++)
+            ctx->kernels->add(dk, dk + p * 2 * T * D, 2 * T * D);
         int64_t row = unit / shape->Hkv * T * g.ld, kv = unit % shape->Hkv;
-        scatter(ctx, qkv, row + (shape->H + kv) * D, g.ld, b.dk, T, &g);
-        scatter(ctx, qkv, row + (shape->H + shape->Hkv + kv) * D, g.ld, b.dv, T, &g);
+        scatter(ctx, qkv, row + (shape->H + kv) * D, g.ld, dk, T, &g);
+        scatter(ctx, qkv, row + (shape->H + shape->Hkv + kv) * D, g.ld, dk + T * D, T, &g);
     }
 }

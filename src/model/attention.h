@@ -16,6 +16,7 @@ typedef struct eq_attention {
 typedef struct eq_attention_scratch {
     char *base;  /* borrowed from the arena: one part per thread */
     size_t part; /* bytes of a part */
+    float *sums; /* gradients of keys and values, [B * Hkv, parts, 2, T, D]; backward only */
 } eq_attention_scratch;
 
 eq_attention_scratch eq_attention_layout(eq_arena *arena, const eq_attention *shape, int threads,

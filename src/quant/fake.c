@@ -104,7 +104,7 @@ void eq_fake_freeze(eq_ctx *ctx, const eq_fake *fake, const eq_scheme *scheme, u
                     float *s16, uint8_t *z8)
 {
     int64_t K = fake->shape.K, groups = K / fake->shape.g;
-    float least = eq_scheme_least_scale(scheme), top = (float)((1 << scheme->bits) - 1);
+    float least = eq_least_scale(scheme->bits), top = (float)((1 << scheme->bits) - 1);
 #pragma omp parallel for schedule(dynamic, CHUNK) num_threads(ctx->threads)
     for (int64_t row = 0; row < fake->N; row++) {
         float *z = fake->dz + row * groups; /* free by now: holds the whole zero points */

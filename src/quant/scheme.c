@@ -17,8 +17,3 @@ eq_status eq_scheme_check(eq_ctx *ctx, const eq_scheme *scheme, const char *name
                        (long long)scheme->group, (long long)K);
     return EQ_OK;
 }
-
-float eq_scheme_least_scale(const eq_scheme *scheme)
-{
-    return scheme->bits == 8 ? 0x1p-14f : 1e-4f;
-}

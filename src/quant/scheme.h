@@ -13,7 +13,5 @@ typedef struct eq_scheme {
 int64_t eq_scheme_group(const eq_scheme *scheme, int64_t K);
 /* EQ_EINVAL, naming `name`, unless the bits are supported and the group divides K. */
 eq_status eq_scheme_check(eq_ctx *ctx, const eq_scheme *scheme, const char *name, int64_t K);
-/* The least scale that training and start values may give: 1e-4, 2^-14 at 8 bits. */
-float eq_scheme_least_scale(const eq_scheme *scheme);
 
 #endif

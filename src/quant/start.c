@@ -21,7 +21,7 @@ void eq_start_values(eq_ctx *ctx, eq_fake *fake, const eq_scheme *scheme, eq_sta
                      const float *importance)
 {
     int64_t K = fake->shape.K, g = fake->shape.g, groups = K / g;
-    float least = eq_scheme_least_scale(scheme), top = (float)((1 << scheme->bits) - 1);
+    float least = eq_least_scale(scheme->bits), top = (float)((1 << scheme->bits) - 1);
     const eq_start_search search = {fake->shape, SCALES, SHRINK, GROW, least};
 #pragma omp parallel for schedule(dynamic, CHUNK) num_threads(ctx->threads)
     for (int64_t row = 0; row < fake->N; row++) {

@@ -1,5 +1,4 @@
 #include "train/block_ap.h"
-#include <stdlib.h>
 
 static size_t elem_bytes(eq_dtype type)
 {
@@ -180,8 +179,7 @@ static eq_status forward_loss(eq_ctx *ctx, eq_student *s, const eq_student_data 
     if (st != EQ_OK) return st;
     const void *target = eq_stream_raw(ctx, data->target, first, count, s->target);
     if (!target) return eq_ctx_status(ctx);
-    const eq_reconstruction shape = {s->acts.M, s->config->C, s->type, s->options.loss,
-                                     getenv("ROBUST") ? atoi(getenv("ROBUST")) : 0};
+    const eq_reconstruction shape = {s->acts.M, s->config->C, s->type, s->options.loss};
     eq_block_forward(ctx, &s->block, &s->rope, &s->acts);
     *loss = eq_reconstruction_loss(ctx, s->acts.dh, s->acts.y, target, s->rows, &shape);
     return eq_ctx_status(ctx);

@@ -11,10 +11,11 @@ double eq_reconstruction_loss(eq_ctx *ctx, float *dy, const float *y, const void
     for (int64_t t = 0; t < M; t++) {
         const void *g = (const char *)target + (size_t)t * row_bytes;
         float share = mean;
-        if (r->loss == EQ_LOSS_RELATIVE) {
-            float energy = k->sum_squares(g, C, r->type) + 1e-6f * (float)C;
-            float error = k->error_row(dy + t * C, y + t * C, g, 1.0f, C, r->type);
-            share = 1.0f / ((float)M * (energy + (float)r->robust * error));
+        if (r->loss != EQ_LOSS_MSE) {
+            float size = k->sum_squares(g, C, r->type) + 1e-6f * (float)C;
+            if (r->loss == EQ_LOSS_BOUNDED)
+                size += k->error_row(dy + t * C, y + t * C, g, 1.0f, C, r->type);
+            share = 1.0f / ((float)M * size);
         }
         rows[t] = share * k->error_row(dy + t * C, y + t * C, g, 2.0f * share, C, r->type);
     }

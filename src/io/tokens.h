@@ -1,0 +1,55 @@
+/* Data sets: text files as windows of token ids.
+ *
+ * A file whose name ends in .jsonl has a document {"text": "..."} on each line; empty lines are
+ * skipped. Any other file is one document as it stands, UTF-8 or not. If the tokenizer puts a bos
+ * token before a text, it does so before each document. */
+#ifndef EQ_IO_TOKENS_H
+#define EQ_IO_TOKENS_H
+
+#include "base/rng.h"
+#include "io/tokenizer.h"
+
+typedef struct eq_token_windows {
+    int32_t *ids; /* owned; [n, T] */
+    int64_t n, T;
+} eq_token_windows;
+
+void eq_windows_deinit(eq_token_windows *windows);
+
+/* Where windows come from and how many. */
+typedef struct eq_window_source {
+    const char *path;
+    const eq_tokenizer *tok;
+    int32_t separator; /* id put after each document of a .jsonl file, -1: none */
+    int64_t n;         /* windows wanted; 0: all that fit, at least one */
+    int64_t T;         /* tokens of each, >= 1 */
+} eq_window_source;
+
+/* The first windows of all documents one after the other, in the order of the file. Reads no
+ * further than needed.
+ *
+ * windows  out  freed with eq_windows_deinit
+ * EQ_EINVAL when there are too few windows, with their number; EQ_EFORMAT with the number of a line
+ * that is no such document. */
+eq_status eq_windows_concat(eq_ctx *ctx, eq_token_windows *windows, const eq_window_source *source);
+
+/* source->n >= 1 windows at random: a document, drawn again until it has more than T tokens, then a
+ * place in it that leaves out its last token, each of equal probability, with replacement.
+ *                                                  [sampler of EfficientQAT's calibration data]
+ * rng  in/out  state of the generator
+ * Errors as above; separators are not used. */
+eq_status eq_windows_random(eq_ctx *ctx, eq_token_windows *windows, const eq_window_source *source,
+                            eq_rng *rng);
+
+/* Accept windows that were read from a file of ids.
+ *
+ * windows     in/out  all rows of the file; n becomes the number wanted
+ * path        in      of the file, for messages
+ * n, T        in      windows wanted (0: all there are, at least one), tokens of each
+ * vocabulary  in      ids must be below it
+ * EQ_EINVAL when the windows are of another length or too few, or an id is outside of the
+ * vocabulary. */
+eq_status eq_windows_check(eq_ctx *ctx, eq_token_windows *windows, const char *path, int64_t n,
+                           int64_t T, int64_t vocabulary);
+
+#endif

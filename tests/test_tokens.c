@@ -1,0 +1,303 @@
+#include "io/tokens.h"
+
+#include "base/file.h"
+#include "support_files.h"
+#include "support_vocab.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static eq_ctx ctx;
+static small_vocab small;
+static eq_tokenizer *tok;
+static char *folder, *path;
+static eq_window_source source;
+
+/* Put the text into folder/name and make it the source. */
+static void use_file(const char *name, const char *text)
+{
+    eq_free(path);
+    folder_write(folder, name, text);
+    path = eq_path_join(&ctx, folder, name);
+    source.path = path;
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    eq_ctx_init(&ctx, 1);
+    small_vocab_init(&small);
+    folder = folder_make();
+    path = NULL;
+    if (eq_tokenizer_from_vocab(&ctx, &tok, &small.vocab) != EQ_OK) return -1;
+    source = (eq_window_source){.tok = tok, .separator = SMALL_END};
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    eq_tokenizer_free(tok);
+    eq_free(path);
+    folder_remove(folder);
+    return 0;
+}
+
+/* The windows of the source in file order must be the ids given, n * T of them. */
+static void expect_windows(int64_t n, int64_t T, const int32_t *want, int64_t count)
+{
+    eq_token_windows windows;
+    source.n = n;
+    source.T = T;
+    eq_status st = eq_windows_concat(&ctx, &windows, &source);
+    if (st != EQ_OK) print_error("%s\n", ctx.message);
+    assert_int_equal(st, EQ_OK);
+    assert_int_equal(windows.n * windows.T, count);
+    assert_int_equal(windows.T, T);
+    for (int64_t i = 0; i < count; i++)
+        assert_int_equal(windows.ids[i], want[i]);
+    eq_windows_deinit(&windows);
+    assert_null(windows.ids);
+}
+
+static void expect_failure(eq_status status, const char *part)
+{
+    eq_token_windows windows;
+    eq_ctx_clear(&ctx);
+    assert_int_equal(eq_windows_concat(&ctx, &windows, &source), status);
+    assert_null(windows.ids);
+    if (!strstr(ctx.message, part)) print_error("'%s' lacks '%s'\n", ctx.message, part);
+    assert_non_null(strstr(ctx.message, part));
+    assert_non_null(strstr(ctx.message, path));
+}
+
+static void a_text_file_is_one_document(void **state)
+{
+    (void)state;
+    const int32_t ids[] = {SMALL_HELLO, '\n', SMALL_HELLO, '\n', 'x', 0xff};
+    use_file("a.txt", "hello\nhello\nx\xff");
+    expect_windows(0, 2, ids, 6);
+    expect_windows(0, 4, ids, 4);
+    expect_windows(1, 5, ids, 5);
+    expect_windows(2, 3, ids, 6);
+}
+
+static void documents_of_lines(void **state)
+{
+    (void)state;
+    const int32_t ids[] = {'a', 'b', SMALL_END, SMALL_END, SMALL_HELLO, '\n', 'c', SMALL_END};
+    use_file("a.jsonl", "{\"text\": \"ab\"}\n\n  \r\n{\"id\": 3, \"text\": \"\"}\r\n"
+                        "{\"text\": \"hello\\nc\"}");
+    expect_windows(0, 4, ids, 8);
+    expect_windows(2, 3, ids, 6);
+    expect_windows(1, 7, ids, 7); /* a window ends inside a document */
+    source.separator = -1;
+    const int32_t bare[] = {'a', 'b', SMALL_HELLO, '\n', 'c'};
+    expect_windows(0, 5, bare, 5);
+}
+
+static void bos_before_each_document(void **state)
+{
+    (void)state;
+    small.vocab.add_bos = true;
+    eq_tokenizer_free(tok);
+    assert_int_equal(eq_tokenizer_from_vocab(&ctx, &tok, &small.vocab), EQ_OK);
+    source.tok = tok;
+    const int32_t ids[] = {SMALL_START, 'a', SMALL_END, SMALL_START, 'b', SMALL_END};
+    use_file("a.jsonl", "{\"text\": \"a\"}\n{\"text\": \"b\"}\n");
+    expect_windows(0, 6, ids, 6);
+    use_file("a.txt", "ab");
+    expect_windows(0, 3, (const int32_t[]){SMALL_START, 'a', 'b'}, 3);
+}
+
+static void too_few_tokens(void **state)
+{
+    (void)state;
+    use_file("a.txt", "abcdefg");
+    source.n = 2;
+    source.T = 4;
+    expect_failure(EQ_EINVAL, "has 1 windows of 4 tokens, 2 are needed");
+    source.n = 0;
+    source.T = 8;
+    expect_failure(EQ_EINVAL, "has 0 windows of 8 tokens, 1 are needed");
+    use_file("empty.txt", "");
+    source.T = 1;
+    expect_failure(EQ_EINVAL, "has 0 windows of 1 tokens, 1 are needed");
+    use_file("empty.jsonl", "\n\n");
+    expect_failure(EQ_EINVAL, "has 0 windows of 1 tokens, 1 are needed");
+}
+
+static void impossible_sizes(void **state)
+{
+    (void)state;
+    static const int64_t sizes[][2] = {{1, 0},         {1, -1},        {-1, 1},
+                                       {INT64_MAX, 2}, {1, INT64_MAX}, {INT64_MIN, 1}};
+    use_file("a.txt", "abcdefg");
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        source.n = sizes[i][0];
+        source.T = sizes[i][1];
+        expect_failure(EQ_EINVAL, "are not possible");
+        eq_rng rng;
+        eq_token_windows windows;
+        eq_rng_init(&rng, 1, 0);
+        assert_int_equal(eq_windows_random(&ctx, &windows, &source, &rng), EQ_EINVAL);
+    }
+}
+
+static void broken_lines(void **state)
+{
+    (void)state;
+    static const char *const lines[] = {"{\"text\": 5}", "{\"texts\": \"\"}", "[\"text\"]",
+                                        "{\"text\": null}"};
+    source.n = 0;
+    source.T = 1;
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+        char text[128] = "{\"text\": \"a\"}\n\n";
+        use_file("a.jsonl", strcat(text, lines[i]));
+        expect_failure(EQ_EFORMAT, "line 3: has no string \"text\"");
+    }
+    use_file("a.jsonl", "{\"text\": \"a\"}\n{\"text\": \"b\"\n");
+    expect_failure(EQ_EFORMAT, "line 2: ");
+    use_file("a.jsonl", "{\"text\": \"\xff\"}");
+    expect_failure(EQ_EFORMAT, "line 1: ");
+    use_file("a.jsonl", "{\"text\": \"abc\"}\nnonsense");
+    expect_windows(1, 3, (const int32_t[]){'a', 'b', 'c'}, 3); /* nothing is read in vain */
+}
+
+static void no_such_file(void **state)
+{
+    (void)state;
+    use_file("a.txt", "a");
+    eq_free(path);
+    path = eq_path_join(&ctx, folder, "none.jsonl");
+    source.path = path;
+    source.T = 1;
+    expect_failure(EQ_EIO, "cannot open");
+}
+
+/* Documents of 1, 8, 4 and 6 letters that are all different. */
+static const char LETTERS[] = "{\"text\": \"a\"}\n{\"text\": \"bcdfgijk\"}\n"
+                              "{\"text\": \"mnop\"}\n{\"text\": \"qrstuv\"}\n";
+
+/* Windows of 4: only the second and the last document are long enough, they have the same chance,
+ * and so has each place in them but the one at the end. */
+static void random_windows(void **state)
+{
+    (void)state;
+    enum { DRAWS = 24000 };
+    use_file("a.jsonl", LETTERS);
+    source.n = DRAWS;
+    source.T = 4;
+    eq_rng rng;
+    eq_rng_init(&rng, 5, 0);
+    eq_token_windows windows;
+    assert_int_equal(eq_windows_random(&ctx, &windows, &source, &rng), EQ_OK);
+    assert_int_equal(windows.n, DRAWS);
+    int64_t seen[256] = {0};
+    for (int64_t i = 0; i < DRAWS; i++) {
+        const int32_t *w = windows.ids + 4 * i;
+        const char *document = w[0] < 'm' ? "bcdfgijk" : "qrstuv";
+        const char *at = strchr(document, w[0]);
+        assert_non_null(at);
+        for (int k = 0; k < 4; k++)
+            assert_int_equal(w[k], at[k]);
+        seen[w[0]]++;
+    }
+    /* 4 places in one document, 2 in the other; five standard deviations */
+    for (const char *c = "bcdf"; *c; c++)
+        assert_in_range(seen[(int)*c], DRAWS / 8 - 256, DRAWS / 8 + 256);
+    for (const char *c = "qr"; *c; c++)
+        assert_in_range(seen[(int)*c], DRAWS / 4 - 336, DRAWS / 4 + 336);
+    assert_int_equal(seen['g'] + seen['s'], 0);
+    eq_token_windows again;
+    eq_rng_init(&rng, 5, 0);
+    assert_int_equal(eq_windows_random(&ctx, &again, &source, &rng), EQ_OK);
+    assert_memory_equal(windows.ids, again.ids, DRAWS * 4 * sizeof *windows.ids);
+    eq_windows_deinit(&windows);
+    eq_windows_deinit(&again);
+}
+
+static void random_windows_need_a_long_document(void **state)
+{
+    (void)state;
+    use_file("a.jsonl", LETTERS);
+    source.n = 3;
+    source.T = 8;
+    eq_rng rng;
+    eq_rng_init(&rng, 5, 0);
+    eq_token_windows windows;
+    assert_int_equal(eq_windows_random(&ctx, &windows, &source, &rng), EQ_EINVAL);
+    assert_null(windows.ids);
+    assert_non_null(
+        strstr(ctx.message, "the longest of 4 documents has 8 tokens, a window needs 9"));
+}
+
+static void windows_from_elsewhere(void **state)
+{
+    (void)state;
+    int32_t ids[] = {0, 1, 2, 3, 4, 9};
+    eq_token_windows windows = {ids, 3, 2};
+    assert_int_equal(eq_windows_check(&ctx, &windows, "w.npy", 0, 2, 10), EQ_OK);
+    assert_int_equal(windows.n, 3);
+    assert_int_equal(eq_windows_check(&ctx, &windows, "w.npy", 0, 2, 9), EQ_EINVAL);
+    assert_string_equal(ctx.message, "w.npy: window 2, token 1 is 9, the vocabulary has 9 tokens");
+    ids[1] = -1;
+    assert_int_equal(eq_windows_check(&ctx, &windows, "w.npy", 2, 2, 10), EQ_EINVAL);
+    assert_int_equal(eq_windows_check(&ctx, &windows, "w.npy", 0, 3, 10), EQ_EINVAL);
+    eq_ctx_clear(&ctx);
+    assert_int_equal(eq_windows_check(&ctx, &windows, "w.npy", 4, 2, 10), EQ_EINVAL);
+    assert_string_equal(ctx.message, "w.npy: has 3 windows of 2 tokens, 4 are needed");
+    ids[1] = 1;
+    assert_int_equal(eq_windows_check(&ctx, &windows, "w.npy", 2, 2, 9), EQ_OK);
+    assert_int_equal(windows.n, 2); /* the id that is too large stands behind them */
+    windows.n = 0;
+    assert_int_equal(eq_windows_check(&ctx, &windows, "w.npy", 0, 2, 9), EQ_EINVAL);
+}
+
+static void failing_allocations(void **state)
+{
+    (void)state;
+    use_file("a.jsonl", LETTERS);
+    source.n = 2;
+    source.T = 4;
+    eq_status st = EQ_ENOMEM;
+    int64_t n = 0;
+    for (n = 1; st == EQ_ENOMEM; n++) {
+        eq_rng rng;
+        eq_rng_init(&rng, 5, 0);
+        eq_token_windows concat = {0}, random = {0};
+        eq_ctx_clear(&ctx);
+        ctx.allocations = 0;
+        ctx.fail_allocation = n;
+        st = eq_windows_concat(&ctx, &concat, &source);
+        if (st == EQ_OK) st = eq_windows_random(&ctx, &random, &source, &rng);
+        eq_windows_deinit(&concat);
+        eq_windows_deinit(&random);
+    }
+    ctx.fail_allocation = 0;
+    assert_int_equal(st, EQ_OK);
+    assert_in_range(n, 8, 100); /* there were allocations to fail */
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(a_text_file_is_one_document, setup, teardown),
+        cmocka_unit_test_setup_teardown(documents_of_lines, setup, teardown),
+        cmocka_unit_test_setup_teardown(bos_before_each_document, setup, teardown),
+        cmocka_unit_test_setup_teardown(too_few_tokens, setup, teardown),
+        cmocka_unit_test_setup_teardown(impossible_sizes, setup, teardown),
+        cmocka_unit_test_setup_teardown(broken_lines, setup, teardown),
+        cmocka_unit_test_setup_teardown(no_such_file, setup, teardown),
+        cmocka_unit_test_setup_teardown(random_windows, setup, teardown),
+        cmocka_unit_test_setup_teardown(random_windows_need_a_long_document, setup, teardown),
+        cmocka_unit_test_setup_teardown(windows_from_elsewhere, setup, teardown),
+        cmocka_unit_test_setup_teardown(failing_allocations, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
