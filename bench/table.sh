@@ -15,7 +15,7 @@ tokens=(--samples 64 --val-samples 8 --seqlen 1024)
 evaluate() { # NAME MODEL: both texts, against full precision
     for text in wikitext2_test c4_heldout; do
         "$eqat" eval "$2" --reference "$model" --text "$data/eval/$text.txt" --context 2048 --windows 10 \
-            --precision f32 --json -q >"$out/$1.$text.json.tmp"
+            --json -q >"$out/$1.$text.json.tmp"
         mv "$out/$1.$text.json.tmp" "$out/$1.$text.json"
     done
 }
@@ -24,7 +24,10 @@ row() { # NAME OPTIONS...
     local name=$1
     shift
     [ ! -e "$out/$name.c4_heldout.json" ] || return 0
-    "$eqat" quantize "$model" -o "$out/$name" --group 64 --json -q "$@" >"$out/$name.json"
+    if [ ! -e "$out/$name.json" ]; then
+        "$eqat" quantize "$model" -o "$out/$name" --group 64 --json -q "$@" >"$out/$name.json.tmp"
+        mv "$out/$name.json.tmp" "$out/$name.json"
+    fi
     evaluate "$name" "$out/$name"
 }
 

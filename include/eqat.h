@@ -63,10 +63,12 @@ typedef struct eq_ctx_options {
     eq_callbacks callbacks;
 } eq_ctx_options;
 
-/* options may be NULL. Fails with EQ_EINVAL for an isa that the CPU cannot run (no message: there is no context yet) or EQ_ENOMEM. */
+/* options may be NULL. Fails with EQ_EINVAL for an isa that the CPU cannot run (no message: there
+ * is no context yet) or EQ_ENOMEM. */
 EQ_API eq_status eq_ctx_new(eq_ctx **ctx, const eq_ctx_options *options);
 EQ_API void eq_ctx_free(eq_ctx *ctx); /* NULL is fine */
-/* Message of the first failure since the start or eq_ctx_clear; "" when there was none. Owned by the context. */
+/* Message of the first failure since the start or eq_ctx_clear; "" when there was none. Owned by
+ * the context. */
 EQ_API const char *eq_ctx_message(const eq_ctx *ctx);
 EQ_API void eq_ctx_clear(eq_ctx *ctx);
 EQ_API const char *eq_ctx_isa(const eq_ctx *ctx);
@@ -86,7 +88,8 @@ typedef enum eq_precision {
 
 /* ---- models -------------------------------------------------------------------------------- */
 
-/* A model: a Hugging Face folder or a GGUF file, full precision or GPTQ. Weights stay in the mapped files. */
+/* A model: a Hugging Face folder or a GGUF file, full precision or GPTQ. Weights stay in the mapped
+ * files. */
 typedef struct eq_model eq_model;
 
 typedef struct eq_model_info {
@@ -104,7 +107,8 @@ EQ_API void eq_model_close(eq_model *model); /* NULL is fine */
 EQ_API const eq_model_info *eq_model_get_info(const eq_model *model);
 
 /* n bytes of text to ids [count], freed with eq_free. Text need not be valid UTF-8.
- * add_special adds what the tokenizer puts around a text (often a BOS). EQ_EINVAL without a tokenizer. */
+ * add_special adds what the tokenizer puts around a text (often a BOS). EQ_EINVAL without a
+ * tokenizer. */
 EQ_API eq_status eq_tokenize(eq_ctx *ctx, const eq_model *model, const char *text, size_t n,
                              bool add_special, int32_t **ids, int64_t *count);
 /* ids [count] to text (NUL behind the last byte, size without it), freed with eq_free. */
@@ -173,7 +177,8 @@ typedef struct eq_train_options {
     eq_schedule schedule;
     double min_lr_factor; /* the cosine ends at lr / factor */
     double beta1, beta2, epsilon, weight_decay;
-    int early_stop; /* stop a block after so many epochs without a better validation loss; 0: never */
+    /* stop a block after so many epochs without a better validation loss; 0: never */
+    int early_stop;
 } eq_train_options;
 
 typedef struct eq_run_options {
@@ -203,8 +208,8 @@ typedef struct eq_quantize_result {
 /* Defaults by bit-width (EQ_PRESET_PAPER: those of the EfficientQAT paper). */
 EQ_API eq_quantize_options eq_quantize_defaults(eq_method method, int bits, eq_preset preset);
 /* Quantize the model at `model` into the folder `out`: Hugging Face layout with GPTQ-v2 tensors.
- * Called again after an interruption it goes on where it was and gives the same bytes; with other options or data it
- * refuses (EQ_EMISMATCH). A finished folder is recognised and left as it is. */
+ * Called again after an interruption it goes on where it was and gives the same bytes; with other
+ * options or data it refuses (EQ_EMISMATCH). A finished folder is recognised and left as it is. */
 EQ_API eq_status eq_quantize(eq_ctx *ctx, const char *model, const char *out,
                              const eq_quantize_options *options, eq_quantize_result *result);
 
@@ -220,7 +225,8 @@ typedef struct eq_generate_options {
 } eq_generate_options;
 
 EQ_API eq_generate_options eq_generate_defaults(void);
-/* Continue ids [count]; `emit` gets each new token as it comes and ends the generation by returning false.
+/* Continue ids [count]; `emit` gets each new token as it comes and ends the generation by returning
+ * false.
  * Ends by itself after an end token (which is emitted) or max_tokens. */
 EQ_API eq_status eq_generate(eq_ctx *ctx, const eq_model *model, const int32_t *ids, int64_t count,
                              const eq_generate_options *options,
@@ -238,7 +244,8 @@ typedef struct eq_bench_row {
     double share; /* of the peak (GEMM or memory bandwidth), negative when it has none */
 } eq_bench_row;
 
-/* Measure the machine on the shapes of `model` (NULL: SmolLM2-135M). `only` limits to one group, NULL: all. */
+/* Measure the machine on the shapes of `model` (NULL: SmolLM2-135M). `only` limits to one group,
+ * NULL: all. */
 EQ_API eq_status eq_bench(eq_ctx *ctx, const eq_model *model, const char *only,
                           void (*row)(void *user, const eq_bench_row *row), void *user);
 

@@ -191,20 +191,20 @@ static eq_status self_windows(eq_ctx *ctx, const call *c, eq_token_windows *out,
     return st == EQ_OK ? eq_npy_write_i32(ctx, path, out->ids, n, self.T) : st;
 }
 
-static eq_status load_data(eq_ctx *ctx, call *c, const char *out)
+static bool makes_data(const call *c)
+{
+    return eq_quantize_needs_data(c->options) && !strcmp(c->options->data.calib, "self");
+}
+
+static eq_status load_data(eq_ctx *ctx, call *c)
 {
     const eq_data_options *d = &c->options->data;
-    bool self = !strcmp(d->calib, "self");
     int64_t tail = c->options->method != EQ_METHOD_RTN && !d->val ? d->val_samples : 0;
     int64_t n = eq_quantize_samples(c->options) + tail;
     eq_status st = EQ_OK;
-    if (self) {
-        char *path = eq_format(ctx, "%s/run/calib.npy", out);
-        st = path ? eq_folder_make(ctx, out) : EQ_ENOMEM;
-        char *run = st == EQ_OK ? eq_path_join(ctx, out, "run") : NULL;
-        if (st == EQ_OK) st = run ? eq_folder_make(ctx, run) : EQ_ENOMEM;
-        if (st == EQ_OK) st = self_windows(ctx, c, &c->train, path, n);
-        eq_free(run);
+    if (makes_data(c)) {
+        char *path = eq_path_join(ctx, c->run.folder, "calib.npy");
+        st = path ? self_windows(ctx, c, &c->train, path, n) : EQ_ENOMEM;
         eq_free(path);
     } else {
         st = load_windows(ctx, c, &c->train, d->calib, n);
@@ -262,13 +262,25 @@ static json_t *describe_run(const call *c, const char *model)
                      "training", train);
 }
 
+static eq_status enter_run(eq_ctx *ctx, call *c, const char *out)
+{
+    eq_status st = eq_run_enter(ctx, &c->run, out);
+    c->job.run = &c->run;
+    if (st == EQ_OK) eq_output_clean(ctx, &c->job);
+    return st;
+}
+
+/* The folder is entered before anything is made in it, but after files that may be wrong. */
 static eq_status open_run(eq_ctx *ctx, call *c, const char *model, const char *out)
 {
+    bool early = makes_data(c);
+    eq_status st = early ? enter_run(ctx, c, out) : EQ_OK;
+    if (st == EQ_OK && eq_quantize_needs_data(c->options)) st = load_data(ctx, c);
+    if (st == EQ_OK && !early) st = enter_run(ctx, c, out);
+    if (st != EQ_OK) return st;
     json_t *plan = describe_run(c, model);
     if (!plan) return eq_fail(ctx, EQ_ENOMEM, "%s: out of memory", out);
-    eq_status st = eq_run_open(ctx, &c->run, out, plan);
-    c->job.run = &c->run;
-    return st;
+    return eq_run_open(ctx, &c->run, plan);
 }
 
 /* ---- the call ------------------------------------------------------------------------------ */
@@ -293,12 +305,12 @@ static eq_status write_tokenizer(eq_ctx *ctx, const call *c, const char *out)
     return st;
 }
 
-static eq_status finish(eq_ctx *ctx, call *c, const char *out, eq_quantize_result *result)
+static eq_status finish(eq_ctx *ctx, call *c, const char *out)
 {
     eq_status st = write_tokenizer(ctx, c, out);
-    if (st == EQ_OK) st = eq_output_model(ctx, &c->job, &result->bytes);
+    if (st == EQ_OK) st = eq_output_model(ctx, &c->job);
     if (st == EQ_OK) st = eq_run_finish(ctx, &c->run);
-    if (st == EQ_OK) eq_output_clean(ctx, &c->job);
+    if (st == EQ_OK) eq_output_finish(ctx, &c->job);
     return st;
 }
 
@@ -309,19 +321,20 @@ static eq_status run(eq_ctx *ctx, call *c, const char *model, const char *out,
     eq_status st = open_model(ctx, c, model);
     if (st == EQ_OK) st = eq_precision_type(ctx, &c->job.type, c->options->run.precision);
     if (st == EQ_OK) c->job.teacher = c->decoder;
-    if (st == EQ_OK && eq_quantize_needs_data(c->options)) st = load_data(ctx, c, out);
+    if (st == EQ_OK) st = eq_output_bytes(ctx, &c->job, &result->bytes);
+    if (st == EQ_OK) st = eq_quantize_plan(ctx, &c->job, &in_file);
     if (st == EQ_OK) st = open_run(ctx, c, model, out);
     if (st != EQ_OK) return st;
     const eq_scheme scheme = {c->options->bits, c->options->group};
     result->bits_per_weight = eq_output_bits_per_weight(&c->decoder->config, &scheme);
     if (c->run.finished) {
         result->blocks_resumed = c->decoder->config.L;
+        eq_output_finish(ctx, &c->job);
         eq_log(ctx, EQ_LOG_INFO, "%s: is finished already", out);
         return EQ_OK;
     }
-    st = eq_quantize_plan(ctx, &c->job, &in_file);
-    if (st == EQ_OK) st = eq_quantize_blocks(ctx, &c->job, in_file, &result->blocks_resumed);
-    return st == EQ_OK ? finish(ctx, c, out, result) : st;
+    st = eq_quantize_blocks(ctx, &c->job, in_file, &result->blocks_resumed);
+    return st == EQ_OK ? finish(ctx, c, out) : st;
 }
 
 eq_status eq_quantize(eq_ctx *ctx, const char *model, const char *out,

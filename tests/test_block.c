@@ -1,5 +1,5 @@
-/* The block against PyTorch: outputs and gradients of all weights, through dense and fake-quantized linears; and that a
- * training step allocates nothing. */
+/* The block against PyTorch: outputs and gradients of all weights, through dense and fake-quantized
+ * linears; and that a training step allocates nothing. */
 #include "base/rng.h"
 #include "io/safetensors.h"
 #include "train/block_ap.h"
@@ -12,7 +12,8 @@
 
 #include <cmocka.h>
 
-/* The golden values were computed in double: sums of some hundred f32 products lose a few units of 2^-24 each. */
+/* The golden values were computed in double: sums of some hundred f32 products lose a few units of
+ * 2^-24 each. */
 static const double BOUND = 2e-5;
 
 enum { B = 2, T = 13, C = 24, H = 3, D = 8, F = 40, M = B * T };
@@ -235,8 +236,8 @@ static void fake_block_matches_relative(void **state)
     check_fake(EQ_LOSS_RELATIVE, "relative");
 }
 
-/* Along a random direction, the loss changes as its gradient says. Step 1e-2: the loss is quadratic, and f32 sums of some
- * hundred terms carry about 1e-6. */
+/* Along a random direction, the loss changes as its gradient says. Step 1e-2: the loss is
+ * quadratic, and f32 sums of some hundred terms carry about 1e-6. */
 static void losses_have_their_gradients(void **state)
 {
     (void)state;
@@ -265,7 +266,8 @@ static void losses_have_their_gradients(void **state)
     }
 }
 
-/* The second step of training calls the allocator not once; results are the same for 1 and 3 threads. */
+/* The second step of training calls the allocator not once; results are the same for 1 and 3
+ * threads. */
 static void run_steps(float *out, int threads, int64_t *allocations)
 {
     eq_student s;

@@ -84,7 +84,8 @@ static void save_text(fixture *f, const char *name, const char *text)
     save(f, name, &b);
 }
 
-/* A safetensors file from the text of its header and `size` bytes, each the first letter of its name. */
+/* A safetensors file from the text of its header and `size` bytes, each the first letter of its
+ * name. */
 static void save_safetensors(fixture *f, const char *name, const char *header, size_t size)
 {
     bytes b = {.size = 0};

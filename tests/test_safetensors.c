@@ -1,4 +1,5 @@
-/* The safetensors container: what the writer writes is read back, and headers that lie are refused. */
+/* The safetensors container: what the writer writes is read back, and headers that lie are refused.
+ * */
 #include "io/safetensors.h"
 
 #include "support_bytes.h"

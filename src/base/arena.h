@@ -18,7 +18,8 @@ eq_arena eq_arena_measure(void);
 eq_status eq_arena_reserve(eq_ctx *ctx, eq_arena *arena, size_t size);
 void eq_arena_release(eq_arena *arena);
 /* count * size bytes aligned to 64; NULL while measuring. Taking more than was reserved is a
- * programming error, caught by an assertion. Contents: zero at first, whatever was there after a rewind. */
+ * programming error, caught by an assertion. Contents: zero at first, whatever was there after a
+ * rewind. */
 void *eq_arena_take(eq_arena *arena, int64_t count, size_t size);
 /* Give back everything taken since `used` was `mark`. */
 void eq_arena_rewind(eq_arena *arena, size_t mark);

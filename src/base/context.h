@@ -39,7 +39,8 @@ void eq_log(eq_ctx *ctx, eq_log_level level, const char *format, ...)
 void eq_report(eq_ctx *ctx, const eq_progress *progress);
 
 /* Zeroed heap memory aligned to 64 bytes, count * size bytes with overflow check; NULL after
- * eq_fail(EQ_ENOMEM). Free with eq_free, which accepts NULL. count * size = 0 gives a valid pointer. */
+ * eq_fail(EQ_ENOMEM). Free with eq_free, which accepts NULL. count * size = 0 gives a valid
+ * pointer. */
 void *eq_alloc(eq_ctx *ctx, int64_t count, size_t size);
 /* Copy of n bytes of s with a NUL after them. */
 char *eq_strndup(eq_ctx *ctx, const char *s, size_t n);

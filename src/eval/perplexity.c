@@ -2,7 +2,8 @@
 
 #include <math.h>
 
-/* Sums over positions; added window by window, position by position, so that threads do not matter. */
+/* Sums over positions; added window by window, position by position, so that threads do not matter.
+ * */
 typedef struct sums {
     double nll, reference_nll, kl;
     int64_t same, positions;

@@ -1,5 +1,6 @@
-/* A model's weights and configuration, whatever they are stored in: a Hugging Face folder (safetensors, one file or
- * shards, full precision or GPTQ) or a GGUF file. Tensors go by their Hugging Face names. */
+/* A model's weights and configuration, whatever they are stored in: a Hugging Face folder
+ * (safetensors, one file or shards, full precision or GPTQ) or a GGUF file. Tensors go by their
+ * Hugging Face names. */
 #ifndef EQ_IO_CHECKPOINT_H
 #define EQ_IO_CHECKPOINT_H
 
@@ -23,16 +24,17 @@ bool eq_checkpoint_has(const eq_checkpoint *checkpoint, const char *name);
 /* A tensor by its Hugging Face name, rows in Hugging Face order (see eq_tensor.rope_pairs). */
 eq_status eq_checkpoint_tensor(eq_ctx *ctx, const eq_checkpoint *checkpoint, const char *name,
                                eq_tensor *tensor);
-/* The GPTQ tensors prefix.qweight, .qzeros, .scales (and .g_idx, which must be k / group), checked against each other and
- * quantization_config. */
+/* The GPTQ tensors prefix.qweight, .qzeros, .scales (and .g_idx, which must be k / group), checked
+ * against each other and quantization_config. */
 eq_status eq_checkpoint_qmatrix(eq_ctx *ctx, const eq_checkpoint *checkpoint, const char *prefix,
                                 eq_qmatrix *matrix);
 /* Bytes of all tensors. */
 int64_t eq_checkpoint_bytes(const eq_checkpoint *checkpoint);
-/* Let the pages of [data, data + size), a piece of one of the mapped files, leave the resident set. */
+/* Let the pages of [data, data + size), a piece of one of the mapped files, leave the resident set.
+ * */
 void eq_checkpoint_release(const eq_checkpoint *checkpoint, const void *data, size_t size);
-/* A hash of the configuration and of a sample of every file's bytes: its size, its first and last 64 KiB, and 4 KiB of
- * every MiB between. */
+/* A hash of the configuration and of a sample of every file's bytes: its size, its first and last
+ * 64 KiB, and 4 KiB of every MiB between. */
 uint64_t eq_checkpoint_fingerprint(const eq_checkpoint *checkpoint);
 
 #endif

@@ -18,7 +18,8 @@ eq_status eq_gguf_open(eq_ctx *ctx, eq_gguf **file, const char *path);
 void eq_gguf_close(eq_gguf *file); /* NULL is fine */
 const eq_map *eq_gguf_map(const eq_gguf *file);
 
-/* Metadata by key; false when absent or of another kind. Any integer type counts as integer, f32 and f64 as real. */
+/* Metadata by key; false when absent or of another kind. Any integer type counts as integer, f32
+ * and f64 as real. */
 bool eq_gguf_string(const eq_gguf *file, const char *key, eq_text *value);
 bool eq_gguf_integer(const eq_gguf *file, const char *key, int64_t *value);
 bool eq_gguf_real(const eq_gguf *file, const char *key, double *value);
@@ -34,7 +35,8 @@ bool eq_gguf_has(const eq_gguf *file, const char *name);
 int64_t eq_gguf_count(const eq_gguf *file);
 /* Name and bytes' place of tensor i in file order; name is not terminated. */
 eq_text eq_gguf_name(const eq_gguf *file, int64_t i);
-/* View of a tensor, shape outermost first; EQ_EFORMAT when absent or of a ggml type that is not read. */
+/* View of a tensor, shape outermost first; EQ_EFORMAT when absent or of a ggml type that is not
+ * read. */
 eq_status eq_gguf_get(eq_ctx *ctx, const eq_gguf *file, const char *name, eq_tensor *tensor);
 
 #endif

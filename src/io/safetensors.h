@@ -8,7 +8,8 @@
 /* A mapped file. */
 typedef struct eq_safetensors eq_safetensors;
 
-/* Map a file and check its header: offsets in range and as large as type and shape say, no overlap, no duplicate names. */
+/* Map a file and check its header: offsets in range and as large as type and shape say, no overlap,
+ * no duplicate names. */
 eq_status eq_safetensors_open(eq_ctx *ctx, eq_safetensors **file, const char *path);
 void eq_safetensors_close(eq_safetensors *file); /* NULL is fine */
 
@@ -29,7 +30,8 @@ typedef struct eq_tensor_entry {
     int64_t shape[EQ_MAX_DIMS];
 } eq_tensor_entry;
 
-/* A file being written: begin declares all tensors, then their bytes follow in that order in any number of pieces. */
+/* A file being written: begin declares all tensors, then their bytes follow in that order in any
+ * number of pieces. */
 typedef struct eq_safetensors_writer {
     eq_output out;
     size_t expected; /* bytes of all tensors */

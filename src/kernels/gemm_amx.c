@@ -2,9 +2,11 @@
 
 #include <immintrin.h>
 
-/* The register block is 2 x 2 tiles of 16 x 16 f32: 32 x 32 of C. A goes straight from memory when it can, 32 rows at a
- * time; B is packed once per product into panels of 32 columns, each two strips of 16, as the tile instruction wants it:
- * [K/2][16 columns][2]. A block of C is eq_gemm_task_rows x COLUMNS, its sum runs over K in steps of DEPTH so that a strip of A
+/* The register block is 2 x 2 tiles of 16 x 16 f32: 32 x 32 of C. A goes straight from memory when
+ * it can, 32 rows at a time; B is packed once per product into panels of 32 columns, each two
+ * strips of 16, as the tile instruction wants it:
+ * [K/2][16 columns][2]. A block of C is eq_gemm_task_rows x COLUMNS, its sum runs over K in steps
+ * of DEPTH so that a strip of A
  * stays in the first-level cache and a block of B in the second. */
 enum { SIDE = 32, COLUMNS = 768, DEPTH = 512 };
 
@@ -88,7 +90,8 @@ static inline __m512i load_pair(const uint16_t *row, int64_t ld, int64_t rows, i
                                     _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1));
 }
 
-/* 16 columns from `column` of op(B) = B^T, B [N, K]: 16 rows of B, transposed by dwords of two k. */
+/* 16 columns from `column` of op(B) = B^T, B [N, K]: 16 rows of B, transposed by dwords of two k.
+ * */
 static void pack_strip_transposed(uint16_t *out, const eq_gemm *g, const uint16_t *B,
                                   int64_t column)
 {

@@ -1,13 +1,15 @@
 /* bf16 products on AMX tiles. Internal to gemm.c.
  *
- * Why not oneDNN's: version 2.6 asks CPUID leaf 0x1D for the tile palette, which some hypervisors hide although
- * the tiles work; it then skips the tile configuration and dies of an illegal instruction. */
+ * Why not oneDNN's: version 2.6 asks CPUID leaf 0x1D for the tile palette, which some hypervisors
+ * hide although the tiles work; it then skips the tile configuration and dies of an illegal
+ * instruction. */
 #ifndef EQ_KERNELS_GEMM_AMX_H
 #define EQ_KERNELS_GEMM_AMX_H
 
 #include "kernels/gemm.h"
 
-/* Rows of C that one task computes: about an eighth of M. It must not depend on the number of threads. */
+/* Rows of C that one task computes: about an eighth of M. It must not depend on the number of
+ * threads. */
 int64_t eq_gemm_task_rows(int64_t M);
 
 /* Elements (bf16) of the packed form of B [K, N]. */

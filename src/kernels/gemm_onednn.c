@@ -30,8 +30,9 @@ static eq_status fail_dnnl(eq_ctx *ctx, const char *what, dnnl_status_t status)
 
 eq_status eq_onednn_new(eq_ctx *ctx, eq_onednn **out)
 {
-    /* AMX products are ours (see gemm_amx.h); this also keeps oneDNN off AMX where it would crash. A refusal means
-     * that oneDNN was used before us in this process, which is the caller's choice then. */
+    /* AMX products are ours (see gemm_amx.h); this also keeps oneDNN off AMX where it would crash.
+     * A refusal means that oneDNN was used before us in this process, which is the caller's choice
+     * then. */
     dnnl_set_max_cpu_isa(dnnl_cpu_isa_avx512_core_bf16);
     eq_onednn *engine = eq_alloc(ctx, 1, sizeof *engine);
     if (!engine) return EQ_ENOMEM;

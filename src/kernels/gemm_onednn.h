@@ -1,4 +1,5 @@
-/* Single-threaded products by oneDNN. Internal to gemm.c; gemm_onednn.c is the only file that sees oneDNN. */
+/* Single-threaded products by oneDNN. Internal to gemm.c; gemm_onednn.c is the only file that sees
+ * oneDNN. */
 #ifndef EQ_KERNELS_GEMM_ONEDNN_H
 #define EQ_KERNELS_GEMM_ONEDNN_H
 

@@ -20,12 +20,14 @@ typedef struct eq_quant_shape {
     int64_t K;
     int64_t g;
     int bits; /* 2, 3, 4 or 8 */
-    /* Backward: whether weights whose code before the clamp is exactly 0 or Q count as clipped. In the paper's
-     * equations, and in PyTorch up to 2.14, they do not; PyTorch 2.15 gives clamp no gradient at its bounds. */
+    /* Backward: whether weights whose code before the clamp is exactly 0 or Q count as clipped. In
+     * the paper's equations, and in PyTorch up to 2.14, they do not; PyTorch 2.15 gives clamp no
+     * gradient at its bounds. */
     bool edges_clipped;
 } eq_quant_shape;
 
-/* The least scale: 1e-4, and 2^-14, the smallest normal half, at 8 bits, whose scales are smaller. */
+/* The least scale: 1e-4, and 2^-14, the smallest normal half, at 8 bits, whose scales are smaller.
+ * */
 static inline float eq_least_scale(int bits)
 {
     return bits == 8 ? 0x1p-14f : 1e-4f;
@@ -105,7 +107,8 @@ typedef struct eq_kernels {
                      int64_t ldb, int64_t rows, int64_t n, eq_dtype type);
 
     /* w^ of one row (see eq_quant_shape): y out [K] type; w in [K] f32; s, z in [K/g];
-     * inside, s is clamped to [eq_least_scale, 1e4] and z rounded (half to even) and clamped to [0, Q]. */
+     * inside, s is clamped to [eq_least_scale, 1e4] and z rounded (half to even) and clamped to [0,
+     * Q]. */
     void (*fakequant_forward)(void *y, const float *w, const float *s, const float *z,
                               const eq_quant_shape *shape, eq_dtype type);
     /* Backward of fakequant_forward for one row, straight-through for rounding and the clamps of

@@ -7,9 +7,10 @@
 #include <omp.h>
 #endif
 
-/* Work is cut by window and key-value head, a unit. Within one, queries go in steps of some rows of all heads that share
- * it, against all keys up to the last of these rows, rounded up so that few different product shapes occur. The backward pass
- * sums the gradients of keys and values over the steps of each of PARTS parts of a unit, then over the parts. */
+/* Work is cut by window and key-value head, a unit. Within one, queries go in steps of some rows of
+ * all heads that share it, against all keys up to the last of these rows, rounded up so that few
+ * different product shapes occur. The backward pass sums the gradients of keys and values over the
+ * steps of each of PARTS parts of a unit, then over the parts. */
 
 enum { LEAST_STEP = 64, MOST_STEPS = 32, MOST_SHAPES = MOST_STEPS + 1, PARTS = 2 };
 
@@ -227,7 +228,8 @@ void eq_attention_forward(eq_ctx *ctx, void *out, float *lse, const void *qkv,
     products list[MOST_SHAPES];
     if (!prepare_all(ctx, list, &g, false)) return;
     int64_t units = shape->B * shape->Hkv, steps = (shape->T + g.step - 1) / g.step;
-    /* A thread takes a few neighbouring steps of one unit at a time: the copy of its keys is then shared. */
+    /* A thread takes a few neighbouring steps of one unit at a time: the copy of its keys is then
+     * shared. */
     int64_t parts = units >= 2 * ctx->threads ? 1 : least(steps, 4);
 #pragma omp parallel for schedule(dynamic) num_threads(ctx->threads)
     for (int64_t i = 0; i < units * parts; i++) {
@@ -253,7 +255,8 @@ static void gather_delta(eq_ctx *ctx, buffers *b, const void *dout, const void *
     }
 }
 
-/* With S, P recomputed: dV += P^T dO, dP = dO V^T, dS = scale P (dP - delta), dK += dS^T Q, dQ = dS K. */
+/* With S, P recomputed: dV += P^T dO, dP = dO V^T, dS = scale P (dP - delta), dK += dS^T Q, dQ = dS
+ * K. */
 static void backward_step(eq_ctx *ctx, void *qkv, const void *dout, const geometry *g, buffers *b,
                           const step *s)
 {
@@ -284,8 +287,8 @@ void eq_attention_backward(eq_ctx *ctx, void *qkv, const void *dout, const void 
     products list[MOST_SHAPES];
     if (!prepare_all(ctx, list, &g, true)) return;
     int64_t units = shape->B * shape->Hkv, D = shape->D, T = shape->T;
-    /* A unit owns its slices of qkv: the gradient of a step's queries can replace them at once, that of keys and
-     * values when all steps have read them. */
+    /* A unit owns its slices of qkv: the gradient of a step's queries can replace them at once,
+     * that of keys and values when all steps have read them. */
 #pragma omp parallel for schedule(dynamic) num_threads(ctx->threads)
     for (int64_t i = 0; i < units * PARTS; i++) {
         buffers b = thread_buffers(scratch, &g, this_thread(), true);

@@ -1,4 +1,5 @@
-/* Causal grouped-query attention over whole windows, without a T x T buffer.           [docs/math.md] */
+/* Causal grouped-query attention over whole windows, without a T x T buffer.
+ * [docs/math.md] */
 #ifndef EQ_MODEL_ATTENTION_H
 #define EQ_MODEL_ATTENTION_H
 
@@ -22,7 +23,8 @@ typedef struct eq_attention_scratch {
 eq_attention_scratch eq_attention_layout(eq_arena *arena, const eq_attention *shape, int threads,
                                          bool backward);
 
-/* out[b,t,h] = sum_j softmax_j(q[b,t,h] . k[b,j,h'] / sqrt(D)) v[b,j,h'], j <= t, h' = h / (H / Hkv).
+/* out[b,t,h] = sum_j softmax_j(q[b,t,h] . k[b,j,h'] / sqrt(D)) v[b,j,h'], j <= t, h' = h / (H /
+ * Hkv).
  *
  * out  out [B*T, H*D] type
  * lse  out [B, H, T] f32: logarithm of each softmax's denominator, kept for the backward pass

@@ -2,7 +2,8 @@
 
 #include <math.h>
 
-/* Rows that one task of a row-wise loop takes; also the unit in which the norms' gradients are summed, so it is fixed. */
+/* Rows that one task of a row-wise loop takes; also the unit in which the norms' gradients are
+ * summed, so it is fixed. */
 enum { ROWS = 64 };
 
 static int64_t chunks_of(int64_t rows)
@@ -111,8 +112,8 @@ static void norm_forward(eq_ctx *ctx, void *n, float *rstd, const float *x, cons
     }
 }
 
-/* Rotate q and k by the rows of the tables (sign 1), or back (sign -1). Each window has T rows, so a chunk is cut at
- * their borders. */
+/* Rotate q and k by the rows of the tables (sign 1), or back (sign -1). Each window has T rows, so
+ * a chunk is cut at their borders. */
 static void rotate(eq_ctx *ctx, const eq_rope *rope, const eq_config *c, eq_activations *a,
                    float sign)
 {

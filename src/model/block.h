@@ -1,4 +1,5 @@
-/* One transformer block of the Llama kind: forward, and the backward pass that inverts it line by line.
+/* One transformer block of the Llama kind: forward, and the backward pass that inverts it line by
+ * line.
  *
  *   n1 = rmsnorm(x)      qkv = n1 Wqkv^T, q and k rotated     h = x + attention(qkv) Wo^T
  *   n2 = rmsnorm(h)      gu = n2 Wgu^T                        y = h + (silu(gate) * up) Wd^T */
@@ -25,7 +26,8 @@ typedef struct eq_rope {
 } eq_rope;
 
 eq_rope eq_rope_layout(eq_arena *arena, const eq_config *config, int64_t T);
-/* Fill tables taken from a reserved arena, for positions first .. first+T-1. freq_i = theta^(-2i/D). */
+/* Fill tables taken from a reserved arena, for positions first .. first+T-1. freq_i =
+ * theta^(-2i/D). */
 void eq_rope_fill(eq_rope *rope, const eq_config *config, int64_t first, int64_t T);
 
 /* Activations of a step of B windows of T tokens, M = B*T; all in one arena. */
@@ -56,25 +58,28 @@ typedef struct eq_block_shape {
     bool backward; /* keep what the backward pass needs */
 } eq_block_shape;
 
-/* Take the buffers from the arena (also while measuring). Without backward, h and y are one buffer. */
+/* Take the buffers from the arena (also while measuring). Without backward, h and y are one buffer.
+ * */
 eq_activations eq_activations_layout(eq_arena *arena, const eq_config *config,
                                      const eq_block_shape *shape, int threads);
 
 /* acts->x to acts->y. */
 void eq_block_forward(eq_ctx *ctx, const eq_block *block, const eq_rope *rope,
                       eq_activations *acts);
-/* The three parts of it, for callers with an attention of their own (a cache of keys and values): norm and
- * q, k, v rotated by row of `rope` (row r of acts uses row r % T of the tables); output product onward from acts->attn. */
+/* The three parts of it, for callers with an attention of their own (a cache of keys and values):
+ * norm and q, k, v rotated by row of `rope` (row r of acts uses row r % T of the tables); output
+ * product onward from acts->attn. */
 void eq_block_project(eq_ctx *ctx, const eq_block *block, const eq_rope *rope,
                       eq_activations *acts);
 void eq_block_finish(eq_ctx *ctx, const eq_block *block, eq_activations *acts);
 
-/* acts->dh holds dL/dy on entry. Gives the gradient of each unit to its linear's form, adds those of the norms to
- * block->dnorm1/2, and leaves dL/dx in acts->dh. Overwrites qkv, gu, act and attn's inputs. */
+/* acts->dh holds dL/dy on entry. Gives the gradient of each unit to its linear's form, adds those
+ * of the norms to block->dnorm1/2, and leaves dL/dx in acts->dh. Overwrites qkv, gu, act and attn's
+ * inputs. */
 void eq_block_backward(eq_ctx *ctx, eq_block *block, const eq_rope *rope, eq_activations *acts);
 
-/* Useful work of one step, in FLOP: 2 per weight and token forward and 4 backward, attention 2 T^2 C forward per window and twice that
- * backward. */
+/* Useful work of one step, in FLOP: 2 per weight and token forward and 4 backward, attention 2 T^2
+ * C forward per window and twice that backward. */
 double eq_block_flops(const eq_config *config, int64_t B, int64_t T, bool backward);
 
 #endif

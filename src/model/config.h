@@ -1,4 +1,5 @@
-/* Sizes and constants of a decoder, from config.json (or its equivalent made from GGUF metadata). */
+/* Sizes and constants of a decoder, from config.json (or its equivalent made from GGUF metadata).
+ * */
 #ifndef EQ_MODEL_CONFIG_H
 #define EQ_MODEL_CONFIG_H
 
@@ -22,8 +23,8 @@ typedef struct eq_config {
 /* Width of the q, k and v rows together: (H + 2 Hkv) D. */
 int64_t eq_config_qkv(const eq_config *config);
 
-/* Read and check config.json; path is for messages. A family, activation, scaling or bias that eqat does not compute is
- * refused by name (EQ_EFORMAT). */
+/* Read and check config.json; path is for messages. A family, activation, scaling or bias that eqat
+ * does not compute is refused by name (EQ_EFORMAT). */
 eq_status eq_config_parse(eq_ctx *ctx, eq_config *config, const json_t *json, const char *path);
 
 #endif

@@ -1,5 +1,5 @@
-/* A decoder on a checkpoint: embedding, blocks of stored weights, final norm, head. Weights stay in the mapped
- * files and are unpacked when used. */
+/* A decoder on a checkpoint: embedding, blocks of stored weights, final norm, head. Weights stay in
+ * the mapped files and are unpacked when used. */
 #ifndef EQ_MODEL_DECODER_H
 #define EQ_MODEL_DECODER_H
 
@@ -22,7 +22,8 @@ typedef struct eq_decoder {
     int64_t group;  /* of the same; 0 when not quantized */
 } eq_decoder;
 
-/* One linear of a block: its name in a Hugging Face checkpoint below "model.layers.<i>.", and its rows within a unit. */
+/* One linear of a block: its name in a Hugging Face checkpoint below "model.layers.<i>.", and its
+ * rows within a unit. */
 typedef struct eq_part {
     const char *name;
     int64_t row0, rows;
@@ -55,14 +56,17 @@ typedef struct eq_decoder_pass {
 eq_status eq_decoder_pass_init(eq_ctx *ctx, eq_decoder_pass *pass, const eq_decoder *decoder,
                                int64_t B, int64_t T, eq_dtype type);
 void eq_decoder_pass_deinit(eq_decoder_pass *pass);
-/* Embed ids [B*T] and run all blocks; the result is in pass->acts.x. Stops between blocks when asked to. */
+/* Embed ids [B*T] and run all blocks; the result is in pass->acts.x. Stops between blocks when
+ * asked to. */
 eq_status eq_decoder_forward(eq_ctx *ctx, const eq_decoder *decoder, eq_decoder_pass *pass,
                              const int32_t *ids);
-/* Logits of rows row0 .. row0+rows-1 (rows <= slice) of acts.x to pass->logits [rows, V]: final norm, then head. */
+/* Logits of rows row0 .. row0+rows-1 (rows <= slice) of acts.x to pass->logits [rows, V]: final
+ * norm, then head. */
 void eq_decoder_logits(eq_ctx *ctx, const eq_decoder *decoder, eq_decoder_pass *pass, int64_t row0,
                        int64_t rows);
 
-/* The element type of products for a precision: EQ_PRECISION_AUTO is bf16 where the CPU has it. EQ_EINVAL when bf16 is asked for and missing. */
+/* The element type of products for a precision: EQ_PRECISION_AUTO is bf16 where the CPU has it.
+ * EQ_EINVAL when bf16 is asked for and missing. */
 eq_status eq_precision_type(eq_ctx *ctx, eq_dtype *type, eq_precision precision);
 
 #endif

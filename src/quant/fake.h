@@ -1,9 +1,11 @@
-/* The form "fake" of a linear: f32 masters W, scales s and zero points z, all trainable through the rounding.
+/* The form "fake" of a linear: f32 masters W, scales s and zero points z, all trainable through the
+ * rounding.
  *
- *   W^ = (clamp(rne(W / s) + rne(z), 0, Q) - rne(z)) s                       [EfficientQAT, eq. 1 and 2]
+ *   W^ = (clamp(rne(W / s) + rne(z), 0, Q) - rne(z)) s                       [EfficientQAT, eq. 1
+ * and 2]
  *
- * The gradient of a few rows of W^ becomes, row by row while it is in the cache, the gradients of W, s and z, their AdamW
- * step, and the new row of W^. */
+ * The gradient of a few rows of W^ becomes, row by row while it is in the cache, the gradients of
+ * W, s and z, their AdamW step, and the new row of W^. */
 #ifndef EQ_QUANT_FAKE_H
 #define EQ_QUANT_FAKE_H
 
@@ -25,7 +27,8 @@ typedef struct eq_fake {
     float *s_m, *s_v, *z_m, *z_v; /* [N, K/g] */
     float *ds, *dz;               /* [N, K/g] gradients of the current step */
     float *
-        dw; /* [N, K]; NULL: gradients are applied at once, else they are added here and to ds, dz */
+        /* [N, K]; NULL: gradients are applied at once, else they are added here and to ds, dz */
+        dw;
     void *effective; /* [N, K] in type */
     eq_dtype type;
     const eq_fake_step *step; /* borrowed; of the current training step */

@@ -3,8 +3,8 @@
 #include <math.h>
 
 /* The search tries SCALES scales from SHRINK to GROW times the min-max one; see docs/results.md. */
-enum { SCALES = 33, CHUNK = 8 };
-static const float SHRINK = 0.4f, GROW = 1.05f;
+enum { SCALES = 33, STEPS = 3, CHUNK = 8 };
+static const float SHRINK = 0.4f, GROW = 1.05f, ROUND = 0x1.8p23f;
 
 static void minmax_group(float *s, float *z, const float *w, int64_t g, float top, float least)
 {
@@ -15,6 +15,40 @@ static void minmax_group(float *s, float *z, const float *w, int64_t g, float to
     }
     *s = fminf(fmaxf((high - low) / top, least), 1e4f);
     *z = fminf(fmaxf(nearbyintf(-low / *s), 0.0f), top);
+}
+
+/* sum h (w^ - w)^2 of a group on the grid (s, z), and the best scale for its codes:
+ * argmin_t sum h ((q - z) t - w)^2 = sum h w (q - z) / sum h (q - z)^2. */
+static double grid_error(double *best, const float *w, const float *h, int64_t g, float s, float z,
+                         float top)
+{
+    double error = 0, cross = 0, square = 0;
+    for (int64_t i = 0; i < g; i++) {
+        float u = w[i] / s, q = u < -z ? -z : u > top - z ? top - z : u;
+        q = (q + ROUND) -
+            ROUND; /* half to even, as q is small; a call of nearbyintf is 5 times slower */
+        float d = q * s - w[i];
+        error += (double)(h[i] * d * d);
+        cross += (double)(h[i] * w[i] * q);
+        square += (double)(h[i] * q * q);
+    }
+    *best = square > 0 ? cross / square : (double)s;
+    return error;
+}
+
+/* Between two scales of the search lies a better one: alternate codes and scale while that helps. */
+static void refine_scale(float *s, float z, const float *w, const float *h, int64_t g, float top,
+                         float least)
+{
+    double next = 0, unused = 0, error = grid_error(&next, w, h, g, *s, z, top);
+    for (int step = 0; step < STEPS; step++) {
+        float t = fmaxf((float)next, least);
+        double lower = grid_error(&unused, w, h, g, t, z, top);
+        if (!(lower < error)) break;
+        *s = t;
+        error = lower;
+        next = unused;
+    }
 }
 
 void eq_start_values(eq_ctx *ctx, eq_fake *fake, const eq_scheme *scheme, eq_start start,
@@ -28,10 +62,12 @@ void eq_start_values(eq_ctx *ctx, eq_fake *fake, const eq_scheme *scheme, eq_sta
         for (int64_t k = 0; k < groups; k++) {
             const float *w = fake->w + row * K + k * g;
             float *s = fake->s + row * groups + k, *z = fake->z + row * groups + k;
-            if (start == EQ_START_MINMAX)
+            if (start == EQ_START_MINMAX) {
                 minmax_group(s, z, w, g, top, least);
-            else
-                ctx->kernels->start_search(s, z, w, importance + k * g, &search);
+                continue;
+            }
+            ctx->kernels->start_search(s, z, w, importance + k * g, &search);
+            refine_scale(s, *z, w, importance + k * g, g, top, least);
         }
     }
     eq_fake_refresh(ctx, fake);

@@ -60,7 +60,8 @@ void eq_qmatrix_codes(uint8_t *codes, const eq_qmatrix *q, int64_t row)
         codes[k] = (uint8_t)field_at(q->qweight, row, q->N, k, q->bits);
 }
 
-/* Codes of RUN columns from k on and BLOCK rows from row on: codes [RUN][BLOCK]. `bits` is a constant in each caller. */
+/* Codes of RUN columns from k on and BLOCK rows from row on: codes [RUN][BLOCK]. `bits` is a
+ * constant in each caller. */
 static inline void run_codes(uint32_t codes[RUN][BLOCK], const eq_qmatrix *q, int64_t row,
                              int64_t k, int bits)
 {

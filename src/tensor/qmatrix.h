@@ -4,8 +4,9 @@
 
 #include "tensor/dtype.h"
 
-/* w[n][k] = (q[n][k] - z[n][k/g]) * s[n][k/g]. Words are 32-bit little-endian, fields from the lowest bit on; 3-bit
- * fields run over word borders, 32 fields in 3 words. Borrowed memory, may be unaligned. */
+/* w[n][k] = (q[n][k] - z[n][k/g]) * s[n][k/g]. Words are 32-bit little-endian, fields from the
+ * lowest bit on; 3-bit fields run over word borders, 32 fields in 3 words. Borrowed memory, may be
+ * unaligned. */
 typedef struct eq_qmatrix {
     int bits; /* 2, 3, 4 or 8 */
     int64_t N, K, g;
@@ -15,7 +16,8 @@ typedef struct eq_qmatrix {
     int zero_offset;     /* added to a stored zero: 0 for gptq_v2, 1 for gptq */
 } eq_qmatrix;
 
-/* Whether the layout can hold [N, K]: both must fill whole words (K whole groups of 32 at 3 bits). */
+/* Whether the layout can hold [N, K]: both must fill whole words (K whole groups of 32 at 3 bits).
+ * */
 bool eq_qmatrix_fits(int64_t N, int64_t K, int bits);
 size_t eq_qmatrix_weight_bytes(int64_t N, int64_t K, int bits);
 size_t eq_qmatrix_zero_bytes(int64_t N, int64_t K, int64_t g, int bits);
@@ -26,8 +28,8 @@ void eq_qmatrix_unpack(void *out, eq_dtype type, const eq_qmatrix *q, int64_t ro
 /* Codes of one row, q out [K]. */
 void eq_qmatrix_codes(uint8_t *codes, const eq_qmatrix *q, int64_t row);
 
-/* codes [N, K], zeros [N, K/g], scales [N, K/g] (values that f16 holds) to the stored buffers, which are
- * large enough as above. */
+/* codes [N, K], zeros [N, K/g], scales [N, K/g] (values that f16 holds) to the stored buffers,
+ * which are large enough as above. */
 void eq_qmatrix_pack(void *qweight, void *qzeros, void *scales, const uint8_t *codes,
                      const uint8_t *zeros, const float *s, const eq_qmatrix *shape);
 

@@ -1,4 +1,5 @@
-/* What this machine reaches on a model's shapes: matrix products, loops, and a whole Block-AP step. */
+/* What this machine reaches on a model's shapes: matrix products, loops, and a whole Block-AP step.
+ * */
 #ifndef EQ_TRAIN_BENCH_H
 #define EQ_TRAIN_BENCH_H
 
@@ -6,8 +7,10 @@
 
 typedef void (*eq_bench_fn)(void *user, const eq_bench_row *row);
 
-/* Measure for the shapes of `config`, 2 windows of 1024 tokens, bf16 where the CPU has it. Random weights and data.
- * only: "gemm", "kernel", "step", or NULL for all (EQ_EINVAL for another word). Each figure is the median of several runs. */
+/* Measure for the shapes of `config`, 2 windows of 1024 tokens, bf16 where the CPU has it. Random
+ * weights and data.
+ * only: "gemm", "kernel", "step", or NULL for all (EQ_EINVAL for another word). Each figure is the
+ * median of several runs. */
 eq_status eq_bench_run(eq_ctx *ctx, const eq_config *config, const char *only, eq_bench_fn row,
                        void *user);
 /* The shapes of SmolLM2-135M. */

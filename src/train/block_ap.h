@@ -1,5 +1,6 @@
-/* Block-AP: train the weights, scales and zero points of one block at a time so that its output on the quantized
- * stream follows the full-precision block's output on the full-precision stream.     [EfficientQAT, 3.2] */
+/* Block-AP: train the weights, scales and zero points of one block at a time so that its output on
+ * the quantized stream follows the full-precision block's output on the full-precision stream.
+ * [EfficientQAT, 3.2] */
 #ifndef EQ_TRAIN_BLOCK_AP_H
 #define EQ_TRAIN_BLOCK_AP_H
 

@@ -67,10 +67,10 @@ eq_status eq_fit(eq_ctx *ctx, const eq_fit_options *o, const eq_objective *objec
             st = objective->epoch_done(ctx, objective->self, epoch, train, val,
                                        eq_seconds() - start);
         if (st != EQ_OK) return st;
-        if (val < best)
-            best = val;
-        else
+        if (val >= best)
             worse++;
+        else if (val >= 0) /* negative: there are no windows for validation */
+            best = val;
         if (o->early_stop && worse >= o->early_stop) break;
     }
     return EQ_OK;

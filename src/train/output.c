@@ -73,38 +73,68 @@ static eq_status copy_block(eq_ctx *ctx, eq_safetensors_writer *w, const eq_quan
     return st;
 }
 
-static eq_status write_model(eq_ctx *ctx, const eq_quantize_job *job, const char *path,
-                             int64_t *bytes)
+/* What model.safetensors holds, in the order of the file. */
+typedef struct contents {
+    ends ends;
+    eq_tensor_entry *entries;      /* owned, [count] */
+    char (*names)[EQ_TENSOR_NAME]; /* owned */
+    int64_t count;
+} contents;
+
+static void contents_free(contents *m)
+{
+    eq_free(m->entries);
+    eq_free(m->names);
+}
+
+static eq_status list_contents(eq_ctx *ctx, contents *m, const eq_quantize_job *job)
 {
     const eq_config *c = &job->teacher->config;
     const eq_scheme scheme = {job->options->bits, job->options->group};
-    int64_t total = c->L * EQ_BLOCK_TENSORS + ENDS, n = 0;
-    eq_safetensors_writer w = {0};
-    ends e = {.count = 0};
-    eq_tensor_entry *entries = eq_alloc(ctx, total, sizeof *entries);
-    char(*names)[EQ_TENSOR_NAME] = eq_alloc(ctx, c->L * EQ_BLOCK_TENSORS, sizeof *names);
-    eq_status st = entries && names ? find_ends(ctx, job->teacher, &e) : EQ_ENOMEM;
-    if (st != EQ_OK) goto done;
-    for (int i = 0; i < e.count; i++, n++) {
-        const eq_tensor *t = &e.tensors[i];
-        entries[n] = (eq_tensor_entry){e.names[i], written_type(t->type), t->dims, {0}};
-        memcpy(entries[n].shape, t->shape, sizeof t->shape);
+    *m = (contents){.entries = eq_alloc(ctx, c->L * EQ_BLOCK_TENSORS + ENDS, sizeof *m->entries),
+                    .names = eq_alloc(ctx, c->L * EQ_BLOCK_TENSORS, sizeof *m->names)};
+    eq_status st = m->entries && m->names ? find_ends(ctx, job->teacher, &m->ends) : EQ_ENOMEM;
+    if (st != EQ_OK) return st;
+    for (int i = 0; i < m->ends.count; i++) {
+        const eq_tensor *t = &m->ends.tensors[i];
+        eq_tensor_entry *e = &m->entries[m->count++];
+        *e = (eq_tensor_entry){m->ends.names[i], written_type(t->type), t->dims, {0}};
+        memcpy(e->shape, t->shape, sizeof t->shape);
     }
     for (int64_t b = 0; b < c->L; b++)
-        n += eq_block_file_entries(c, &scheme, b, entries + n, names + b * EQ_BLOCK_TENSORS);
-    st = eq_safetensors_begin(ctx, &w, path, entries, n);
-    for (int i = 0; st == EQ_OK && i < e.count; i++)
-        st = write_tensor(ctx, &w, &e.tensors[i]);
-    for (int64_t b = 0; st == EQ_OK && b < c->L; b++)
-        st = copy_block(ctx, &w, job, b, entries + e.count + b * EQ_BLOCK_TENSORS);
-    *bytes = (int64_t)w.expected;
+        m->count += eq_block_file_entries(c, &scheme, b, m->entries + m->count,
+                                          m->names + b * EQ_BLOCK_TENSORS);
+    return EQ_OK;
+}
+
+eq_status eq_output_bytes(eq_ctx *ctx, const eq_quantize_job *job, int64_t *bytes)
+{
+    contents m;
+    eq_status st = list_contents(ctx, &m, job);
+    *bytes = 0;
+    for (int64_t i = 0; st == EQ_OK && i < m.count; i++)
+        *bytes += (int64_t)eq_tensor_entry_bytes(&m.entries[i]);
+    contents_free(&m);
+    return st;
+}
+
+static eq_status write_model(eq_ctx *ctx, const eq_quantize_job *job, const char *path)
+{
+    contents m;
+    eq_safetensors_writer w = {0};
+    eq_status st = list_contents(ctx, &m, job);
+    if (st == EQ_OK) st = eq_safetensors_begin(ctx, &w, path, m.entries, m.count);
+    if (st != EQ_OK) goto done;
+    for (int i = 0; st == EQ_OK && i < m.ends.count; i++)
+        st = write_tensor(ctx, &w, &m.ends.tensors[i]);
+    for (int64_t b = 0; st == EQ_OK && b < job->teacher->config.L; b++)
+        st = copy_block(ctx, &w, job, b, m.entries + m.ends.count + b * EQ_BLOCK_TENSORS);
     if (st == EQ_OK)
         st = eq_safetensors_commit(&w);
     else
         eq_safetensors_abandon(&w);
 done:
-    eq_free(entries);
-    eq_free(names);
+    contents_free(&m);
     return st;
 }
 
@@ -135,10 +165,10 @@ static eq_status write_configs(eq_ctx *ctx, const eq_quantize_job *job)
     return st;
 }
 
-eq_status eq_output_model(eq_ctx *ctx, const eq_quantize_job *job, int64_t *bytes)
+eq_status eq_output_model(eq_ctx *ctx, const eq_quantize_job *job)
 {
     char *path = eq_path_join(ctx, job->run->out, "model.safetensors");
-    eq_status st = path ? write_model(ctx, job, path, bytes) : EQ_ENOMEM;
+    eq_status st = path ? write_model(ctx, job, path) : EQ_ENOMEM;
     if (st == EQ_OK) st = write_configs(ctx, job);
     eq_free(path);
     return st;
@@ -159,9 +189,14 @@ static void remove_matching(eq_ctx *ctx, const char *folder, const char *part)
 
 void eq_output_clean(eq_ctx *ctx, const eq_quantize_job *job)
 {
-    remove_matching(ctx, job->run->out, ".tmp");
+    remove_matching(ctx, job->run->out, ".tmp-");
     remove_matching(ctx, job->run->folder, ".tmp");
+}
+
+void eq_output_finish(eq_ctx *ctx, const eq_quantize_job *job)
+{
     remove_matching(ctx, job->run->folder, "block-");
+    remove_matching(ctx, job->run->folder, "stream-");
 }
 
 double eq_output_bits_per_weight(const eq_config *c, const eq_scheme *scheme)

@@ -5,10 +5,14 @@
 #include "train/quantize.h"
 
 /* Write OUT/model.safetensors from the block files of the run and the teacher's embedding, final norm and head (in the type
- * they have; ggml blocks as f16), then config.json and quantize_config.json. Each file appears whole. bytes out: of all tensors. */
-eq_status eq_output_model(eq_ctx *ctx, const eq_quantize_job *job, int64_t *bytes);
-/* Remove what the finished folder no longer needs: block files and left-over temporaries. */
+ * they have; ggml blocks as f16), then config.json and quantize_config.json. Each file appears whole. */
+eq_status eq_output_model(eq_ctx *ctx, const eq_quantize_job *job);
+/* bytes out: of all tensors that eq_output_model writes. */
+eq_status eq_output_bytes(eq_ctx *ctx, const eq_quantize_job *job, int64_t *bytes);
+/* Remove the temporary files of killed processes. Only for who has entered the run folder. */
 void eq_output_clean(eq_ctx *ctx, const eq_quantize_job *job);
+/* Remove what the finished folder no longer needs: block files and streams. */
+void eq_output_finish(eq_ctx *ctx, const eq_quantize_job *job);
 /* Stored bits of a quantized linear's weight: codes, scales and zero points. */
 double eq_output_bits_per_weight(const eq_config *config, const eq_scheme *scheme);
 

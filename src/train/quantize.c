@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "train/block_file.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -85,9 +86,9 @@ eq_status eq_quantize_plan(eq_ctx *ctx, const eq_quantize_job *job, bool *in_fil
                (long long)shape.n, (long long)shape.T, (long long)val_samples(o));
     if (limit && need > limit)
         return eq_fail(ctx, EQ_ENOMEM,
-                       "the run needs %.0f MiB and may use %.0f MiB; give a larger --memory, a "
-                       "smaller --batch or --seqlen, or --streams file",
-                       megabytes(need), megabytes(limit));
+                       "the run needs %.1f MiB and may use %.1f MiB; give a larger --memory, a "
+                       "smaller --batch or --seqlen%s",
+                       megabytes(need), megabytes(limit), *in_file ? "" : ", or --streams file");
     return EQ_OK;
 }
 
@@ -236,14 +237,44 @@ static eq_status train_block(eq_ctx *ctx, state *s, eq_stream *target)
     return st;
 }
 
+static int64_t first_not_finite(const float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (!isfinite(x[i])) return i;
+    return n;
+}
+
+/* A weight that is not finite would spoil its group silently: rounding has no loss that shows it. */
+static eq_status check_weights(eq_ctx *ctx, const state *s)
+{
+    const eq_config *c = &s->job->teacher->config;
+    const char *name = NULL;
+    for (int u = 0; !name && u < EQ_UNITS; u++) {
+        eq_part parts[EQ_MAX_PARTS];
+        const eq_fake *f = &s->student.fakes[u];
+        int count = eq_unit_parts(c, (eq_unit)u, parts);
+        int64_t K = f->shape.K, row = first_not_finite(f->w, f->N * K) / K;
+        for (int p = 0; p < count; p++)
+            if (row >= parts[p].row0 && row < parts[p].row0 + parts[p].rows) name = parts[p].name;
+    }
+    int64_t norm = first_not_finite(s->student.norms, 2 * c->C);
+    if (!name && norm < 2 * c->C)
+        name = norm < c->C ? "input_layernorm" : "post_attention_layernorm";
+    if (!name) return EQ_OK;
+    return eq_fail(ctx, EQ_ENUMERIC,
+                   "%s: block %lld/%lld: %s.weight has a value that is not finite",
+                   eq_checkpoint_path(s->job->teacher->checkpoint), (long long)s->block + 1,
+                   (long long)c->L, name);
+}
+
 /* Start values, training, and the block on disk. full_next gets the full-precision output. */
 static eq_status make_block(eq_ctx *ctx, state *s, eq_stream *full_next, const char *path)
 {
     const eq_quantize_options *o = s->job->options;
     const eq_block *teacher = &s->job->teacher->blocks[s->block].block;
-    eq_status st = EQ_OK;
     eq_student_load(ctx, &s->student, teacher);
-    if (o->train.start == EQ_START_WEIGHTED) {
+    eq_status st = check_weights(ctx, s);
+    if (st == EQ_OK && o->train.start == EQ_START_WEIGHTED) {
         eq_stream *input = trains(o) ? &s->quantized : &s->full;
         int64_t count =
             o->train.start_windows < o->data.samples ? o->train.start_windows : o->data.samples;
@@ -358,9 +389,5 @@ eq_status eq_quantize_blocks(eq_ctx *ctx, const eq_quantize_job *job, bool in_fi
     eq_stream_close(&s.full);
     eq_stream_close(&s.quantized);
     eq_student_deinit(&s.student);
-    for (int64_t i = 0; st == EQ_OK && i <= L; i++) {
-        remove_stream(ctx, &s, "full", i);
-        remove_stream(ctx, &s, "quantized", i);
-    }
     return st;
 }

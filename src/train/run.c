@@ -36,6 +36,7 @@ static eq_status take_lock(eq_ctx *ctx, eq_run *run)
 /* A folder without a plan must not hold anything of somebody else's. */
 static eq_status check_vacant(eq_ctx *ctx, const eq_run *run)
 {
+    if (eq_file_exists(run->plan_path)) return EQ_OK;
     DIR *dir = opendir(run->out);
     if (!dir) return eq_fail(ctx, EQ_EIO, "%s: cannot list: %s", run->out, strerror(errno));
     eq_status st = EQ_OK;
@@ -91,27 +92,20 @@ static eq_status compare_plans(eq_ctx *ctx, const char *path, json_t *old, json_
     return st;
 }
 
-static eq_status write_plan(eq_ctx *ctx, const eq_run *run, const char *path)
+static eq_status write_plan(eq_ctx *ctx, const eq_run *run, const char *state)
 {
+    json_object_set_new(json_object_get(run->plan, "info"), "state", json_string(state));
     char *text = json_dumps(run->plan, JSON_INDENT(2));
-    if (!text) return eq_fail(ctx, EQ_ENOMEM, "%s: out of memory", path);
-    eq_status st = eq_file_write(ctx, path, text, strlen(text));
+    if (!text) return eq_fail(ctx, EQ_ENOMEM, "%s: out of memory", run->plan_path);
+    eq_status st = eq_file_write(ctx, run->plan_path, text, strlen(text));
     free(text);
     return st;
 }
 
-static void set_state(eq_run *run, const char *state)
+static eq_status load_or_write_plan(eq_ctx *ctx, eq_run *run)
 {
-    json_object_set_new(json_object_get(run->plan, "info"), "state", json_string(state));
-}
-
-static eq_status load_or_write_plan(eq_ctx *ctx, eq_run *run, const char *path)
-{
-    if (!eq_file_exists(path)) {
-        eq_status st = check_vacant(ctx, run);
-        set_state(run, "running");
-        return st == EQ_OK ? write_plan(ctx, run, path) : st;
-    }
+    const char *path = run->plan_path;
+    if (!eq_file_exists(path)) return write_plan(ctx, run, "running");
     json_error_t error;
     json_t *old = json_load_file(path, JSON_REJECT_DUPLICATES, &error);
     if (!old) return eq_fail(ctx, EQ_EFORMAT, "%s: line %d: %s", path, error.line, error.text);
@@ -134,23 +128,26 @@ static eq_status open_log(eq_ctx *ctx, eq_run *run)
     return st;
 }
 
-eq_status eq_run_open(eq_ctx *ctx, eq_run *run, const char *out, json_t *plan)
+eq_status eq_run_enter(eq_ctx *ctx, eq_run *run, const char *out)
 {
-    *run = (eq_run){.plan = plan, .lock = -1};
-    char *plan_path = NULL;
+    *run = (eq_run){.lock = -1};
     run->out = eq_strndup(ctx, out, strlen(out));
     run->folder = eq_path_join(ctx, out, "run");
-    eq_status st = run->out && run->folder ? EQ_OK : EQ_ENOMEM;
+    run->plan_path = eq_path_join(ctx, out, "run/plan.json");
+    eq_status st = run->out && run->folder && run->plan_path ? EQ_OK : EQ_ENOMEM;
+    if (st == EQ_OK) st = eq_folder_make(ctx, run->out);
+    if (st == EQ_OK) st = check_vacant(ctx, run);
     if (st == EQ_OK) st = eq_folder_make(ctx, run->folder);
     if (st == EQ_OK) st = take_lock(ctx, run);
-    if (st == EQ_OK) {
-        plan_path = eq_path_join(ctx, run->folder, "plan.json");
-        st = plan_path ? load_or_write_plan(ctx, run, plan_path) : EQ_ENOMEM;
-    }
-    if (st == EQ_OK) st = open_log(ctx, run);
-    eq_free(plan_path);
     if (st != EQ_OK) eq_run_close(run);
     return st;
+}
+
+eq_status eq_run_open(eq_ctx *ctx, eq_run *run, json_t *plan)
+{
+    run->plan = plan;
+    eq_status st = load_or_write_plan(ctx, run);
+    return st == EQ_OK ? open_log(ctx, run) : st;
 }
 
 eq_status eq_run_log(eq_ctx *ctx, eq_run *run, json_t *line)
@@ -167,11 +164,7 @@ eq_status eq_run_log(eq_ctx *ctx, eq_run *run, json_t *line)
 
 eq_status eq_run_finish(eq_ctx *ctx, eq_run *run)
 {
-    char *path = eq_path_join(ctx, run->folder, "plan.json");
-    if (!path) return EQ_ENOMEM;
-    set_state(run, "finished");
-    eq_status st = write_plan(ctx, run, path);
-    eq_free(path);
+    eq_status st = write_plan(ctx, run, "finished");
     run->finished = st == EQ_OK;
     return st;
 }
@@ -181,6 +174,7 @@ void eq_run_close(eq_run *run)
     if (run->log) fclose(run->log);
     if (run->lock >= 0) close(run->lock);
     json_decref(run->plan);
+    eq_free(run->plan_path);
     eq_free(run->folder);
     eq_free(run->out);
     *run = (eq_run){.lock = -1};

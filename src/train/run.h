@@ -13,18 +13,22 @@
 #include <jansson.h>
 
 typedef struct eq_run {
-    char *out;    /* owned: OUT */
-    char *folder; /* owned: OUT/run */
-    json_t *plan; /* owned */
-    int lock;     /* owned descriptor, -1 */
-    FILE *log;    /* owned */
+    char *out;       /* owned: OUT */
+    char *folder;    /* owned: OUT/run */
+    char *plan_path; /* owned: OUT/run/plan.json */
+    json_t *plan;    /* owned */
+    int lock;        /* owned descriptor, -1 */
+    FILE *log;       /* owned */
     bool resumed, finished;
 } eq_run;
 
-/* Begin or continue the run in `out`. `plan` (stolen) is an object of objects; all its members but "info" must be the same as those
- * of an earlier call (EQ_EMISMATCH names the first that is not). A folder in use by another process, or one that holds
- * something else, is refused. */
-eq_status eq_run_open(eq_ctx *ctx, eq_run *run, const char *out, json_t *plan);
+/* Take the folder `out`, made when it is not there, for this process. A folder in use by another
+ * process (EQ_EIO), or one that holds something else (EQ_EMISMATCH), is refused. */
+eq_status eq_run_enter(eq_ctx *ctx, eq_run *run, const char *out);
+/* Begin or continue the run in the folder that was entered. `plan` (stolen) is an object of
+ * objects; all its members but "info" must be the same as those of an earlier call (EQ_EMISMATCH
+ * names the first that is not). */
+eq_status eq_run_open(eq_ctx *ctx, eq_run *run, json_t *plan);
 /* Append one line; `line` is stolen. */
 eq_status eq_run_log(eq_ctx *ctx, eq_run *run, json_t *line);
 /* Mark the run as finished. */

@@ -39,7 +39,8 @@ eq_status eq_stream_create(eq_ctx *ctx, eq_stream *s, const eq_stream_shape *sha
         if (s->fd < 0) st = fail_errno(ctx, s, "create");
     }
     if (st == EQ_OK) {
-        /* Reserve the space now, so that a full disk is found before the work and not in the middle of it. */
+        /* Reserve the space now, so that a full disk is found before the work and not in the middle
+         * of it. */
         errno = posix_fallocate(s->fd, 0, (off_t)eq_stream_bytes(shape));
         if (errno) st = fail_errno(ctx, s, "reserve space");
     }

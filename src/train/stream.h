@@ -30,8 +30,8 @@ eq_status eq_stream_publish(eq_ctx *ctx, eq_stream *stream);
 /* Frees; removes a file that was never published. Harmless on zeroed storage with fd = -1. */
 void eq_stream_close(eq_stream *stream);
 
-/* Windows first .. first+count-1 as they are stored: a pointer into memory, or into `buffer` (room for count windows of
- * the stream's type) after reading the file; NULL after a failure. */
+/* Windows first .. first+count-1 as they are stored: a pointer into memory, or into `buffer` (room
+ * for count windows of the stream's type) after reading the file; NULL after a failure. */
 const void *eq_stream_raw(eq_ctx *ctx, eq_stream *stream, int64_t first, int64_t count,
                           void *buffer);
 /* The same converted to x [count * T, C] f32; buffer as above. */

@@ -12,13 +12,13 @@ tiny m --tokenizer
 echo text >text.txt
 
 for command in inspect 'eval --text text.txt' 'tokenize --text x' 'generate -p x -q' \
-    'logits --tokens 1 -o o.npy' 'quantize -o o -q'; do
+    'logits --tokens 1 -o o.npy' 'quantize -o o -q --method rtn --init minmax'; do
     # shellcheck disable=SC2086  # a command and its options
     failed absent $command absent
 done
 failed absent.txt eval m --text absent.txt
 failed absent eval m --text text.txt --reference absent
-failed absent.jsonl quantize m -o o -q --calib absent.jsonl --samples 1 --seqlen 8
+failed absent.jsonl quantize m -o o -q --group 32 --calib absent.jsonl --samples 1 --seqlen 8
 
 mkdir empty
 failed empty inspect empty
@@ -40,6 +40,7 @@ failed unheard-of inspect other
 failed /dev/null/x logits m --tokens 1,2 -o /dev/null/x
 failed /dev/null/x quantize m -o /dev/null/x -q --method rtn --init minmax --group 32
 [ -e o.npy ] && complain "a failure left an output file"
+[ -e o ] && complain "a failure left an output folder"
 if [ -e /dev/full ]; then
     "$EQAT" inspect m >/dev/full 2>.theme/err && complain "a full disk went unnoticed"
     err_has 'standard output'

@@ -1,5 +1,6 @@
 # kill -9 at many moments of a run; resumed, it ends with the bytes of a run left alone.
 moments=6
+run_files=$(printf '%s\n' lock log.jsonl plan.json)
 tiny m
 
 whole_run() { # epochs, folder: an undisturbed run; sets `took` to its milliseconds
@@ -38,6 +39,7 @@ finished() { # folder, streams
     expect 0 $(small_run "$1" --epochs $epochs --streams "$2")
     same whole "$1"
     [ -z "$(find "$1" -name '*.tmp*')" ] || complain "$1 keeps: $(find "$1" -name '*.tmp*')"
+    [ "$(ls "$1/run")" = "$run_files" ] || complain "$1/run keeps: $(ls "$1/run")"
 }
 
 # A fresh run, killed once, at moments spread over its whole length.
@@ -50,6 +52,13 @@ for streams in ram file; do
     done
 done
 [ $hits -ge $moments ] || complain "only $hits of $((2 * moments)) kills hit a running program"
+
+# What a killed process can leave behind is gone after the next call, even of a finished run.
+for left in out/model.safetensors.tmp-1 out/run/plan.json.tmp-1 out/run/stream-full-00003.tmp \
+    out/run/stream-full-00003 out/run/block-00000.safetensors; do
+    echo left >$left
+done
+finished out file
 
 # One run, killed again and again, until it is through.
 rm -rf out

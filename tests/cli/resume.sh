@@ -52,4 +52,6 @@ wait $job
 code=$?
 [ $code -eq 130 ] || complain "Ctrl-C: exit code $code, expected 130"
 err_has 'stopping after this step'
+out_lines 0
+[ -e stopped/model.safetensors ] && complain "Ctrl-C: wrote a model"
 err_has 'the same command goes on'
