@@ -1,5 +1,5 @@
-/* Speed of unpacking the GPTQ layout, on one thread: millions of weights per second, in pieces of 32
- * rows of a 1536 x 576 matrix with groups of 64, as the model does it. */
+/* Speed of unpacking the GPTQ layout, on one thread: millions of weights per second, in pieces of
+ * 32 rows of a 1536 x 576 matrix with groups of 64, as the model does it. */
 #include "base/context.h"
 #include "tensor/qmatrix.h"
 

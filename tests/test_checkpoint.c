@@ -152,7 +152,7 @@ static void fingerprint_notices_changes(void **state)
     assert_true(fingerprint(f) == first); /* the same object in other words */
 }
 
-/* A packed linear "a" of N x K in groups of g: codes (n + k) % 4, zeros n % 4, scales 2^-(group). */
+/* A packed linear "a", N x K in groups of G: codes (n + k) % 4, zeros n % 4, scales 2^-group. */
 enum { N = 32, K = 64, G = 32, GROUPS = K / G };
 
 static void write_packed(fixture *f, const char *config, const int32_t *order)

@@ -255,6 +255,8 @@ static void tensors_that_are_not_read(void **state)
         {{INT32_MAX, INT32_MAX, INT32_MAX}, 0, 0, "does not lie inside"},
         {{1 << 30, 1 << 30, 4}, 0, 0, "does not lie inside"},
         {{1 << 30, 1 << 30, 16}, 0, 8, "does not lie inside"},
+        /* 2^62 + 16 elements: 64 bytes, if their number overflowed. */
+        {{80, 107367629, 536903681}, 0, 0, "does not lie inside"},
     };
     for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
         eq_tensor t;

@@ -86,7 +86,7 @@ static int bit_of(const void *words, int64_t w, int64_t b)
     return ((const uint8_t *)words)[4 * w + b / 8] >> (b % 8) & 1;
 }
 
-/* Field i of `bits` bits of column n of words [.., N]: bit j of it is bit i * bits + j of the column's stream. */
+/* Field i of column n of words [.., N]: its bit j is bit i * bits + j of the column's stream. */
 static int field_model(const void *words, int64_t N, int64_t n, int64_t i, int bits)
 {
     int value = 0;
