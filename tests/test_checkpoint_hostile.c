@@ -4,6 +4,7 @@
 #include "io/checkpoint.h"
 #include "support_bytes.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -36,9 +37,10 @@ typedef struct variant {
     uint64_t q_rows;
     const char *scaling;
     const char *extra; /* name of the last tensor */
+    float base;        /* of the rotary embedding */
 } variant;
 
-static const variant SOUND = {16, 16, ROWS, "none", "blk.0.attn_k.weight"};
+static const variant SOUND = {16, 16, ROWS, "none", "blk.0.attn_k.weight", 10000};
 
 static void make_gguf(bytes *b, const variant *v)
 {
@@ -47,7 +49,7 @@ static void make_gguf(bytes *b, const variant *v)
     put(b, "GGUF", 4);
     put_u32(b, 3);
     put_u64(b, 3);
-    put_u64(b, 9);
+    put_u64(b, 10);
     put_string(b, "general.architecture", "llama");
     put_size(b, "llama.embedding_length", 32);
     put_size(b, "llama.feed_forward_length", 64);
@@ -57,6 +59,9 @@ static void make_gguf(bytes *b, const variant *v)
     put_size(b, "llama.attention.key_length", v->head_size);
     put_size(b, "llama.rope.dimension_count", v->turned);
     put_string(b, "llama.rope.scaling.type", v->scaling);
+    put_text(b, "llama.rope.freq_base");
+    put_u32(b, 6); /* f32 */
+    put(b, &v->base, sizeof v->base);
     put_tensor(b, "token_embd.weight", 8, 0);
     put_tensor(b, "blk.0.attn_q.weight", v->q_rows, step);
     put_tensor(b, v->extra, ROWS, 2 * step);
@@ -186,6 +191,20 @@ static void rotary_embeddings_we_do_not_compute(void **state)
     eq_ctx_init(&f->ctx, 1);
     save_variant(f, &v);
     refused(f, f->path, "dimension_count is 8");
+}
+
+/* JSON holds no infinity and no NaN, so the configuration would fall back to its default. */
+static void rotary_base_that_is_no_number(void **state)
+{
+    fixture *f = *state;
+    const float bases[] = {0, -1, 1e30f, INFINITY, NAN};
+    for (size_t i = 0; i < sizeof bases / sizeof *bases; i++) {
+        variant v = SOUND;
+        v.base = bases[i];
+        eq_ctx_init(&f->ctx, 1);
+        save_variant(f, &v);
+        refused(f, f->path, "llama.rope.freq_base");
+    }
 }
 
 /* A bias must reach the configuration, where the model code refuses it, not be dropped. */
@@ -352,6 +371,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(rows_that_are_no_whole_heads, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(rotary_embeddings_we_do_not_compute, make_folder,
                                         remove_folder),
+        cmocka_unit_test_setup_teardown(rotary_base_that_is_no_number, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(bias_is_announced, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(gguf_header_cut_anywhere, make_folder, remove_folder),
         cmocka_unit_test_setup_teardown(gguf_header_with_wrong_bytes, make_folder, remove_folder),

@@ -18,7 +18,8 @@ eq_status eq_map_open(eq_ctx *ctx, eq_map *map, const char *path)
     *map = (eq_map){0};
     eq_status st = EQ_OK;
     struct stat info;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    /* Without O_NONBLOCK, opening a named pipe would wait for its writer. */
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) return fail_errno(ctx, "open", path);
     if (fstat(fd, &info)) {
         st = fail_errno(ctx, "stat", path);
@@ -155,6 +156,7 @@ eq_status eq_file_write(eq_ctx *ctx, const char *path, const void *data, size_t 
 eq_status eq_file_read(eq_ctx *ctx, const char *path, size_t limit, char **data, size_t *size)
 {
     eq_map map;
+    *data = NULL;
     eq_status st = eq_map_open(ctx, &map, path);
     if (st != EQ_OK) return st;
     if (map.size > limit) {
@@ -197,7 +199,7 @@ eq_status eq_folder_make(eq_ctx *ctx, const char *path)
     char *copy = eq_strndup(ctx, path, strlen(path));
     if (!copy) return EQ_ENOMEM;
     eq_status st = EQ_OK;
-    for (char *p = copy + 1; st == EQ_OK; p++) {
+    for (char *p = *copy ? copy + 1 : copy; st == EQ_OK; p++) {
         if (*p && *p != '/') continue;
         char end = *p;
         *p = 0;

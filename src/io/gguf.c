@@ -1,5 +1,7 @@
 #include "io/gguf.h"
 
+#include <stdlib.h>
+
 enum value_type {
     U8,
     I8,
@@ -171,6 +173,39 @@ static eq_status read_counts(eq_ctx *ctx, eq_gguf *f, cursor *c)
     return f->pairs && f->records ? EQ_OK : EQ_ENOMEM;
 }
 
+static int by_text(const void *a, const void *b)
+{
+    const eq_text *x = a, *y = b;
+    int order = memcmp(x->data, y->data, x->size < y->size ? x->size : y->size);
+    return order ? order : (x->size > y->size) - (x->size < y->size);
+}
+
+/* Names [n] must differ, or what a reader gets depends on which one it takes. Sorts them. */
+static eq_status check_unique(eq_ctx *ctx, const eq_gguf *f, eq_text *names, int64_t n)
+{
+    qsort(names, (size_t)n, sizeof *names, by_text);
+    for (int64_t i = 1; i < n; i++)
+        if (!by_text(&names[i - 1], &names[i]))
+            return eq_fail(ctx, EQ_EFORMAT, "%s: %.*s is there twice", f->map.path,
+                           (int)(names[i].size < 64 ? names[i].size : 64), names[i].data);
+    return EQ_OK;
+}
+
+static eq_status check_names(eq_ctx *ctx, const eq_gguf *f)
+{
+    int64_t pairs = f->pair_count, records = f->record_count;
+    eq_text *names = eq_alloc(ctx, pairs > records ? pairs : records, sizeof *names);
+    if (!names) return EQ_ENOMEM;
+    for (int64_t i = 0; i < pairs; i++)
+        names[i] = f->pairs[i].key;
+    eq_status st = check_unique(ctx, f, names, pairs);
+    for (int64_t i = 0; i < records; i++)
+        names[i] = f->records[i].name;
+    if (st == EQ_OK) st = check_unique(ctx, f, names, records);
+    eq_free(names);
+    return st;
+}
+
 static eq_status read_header(eq_ctx *ctx, eq_gguf *f)
 {
     if (!f->map.size) return eq_fail(ctx, EQ_EFORMAT, "%s: is empty", f->map.path);
@@ -184,6 +219,7 @@ static eq_status read_header(eq_ctx *ctx, eq_gguf *f)
         read_record(&c, &f->records[i]);
         if (c.bad) st = truncated(ctx, f, "description of tensor", i);
     }
+    if (st == EQ_OK) st = check_names(ctx, f);
     if (st != EQ_OK) return st;
     int64_t alignment = 32;
     eq_gguf_integer(f, "general.alignment", &alignment);

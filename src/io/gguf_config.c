@@ -109,11 +109,21 @@ static bool has_bias(const eq_gguf *f, const char *const names[4])
     return false;
 }
 
-static void set_constants(const eq_gguf *f, json_t *config)
+/* A positive number of the metadata; JSON could not hold one that is not finite. */
+static eq_status read_positive(eq_ctx *ctx, const eq_gguf *f, const char *key, double *value)
+{
+    eq_gguf_real(f, key, value);
+    if (*value > 0 && *value <= 1e12) return EQ_OK;
+    return eq_fail(ctx, EQ_EFORMAT, "%s: metadata %s is %g, expected a positive number",
+                   eq_gguf_map(f)->path, key, *value);
+}
+
+static eq_status set_constants(eq_ctx *ctx, const eq_gguf *f, json_t *config)
 {
     double theta = 10000.0, eps = 1e-5;
-    eq_gguf_real(f, "llama.rope.freq_base", &theta);
-    eq_gguf_real(f, "llama.attention.layer_norm_rms_epsilon", &eps);
+    eq_status st = read_positive(ctx, f, "llama.rope.freq_base", &theta);
+    if (st == EQ_OK) st = read_positive(ctx, f, "llama.attention.layer_norm_rms_epsilon", &eps);
+    if (st != EQ_OK) return st;
     char text[32];
     snprintf(text, sizeof text, "%.7g", eps); /* stored as f32: give back the short decimal */
     json_object_set_new(config, "rms_norm_eps", json_real(strtod(text, NULL)));
@@ -128,6 +138,7 @@ static void set_constants(const eq_gguf *f, json_t *config)
     json_object_set_new(config, "mlp_bias", json_boolean(has_bias(f, MLP)));
     json_object_set_new(config, "torch_dtype", json_string("float16"));
     json_object_set_new(config, "dtype", json_string("float16"));
+    return EQ_OK;
 }
 
 static eq_status check_architecture(eq_ctx *ctx, const eq_gguf *f)
@@ -173,8 +184,8 @@ eq_status eq_gguf_to_config(eq_ctx *ctx, const eq_gguf *f, json_t **out)
     if (st != EQ_OK) return st;
     json_t *config = json_object();
     if (!config) return eq_fail(ctx, EQ_ENOMEM, "%s: out of memory", eq_gguf_map(f)->path);
-    set_constants(f, config);
-    st = copy_sizes(ctx, f, config);
+    st = set_constants(ctx, f, config);
+    if (st == EQ_OK) st = copy_sizes(ctx, f, config);
     if (st == EQ_OK) st = check_rope(ctx, f, config);
     if (st == EQ_OK) st = copy_vocabulary(ctx, f, config);
     if (st != EQ_OK) {
