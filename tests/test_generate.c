@@ -39,7 +39,8 @@ static int teardown(void **state)
     return 0;
 }
 
-/* Logits [LONG, V] of every position of f->ids from one pass over all of them; freed by the caller. */
+/* Logits [LONG, V] of every position of f->ids from one pass over all of them; freed by the
+ * caller. */
 static float *full_logits(fixture *f, eq_dtype type)
 {
     eq_decoder_pass pass;
@@ -54,8 +55,9 @@ static float *full_logits(fixture *f, eq_dtype type)
     return logits;
 }
 
-/* A prompt of n tokens, then one token after the other: every position's logits are those of the full pass, within
- * `bound` of a logit of size 1. The prompts end on both sides of the cache's grain. */
+/* A prompt of n tokens, then one token after the other: every position's logits are those of the
+ * full pass, within `bound` of a logit of size 1. The prompts end on both sides of the cache's
+ * grain. */
 static void compare_with_full(fixture *f, eq_dtype type, double bound)
 {
     const int64_t prompts[] = {1, 5, 63, 64, 65};
@@ -308,7 +310,8 @@ static void spoiled_weights(void **state)
     eq_ctx_clear(&f->ctx);
 }
 
-/* Every allocation may fail, and after the first token nothing allocates but the products' plans. */
+/* Every allocation may fail, and after the first token nothing allocates but the products'
+ * plans. */
 static void memory_runs_out(void **state)
 {
     fixture *f = *state;

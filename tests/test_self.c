@@ -107,7 +107,8 @@ static void seeds_and_threads(void **state)
     assert_memory_not_equal(f->ids, f->other, FEW * T * sizeof *f->ids);
 }
 
-/* Text of the model is likelier under the model than text drawn evenly: mean log-likelihood per token of the two. */
+/* Text of the model is likelier under the model than text drawn evenly: mean log-likelihood per
+ * token of the two. */
 static double likelihood(fixture *f, const int32_t *ids)
 {
     eq_decoder_pass pass;
@@ -134,8 +135,8 @@ static void text_is_the_models(void **state)
     write_windows(f, &o, f->ids);
     for (int i = 0; i < FEW * T; i++)
         f->other[i] = (int32_t)eq_rng_below(&rng, V);
-    /* Logits are about normal with variance 1: half a nat above the mean log-likelihood, ln 257 + 1/2, on the one hand,
-     * as much below it on the other. */
+    /* Logits are about normal with variance 1: half a nat above the mean log-likelihood, ln 257
+     * + 1/2, on the one hand, as much below it on the other. */
     assert_true(likelihood(f, f->ids) > likelihood(f, f->other) + 0.5);
 }
 

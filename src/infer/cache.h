@@ -1,4 +1,5 @@
-/* Keys and values of the tokens seen so far, and attention of one new token of each sequence over them. */
+/* Keys and values of the tokens seen so far, and attention of one new token of each sequence
+ * over them. */
 #ifndef EQ_INFER_CACHE_H
 #define EQ_INFER_CACHE_H
 
@@ -32,9 +33,12 @@ int64_t eq_cache_sequence_bytes(const eq_config *config, int64_t room, eq_dtype 
  * qkv in [B*T, (H + 2 Hkv) D] type, rotated; rows are b * T + t; first + T <= room. */
 void eq_cache_put(eq_ctx *ctx, eq_cache *cache, int64_t block, int64_t first, int64_t T,
                   const void *qkv);
-/* Causal attention of the tokens at `position`, one per sequence, over positions 0 .. position, whose k and v were put.
- *   out[b,h] = sum_j softmax_j(q[b,h] . k[b,j,h'] / sqrt(D)) v[b,j,h'],  j <= position, h' = h / (H / Hkv)
- * out out [B, H D] type; qkv in [B, (H + 2 Hkv) D] type: only q is read. A failure becomes the context's. */
+/* Causal attention of the tokens at `position`, one per sequence, over positions 0 .. position,
+ * whose k and v were put.
+ *   out[b,h] = sum_j softmax_j(q[b,h] . k[b,j,h'] / sqrt(D)) v[b,j,h'],
+ *   j <= position, h' = h / (H / Hkv)
+ * out out [B, H D] type; qkv in [B, (H + 2 Hkv) D] type: only q is read. A failure becomes the
+ * context's. */
 void eq_cache_attend(eq_ctx *ctx, const eq_cache *cache, int64_t block, int64_t position, void *out,
                      const void *qkv);
 

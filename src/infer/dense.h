@@ -1,5 +1,5 @@
-/* The weights of a decoder as generation reads them, every one for every token: dense copies in the activation type
- * where memory allows, else the stored ones, unpacked each time. */
+/* The weights of a decoder as generation reads them, every one for every token: dense copies in
+ * the activation type where memory allows, else the stored ones, unpacked each time. */
 #ifndef EQ_INFER_DENSE_H
 #define EQ_INFER_DENSE_H
 
@@ -19,7 +19,8 @@ typedef struct eq_dense {
 
 /* Bytes of the copies of all block linears and the head. */
 int64_t eq_dense_bytes(const eq_decoder *decoder, eq_dtype type);
-/* Linears of `decoder` (borrowed) in `type`: copied if `copy`, which takes eq_dense_bytes, else unpacked when used. */
+/* Linears of `decoder` (borrowed) in `type`: copied if `copy`, which takes eq_dense_bytes, else
+ * unpacked when used. */
 eq_status eq_dense_init(eq_ctx *ctx, eq_dense *dense, const eq_decoder *decoder, eq_dtype type,
                         bool copy);
 void eq_dense_deinit(eq_dense *dense); /* zeroed storage is fine */

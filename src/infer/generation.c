@@ -2,7 +2,8 @@
 
 #include <assert.h>
 
-/* Copies of the weights take at most this many bytes, and at most this share of the memory that is left. */
+/* Copies of the weights take at most this many bytes, and at most this share of the memory that
+ * is left. */
 #define EQ_MOST_COPY ((int64_t)2 << 30)
 enum { COPY_SHARE = 2 };
 

@@ -1,4 +1,5 @@
-/* Decoding token by token: what a decoder needs to continue B sequences of the same length at once. */
+/* Decoding token by token: what a decoder needs to continue B sequences of the same length at
+ * once. */
 #ifndef EQ_INFER_GENERATION_H
 #define EQ_INFER_GENERATION_H
 
@@ -16,18 +17,20 @@ typedef struct eq_generation {
     eq_arena arena;      /* owned */
 } eq_generation;
 
-/* Reserve everything for shape->B sequences of up to shape->room tokens. Weights are copied when that is not too much of the
- * memory that the machine has left. */
+/* Reserve everything for shape->B sequences of up to shape->room tokens. Weights are copied when
+ * that is not too much of the memory that the machine has left. */
 eq_status eq_generation_init(eq_ctx *ctx, eq_generation *generation, const eq_decoder *decoder,
                              const eq_cache_shape *shape);
 void eq_generation_deinit(eq_generation *generation); /* zeroed storage is fine */
 
 /* Start with new sequences. */
 void eq_generation_rewind(eq_generation *generation);
-/* Read a prompt, ids [count], in one pass; only for B = 1 and at the start. Leaves the logits of what follows it. */
+/* Read a prompt, ids [count], in one pass; only for B = 1 and at the start. Leaves the logits of
+ * what follows it. */
 eq_status eq_generation_prompt(eq_ctx *ctx, eq_generation *generation, const int32_t *ids,
                                int64_t count);
-/* Append ids [B], one token to every sequence, and leave the logits of what follows. length < room. */
+/* Append ids [B], one token to every sequence, and leave the logits of what follows. length <
+ * room. */
 eq_status eq_generation_step(eq_ctx *ctx, eq_generation *generation, const int32_t *ids);
 
 #endif

@@ -20,7 +20,8 @@ typedef struct eq_candidate {
 /* Whether eq_sample needs a scratch of candidates. */
 bool eq_sampling_ranks(const eq_sampling *sampling);
 
-/* Draw a token; one number of rng is used, none when greedy. Of equally likely tokens the first counts as the more likely.
+/* Draw a token; one number of rng is used, none when greedy. Of equally likely tokens the first
+ * counts as the more likely.
  *
  * logits   in/out [V]: divided by the temperature
  * rng      in/out, may be NULL when greedy
