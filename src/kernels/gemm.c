@@ -157,7 +157,8 @@ static bool same_shape(const eq_gemm *a, const eq_gemm *b)
            a->accumulate == b->accumulate && a->in == b->in && a->out == b->out;
 }
 
-/* The plan for a shape, made when it is new. Tables are small and a hit is usually near the front, so a scan will do. */
+/* The plan for a shape, made when it is new. Tables are small and a hit is usually near the front,
+ * so a scan will do. */
 static eq_gemm_plan *get_plan(eq_ctx *ctx, const eq_gemm *shape)
 {
     struct eq_gemm_cache *cache = get_cache(ctx);

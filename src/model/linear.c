@@ -2,9 +2,11 @@
 
 #include <assert.h>
 
-/* A tile of unpacked weights or of their gradient: small enough for the caches, large enough for the products. */
+/* A tile of unpacked weights or of their gradient: small enough for the caches, large enough for
+ * the products. */
 enum { TILE_BYTES = 8 << 20, LEAST_ROWS = 64 };
-/* Up to so many rows of X, a product is M dot products per row of W: what prepares larger ones would take longer. */
+/* Up to so many rows of X, a product is M dot products per row of W: what prepares larger ones
+ * would take longer. */
 enum { FEW_ROWS = 4 };
 
 static int64_t tile_rows(int64_t N, int64_t K)
@@ -58,7 +60,8 @@ eq_linear eq_linear_stored(const eq_kernels *kernels, eq_stored *stored, int64_t
     return (eq_linear){.form = &STORED, .kernels = kernels, .N = N, .K = K, .state = stored};
 }
 
-/* Rows row0 .. of the weight in `type`: the form's own copy, or unpacked into scratch by all threads. */
+/* Rows row0 .. of the weight in `type`: the form's own copy, or unpacked into scratch by all
+ * threads. */
 static const void *weight_rows(eq_ctx *ctx, const eq_linear *linear, eq_dtype type, int64_t row0,
                                int64_t rows, void *scratch)
 {

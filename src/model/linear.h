@@ -1,4 +1,5 @@
-/* A linear: Y = X W^T, W [N, K]. Its form decides where W comes from and what becomes of its gradient. */
+/* A linear: Y = X W^T, W [N, K]. Its form decides where W comes from and what becomes of its
+ * gradient. */
 #ifndef EQ_MODEL_LINEAR_H
 #define EQ_MODEL_LINEAR_H
 
@@ -11,13 +12,16 @@ typedef struct eq_linear eq_linear;
 
 typedef struct eq_linear_form {
     const char *name;
-    /* The effective weight, rows row0 .. row0+rows-1, to out [rows, K] of type EQ_F32 or EQ_BF16. Thread-safe. */
+    /* The effective weight, rows row0 .. row0+rows-1, to out [rows, K] of type EQ_F32 or EQ_BF16.
+     * Thread-safe. */
     void (*rows)(const eq_linear *linear, void *out, eq_dtype type, int64_t row0, int64_t rows);
-    /* The whole effective weight [N, K] in that type, if the form keeps one; else NULL. May be NULL. */
+    /* The whole effective weight [N, K] in that type, if the form keeps one; else NULL. May be
+     * NULL. */
     const void *(*whole)(const eq_linear *linear, eq_dtype type);
     /* The same packed by eq_gemm_pack, used where a product would have to pack it. May be NULL. */
     const void *(*packed)(const eq_linear *linear, eq_dtype type);
-    /* Take the gradient of rows row0 .. row0+rows-1 of the effective weight: dw [rows, K] f32, may be overwritten.
+    /* Take the gradient of rows row0 .. row0+rows-1 of the effective weight: dw [rows, K] f32, may
+     * be overwritten.
      * Rows are independent of each other: called from several threads. NULL: nothing to train. */
     void (*gradient)(eq_linear *linear, float *dw, int64_t row0, int64_t rows);
 } eq_linear_form;
@@ -29,7 +33,8 @@ struct eq_linear {
     void *state; /* of the form; owned by whoever made the linear */
 };
 
-/* Several tensors of one checkpoint stacked by rows (q, k, v; gate, up), unpacked when used: the form "stored". */
+/* Several tensors of one checkpoint stacked by rows (q, k, v; gate, up), unpacked when used: the
+ * form "stored". */
 enum { EQ_MAX_PARTS = 3 };
 typedef struct eq_stored_part {
     int64_t row0, rows;
@@ -49,8 +54,8 @@ eq_linear eq_linear_stored(const eq_kernels *kernels, eq_stored *stored, int64_t
 /* Bytes of scratch that forward and backward need for a linear [N, K]. */
 size_t eq_linear_scratch(int64_t N, int64_t K);
 
-/* Y[M, N] (=, or += with accumulate and out_type EQ_F32) X[M, K] W^T. x is of type `type`, y of out_type; scratch of
- * eq_linear_scratch bytes. Errors become the context's. */
+/* Y[M, N] (=, or += with accumulate and out_type EQ_F32) X[M, K] W^T. x is of type `type`, y of
+ * out_type; scratch of eq_linear_scratch bytes. Errors become the context's. */
 typedef struct eq_linear_call {
     int64_t M;
     eq_dtype type;     /* of x, and of dy */
@@ -61,9 +66,9 @@ typedef struct eq_linear_call {
 
 void eq_linear_forward(eq_ctx *ctx, const eq_linear *linear, void *y, const void *x,
                        const eq_linear_call *call);
-/* dx[M, K] = dy[M, N] W (skipped when dx is NULL), then the form's gradient from dW = dy^T x, formed a few rows at
- * a time (skipped when x is NULL or the form has none). A form that keeps no whole weight and does not fit one tile
- * needs out_type EQ_F32. */
+/* dx[M, K] = dy[M, N] W (skipped when dx is NULL), then the form's gradient from dW = dy^T x,
+ * formed a few rows at a time (skipped when x is NULL or the form has none). A form that keeps no
+ * whole weight and does not fit one tile needs out_type EQ_F32. */
 void eq_linear_backward(eq_ctx *ctx, eq_linear *linear, void *dx, const void *dy, const void *x,
                         const eq_linear_call *call);
 
