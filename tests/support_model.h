@@ -17,7 +17,8 @@ typedef struct small_model {
     eq_decoder *decoder;
 } small_model;
 
-/* Weights from a fixed stream; `spoiled` makes the last norm infinite. Fails the test when something goes wrong. */
+/* Weights from a fixed stream; `spoiled` makes the last norm infinite. Fails the test when
+ * something goes wrong. */
 void small_model_open(eq_ctx *ctx, small_model *model, bool spoiled);
 void small_model_close(small_model *model);
 

@@ -39,8 +39,8 @@ static int teardown(void **state)
     return 0;
 }
 
-/* Logits [LONG, V] of every position of f->ids from one pass over all of them; freed by the caller.
- * */
+/* Logits [LONG, V] of every position of f->ids from one pass over all of them; freed by the
+ * caller. */
 static float *full_logits(fixture *f, eq_dtype type)
 {
     eq_decoder_pass pass;
@@ -129,23 +129,35 @@ static void batch_equals_single(void **state)
     free(want);
 }
 
-/* The copies of the weights are the weights. */
-static void copies_change_nothing(void **state)
+/* The copies of the weights are the weights: the same bits in every way to keep them. */
+static void compare_kinds(fixture *f, eq_dtype type, int64_t B)
 {
-    fixture *f = *state;
     eq_generation g;
-    float copied[V];
-    const eq_cache_shape shape = {1, 8, EQ_F32};
-    for (int copy = 1; copy >= 0; copy--) {
+    float *stored = malloc((size_t)B * V * sizeof *stored);
+    assert_non_null(stored);
+    const eq_cache_shape shape = {B, 8, type};
+    const eq_dense_kind kinds[] = {EQ_DENSE_STORED, EQ_DENSE_ROWS, EQ_DENSE_PACKED};
+    for (int i = 0; i < 3; i++) {
         assert_int_equal(eq_generation_init(&f->ctx, &g, f->model.decoder, &shape), EQ_OK);
         assert_non_null(g.weights.weights);
         eq_dense_deinit(&g.weights);
-        assert_int_equal(eq_dense_init(&f->ctx, &g.weights, f->model.decoder, EQ_F32, copy), EQ_OK);
+        assert_int_equal(eq_dense_init(&f->ctx, &g.weights, f->model.decoder, type, kinds[i]),
+                         EQ_OK);
         for (int t = 0; t < 4; t++)
             assert_int_equal(eq_generation_step(&f->ctx, &g, f->ids + t), EQ_OK);
-        if (copy) memcpy(copied, g.logits, sizeof copied);
-        assert_memory_equal(g.logits, copied, sizeof copied);
+        if (i == 0) memcpy(stored, g.logits, (size_t)B * V * sizeof *stored);
+        assert_memory_equal(g.logits, stored, (size_t)B * V * sizeof *stored);
         eq_generation_deinit(&g);
+    }
+    free(stored);
+}
+
+static void copies_change_nothing(void **state)
+{
+    const int64_t batches[] = {1, 3, 35};
+    for (int i = 0; i < 3; i++) {
+        compare_kinds(*state, EQ_F32, batches[i]);
+        compare_kinds(*state, EQ_BF16, batches[i]);
     }
 }
 
@@ -310,8 +322,8 @@ static void spoiled_weights(void **state)
     eq_ctx_clear(&f->ctx);
 }
 
-/* Every allocation may fail, and after the first token nothing allocates but the products' plans.
- * */
+/* Every allocation may fail, and after the first token nothing allocates but the products'
+ * plans. */
 static void memory_runs_out(void **state)
 {
     fixture *f = *state;

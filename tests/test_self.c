@@ -135,8 +135,8 @@ static void text_is_the_models(void **state)
     write_windows(f, &o, f->ids);
     for (int i = 0; i < FEW * T; i++)
         f->other[i] = (int32_t)eq_rng_below(&rng, V);
-    /* Logits are about normal with variance 1: half a nat above the mean log-likelihood, ln 257 +
-     * 1/2, on the one hand, as much below it on the other. */
+    /* Logits are about normal with variance 1: half a nat above the mean log-likelihood, ln 257
+     * + 1/2, on the one hand, as much below it on the other. */
     assert_true(likelihood(f, f->ids) > likelihood(f, f->other) + 0.5);
 }
 

@@ -8,8 +8,8 @@
 #include <omp.h>
 #endif
 
-/* Attention multiplies with a number of keys rounded up to this, so that few product shapes occur.
- * */
+/* Attention multiplies with a number of keys rounded up to this, so that few product shapes
+ * occur. */
 enum { GRAIN = 64 };
 
 static size_t elem_bytes(eq_dtype type)
@@ -100,8 +100,8 @@ void eq_cache_attend(eq_ctx *ctx, const eq_cache *k, int64_t block, int64_t posi
         float *s = (float *)(void *)(k->scratch + (size_t)this_thread() * k->part);
         const char *q = (const char *)qkv + (size_t)(b * eq_config_qkv(c) + kv * group * D) * elem;
         eq_gemm_serial(ctx, scores, this_thread(), s, q, k->keys + slab);
-        /* In place, and in bf16 a row of p is half as long as one of s: ascending rows never meet.
-         * */
+        /* In place, and in bf16 a row of p is half as long as one of s: ascending rows never
+         * meet. */
         for (int64_t h = 0; h < group; h++)
             ctx->kernels->softmax_causal((char *)s + (size_t)(h * keys) * elem, NULL, s + h * keys,
                                          keys, 1, keys, position, scale, k->type);

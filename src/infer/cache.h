@@ -1,5 +1,5 @@
-/* Keys and values of the tokens seen so far, and attention of one new token of each sequence over
- * them. */
+/* Keys and values of the tokens seen so far, and attention of one new token of each sequence
+ * over them. */
 #ifndef EQ_INFER_CACHE_H
 #define EQ_INFER_CACHE_H
 
@@ -35,8 +35,8 @@ void eq_cache_put(eq_ctx *ctx, eq_cache *cache, int64_t block, int64_t first, in
                   const void *qkv);
 /* Causal attention of the tokens at `position`, one per sequence, over positions 0 .. position,
  * whose k and v were put.
- *   out[b,h] = sum_j softmax_j(q[b,h] . k[b,j,h'] / sqrt(D)) v[b,j,h'],  j <= position, h' = h / (H
- * / Hkv)
+ *   out[b,h] = sum_j softmax_j(q[b,h] . k[b,j,h'] / sqrt(D)) v[b,j,h'],
+ *   j <= position, h' = h / (H / Hkv)
  * out out [B, H D] type; qkv in [B, (H + 2 Hkv) D] type: only q is read. A failure becomes the
  * context's. */
 void eq_cache_attend(eq_ctx *ctx, const eq_cache *cache, int64_t block, int64_t position, void *out,

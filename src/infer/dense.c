@@ -8,18 +8,24 @@ static size_t elem_bytes(eq_dtype type)
 static const void *dense_whole(const eq_linear *linear, eq_dtype type)
 {
     const eq_dense_weight *w = linear->state;
-    return w->type == type ? w->data : NULL;
+    return w->type == type && !w->packed ? w->data : NULL;
+}
+
+static const void *dense_packed(const eq_linear *linear, eq_dtype type)
+{
+    const eq_dense_weight *w = linear->state;
+    return w->type == type && w->packed ? w->data : NULL;
 }
 
 static void dense_rows(const eq_linear *linear, void *out, eq_dtype type, int64_t row0,
                        int64_t rows)
 {
     const eq_dense_weight *w = linear->state;
-    const char *from = w->data + (size_t)(row0 * linear->K) * elem_bytes(w->type);
-    linear->kernels->unpack(out, type, from, w->type, rows * linear->K);
+    w->source->form->rows(w->source, out, type, row0, rows);
 }
 
-static const eq_linear_form DENSE = {.name = "dense", .rows = dense_rows, .whole = dense_whole};
+static const eq_linear_form DENSE = {
+    .name = "dense", .rows = dense_rows, .whole = dense_whole, .packed = dense_packed};
 
 /* Linear i of the decoder: the units of the blocks in order, then the head. */
 static const eq_linear *linear_at(const eq_decoder *d, int64_t i)
@@ -33,62 +39,101 @@ static int64_t linears_of(const eq_decoder *d)
     return d->config.L * EQ_UNITS + 1;
 }
 
-static void layout(eq_arena *arena, eq_dense_weight *weights, const eq_decoder *d, eq_dtype type)
+/* Bytes of a copy when packed; 0 where products do not pack. */
+static size_t packed_bytes(const eq_ctx *ctx, const eq_linear *linear, eq_dtype type)
+{
+    eq_gemm product = eq_gemm_forward(1, linear->N, linear->K, type, EQ_F32);
+    return eq_gemm_packed_bytes(ctx, &product);
+}
+
+static void layout(const eq_ctx *ctx, eq_arena *arena, eq_dense_weight *weights,
+                   const eq_decoder *d, eq_dtype type, eq_dense_kind kind)
 {
     for (int64_t i = 0; i < linears_of(d); i++) {
-        const eq_linear *linear = linear_at(d, i);
-        char *data = eq_arena_take(arena, linear->N * linear->K, elem_bytes(type));
-        if (weights) weights[i] = (eq_dense_weight){type, data};
+        const eq_linear *source = linear_at(d, i);
+        size_t bytes = kind == EQ_DENSE_PACKED ? packed_bytes(ctx, source, type) : 0;
+        bool packed = bytes > 0;
+        if (!packed) bytes = (size_t)(source->N * source->K) * elem_bytes(type);
+        char *data = eq_arena_take(arena, (int64_t)bytes, 1);
+        if (weights) weights[i] = (eq_dense_weight){source, type, data, packed};
     }
 }
 
-int64_t eq_dense_bytes(const eq_decoder *d, eq_dtype type)
+int64_t eq_dense_bytes(const eq_ctx *ctx, const eq_decoder *d, eq_dtype type, eq_dense_kind kind)
 {
     eq_arena arena = eq_arena_measure();
-    layout(&arena, NULL, d, type);
+    if (kind != EQ_DENSE_STORED) layout(ctx, &arena, NULL, d, type, kind);
     return (int64_t)arena.used;
 }
 
-static eq_linear copy_weight(eq_ctx *ctx, const eq_linear *from, eq_dense_weight *to)
+/* All rows of a linear to out [N, K]. */
+static void unpack_all(eq_ctx *ctx, const eq_linear *from, char *out, eq_dtype type)
 {
     enum { CHUNK = 32 };
     int64_t chunks = (from->N + CHUNK - 1) / CHUNK;
-    size_t row_bytes = (size_t)from->K * elem_bytes(to->type);
+    size_t row_bytes = (size_t)from->K * elem_bytes(type);
 #pragma omp parallel for schedule(dynamic) num_threads(ctx->threads)
     for (int64_t c = 0; c < chunks; c++) {
         int64_t row = c * CHUNK, rows = from->N - row < CHUNK ? from->N - row : CHUNK;
-        from->form->rows(from, to->data + (size_t)row * row_bytes, to->type, row, rows);
+        from->form->rows(from, out + (size_t)row * row_bytes, type, row, rows);
     }
+}
+
+static eq_linear copy_weight(eq_ctx *ctx, eq_dense_weight *to, char *scratch)
+{
+    const eq_linear *from = to->source;
+    unpack_all(ctx, from, to->packed ? scratch : to->data, to->type);
+    eq_gemm product = eq_gemm_forward(1, from->N, from->K, to->type, EQ_F32);
+    if (to->packed) eq_gemm_pack(ctx, &product, to->data, scratch);
     return (eq_linear){&DENSE, from->kernels, from->N, from->K, to};
 }
 
-static eq_status copy_weights(eq_ctx *ctx, eq_dense *dense, const eq_decoder *d, eq_dtype type)
+/* Room for the rows of the largest weight that is packed; NULL if none is, or after a failure. */
+static char *packing_scratch(eq_ctx *ctx, const eq_dense_weight *weights, int64_t count)
 {
-    int64_t L = d->config.L;
-    dense->weights = eq_alloc(ctx, linears_of(d), sizeof *dense->weights);
-    if (!dense->weights) return EQ_ENOMEM;
-    eq_status st = eq_arena_reserve(ctx, &dense->arena, (size_t)eq_dense_bytes(d, type));
-    if (st != EQ_OK) return st;
-    layout(&dense->arena, dense->weights, d, type);
-    for (int64_t i = 0; st == EQ_OK && i < L * EQ_UNITS; i++) {
+    int64_t most = 0;
+    for (int64_t i = 0; i < count; i++) {
+        const eq_linear *source = weights[i].source;
+        if (weights[i].packed && source->N * source->K > most) most = source->N * source->K;
+    }
+    return most ? eq_alloc(ctx, most, elem_bytes(weights->type)) : NULL;
+}
+
+static eq_status copy_weights(eq_ctx *ctx, eq_dense *dense, const eq_decoder *d)
+{
+    int64_t count = linears_of(d);
+    char *scratch = packing_scratch(ctx, dense->weights, count);
+    eq_status st = eq_ctx_status(ctx);
+    for (int64_t i = 0; st == EQ_OK && i < count - 1; i++) {
         dense->blocks[i / EQ_UNITS].units[i % EQ_UNITS] =
-            copy_weight(ctx, linear_at(d, i), &dense->weights[i]);
+            copy_weight(ctx, &dense->weights[i], scratch);
         if (i % EQ_UNITS != EQ_UNITS - 1) continue;
         eq_decoder_release_block(d, i / EQ_UNITS);
         st = eq_check_interrupt(ctx);
     }
-    dense->head = copy_weight(ctx, &d->head, &dense->weights[L * EQ_UNITS]);
+    if (st == EQ_OK) dense->head = copy_weight(ctx, &dense->weights[count - 1], scratch);
+    eq_free(scratch);
     return st;
 }
 
-eq_status eq_dense_init(eq_ctx *ctx, eq_dense *dense, const eq_decoder *d, eq_dtype type, bool copy)
+eq_status eq_dense_init(eq_ctx *ctx, eq_dense *dense, const eq_decoder *d, eq_dtype type,
+                        eq_dense_kind kind)
 {
     *dense = (eq_dense){.head = d->head};
+    eq_status st = EQ_ENOMEM;
     dense->blocks = eq_alloc(ctx, d->config.L, sizeof *dense->blocks);
-    if (!dense->blocks) return EQ_ENOMEM;
+    if (!dense->blocks) goto done;
     for (int64_t i = 0; i < d->config.L; i++)
         dense->blocks[i] = d->blocks[i].block;
-    eq_status st = copy ? copy_weights(ctx, dense, d, type) : EQ_OK;
+    st = EQ_OK;
+    if (kind == EQ_DENSE_STORED) goto done;
+    size_t bytes = (size_t)eq_dense_bytes(ctx, d, type, kind);
+    dense->weights = eq_alloc(ctx, linears_of(d), sizeof *dense->weights);
+    st = dense->weights ? eq_arena_reserve(ctx, &dense->arena, bytes) : EQ_ENOMEM;
+    if (st != EQ_OK) goto done;
+    layout(ctx, &dense->arena, dense->weights, d, type, kind);
+    st = copy_weights(ctx, dense, d);
+done:
     if (st != EQ_OK) eq_dense_deinit(dense);
     return st;
 }

@@ -1,14 +1,23 @@
-/* The weights of a decoder as generation reads them, every one for every token: dense copies in the
- * activation type where memory allows, else the stored ones, unpacked each time. */
+/* The weights of a decoder as generation reads them, every one for every token: dense copies in
+ * the activation type where memory allows, else the stored ones, unpacked each time. */
 #ifndef EQ_INFER_DENSE_H
 #define EQ_INFER_DENSE_H
 
 #include "model/decoder.h"
 
 typedef struct eq_dense_weight {
+    const eq_linear *source; /* borrowed: the decoder's */
     eq_dtype type;
-    char *data; /* [N, K] of type, in the arena of its eq_dense */
+    char *data;  /* [N, K] of type, or packed; in the arena of its eq_dense */
+    bool packed; /* by eq_gemm_pack */
 } eq_dense_weight;
+
+/* How weights are kept. */
+typedef enum eq_dense_kind {
+    EQ_DENSE_STORED, /* not: they are unpacked when used */
+    EQ_DENSE_ROWS,   /* copies row by row, best for one token at a time */
+    EQ_DENSE_PACKED  /* copies as products of many tokens read them */
+} eq_dense_kind;
 
 typedef struct eq_dense {
     eq_block *blocks; /* owned, [L]; norms are the decoder's */
@@ -18,11 +27,12 @@ typedef struct eq_dense {
 } eq_dense;
 
 /* Bytes of the copies of all block linears and the head. */
-int64_t eq_dense_bytes(const eq_decoder *decoder, eq_dtype type);
-/* Linears of `decoder` (borrowed) in `type`: copied if `copy`, which takes eq_dense_bytes, else
- * unpacked when used. */
+int64_t eq_dense_bytes(const eq_ctx *ctx, const eq_decoder *decoder, eq_dtype type,
+                       eq_dense_kind kind);
+/* Linears of `decoder` (borrowed) in `type`. Where products do not pack, EQ_DENSE_PACKED is
+ * EQ_DENSE_ROWS. */
 eq_status eq_dense_init(eq_ctx *ctx, eq_dense *dense, const eq_decoder *decoder, eq_dtype type,
-                        bool copy);
+                        eq_dense_kind kind);
 void eq_dense_deinit(eq_dense *dense); /* zeroed storage is fine */
 
 #endif

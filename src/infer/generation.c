@@ -2,15 +2,18 @@
 
 #include <assert.h>
 
-/* Copies of the weights take at most this many bytes, and at most this share of the memory that is
- * left. */
+/* Copies of the weights take at most this many bytes, and at most this share of the memory that
+ * is left. */
 #define EQ_MOST_COPY ((int64_t)2 << 30)
 enum { COPY_SHARE = 2 };
 
-static bool worth_copying(const eq_decoder *d, eq_dtype type)
+static eq_dense_kind choose_kind(const eq_ctx *ctx, const eq_decoder *d,
+                                 const eq_cache_shape *shape)
 {
-    int64_t need = eq_dense_bytes(d, type), left = eq_available_memory();
-    return need <= EQ_MOST_COPY && (left == 0 || need <= left / COPY_SHARE);
+    eq_dense_kind kind = shape->B == 1 ? EQ_DENSE_ROWS : EQ_DENSE_PACKED;
+    int64_t need = eq_dense_bytes(ctx, d, shape->type, kind), left = eq_available_memory();
+    bool worth = need <= EQ_MOST_COPY && (left == 0 || need <= left / COPY_SHARE);
+    return worth ? kind : EQ_DENSE_STORED;
 }
 
 /* The largest scratch of a linear is the head's. */
@@ -39,7 +42,7 @@ eq_status eq_generation_init(eq_ctx *ctx, eq_generation *g, const eq_decoder *d,
     if (st == EQ_OK) {
         layout(g, shape, ctx->threads);
         eq_rope_fill(&g->rope, &d->config, 0, shape->room);
-        st = eq_dense_init(ctx, &g->weights, d, shape->type, worth_copying(d, shape->type));
+        st = eq_dense_init(ctx, &g->weights, d, shape->type, choose_kind(ctx, d, shape));
     }
     if (st != EQ_OK) eq_generation_deinit(g);
     return st;

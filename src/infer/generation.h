@@ -1,5 +1,5 @@
-/* Decoding token by token: what a decoder needs to continue B sequences of the same length at once.
- * */
+/* Decoding token by token: what a decoder needs to continue B sequences of the same length at
+ * once. */
 #ifndef EQ_INFER_GENERATION_H
 #define EQ_INFER_GENERATION_H
 
@@ -29,8 +29,8 @@ void eq_generation_rewind(eq_generation *generation);
  * what follows it. */
 eq_status eq_generation_prompt(eq_ctx *ctx, eq_generation *generation, const int32_t *ids,
                                int64_t count);
-/* Append ids [B], one token to every sequence, and leave the logits of what follows. length < room.
- * */
+/* Append ids [B], one token to every sequence, and leave the logits of what follows. length <
+ * room. */
 eq_status eq_generation_step(eq_ctx *ctx, eq_generation *generation, const int32_t *ids);
 
 #endif

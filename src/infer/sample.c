@@ -25,8 +25,8 @@ static int32_t draw_any(const eq_kernels *kernels, const float *x, int64_t V, fl
         if (left < mass) break;
         left -= mass;
     }
-    /* Rounding may leave a rest behind the last token: it falls to the last one that can be drawn.
-     * */
+    /* Rounding may leave a rest behind the last token: it falls to the last one that can be
+     * drawn. */
     for (int64_t i = chunk; i < V && i < chunk + CHUNK; i++) {
         double p = exp((double)x[i] - (double)total);
         if (p > 0) last = i;
@@ -99,8 +99,8 @@ static int32_t draw_ranked(const float *x, int64_t V, float total, const eq_samp
     return heap[V - 1 - i].id;
 }
 
-/* Divide by the temperature. The largest logit becomes 0, so that the smallest temperatures do not
- * overflow. */
+/* Divide by the temperature. The largest logit becomes 0, so that the smallest temperatures do
+ * not overflow. */
 static void cool(float *x, int64_t V, float most, double temperature)
 {
     float inverse = fminf((float)(1 / temperature), FLT_MAX);

@@ -4,8 +4,8 @@
 #include "infer/sample.h"
 
 /* Sequences that are written at once: as many as the bytes of their keys and values allow. It
- * follows from the model and T alone, and a last batch is filled up: products of another height may
- * round differently. */
+ * follows from the model and T alone, and a last batch is filled up: products of another height
+ * may round differently. */
 enum { MOST_BATCH = 64, LEAST_BATCH = 8 };
 #define EQ_CACHE_BYTES ((int64_t)768 << 20)
 

@@ -13,9 +13,9 @@ typedef struct eq_self_options {
     int64_t end_count;
 } eq_self_options;
 
-/* n windows of T tokens: a first token drawn evenly from the normal ones, the rest from the model
- * at temperature 1; behind an end token a new first token. Window w depends on the model, seed,
- * type and w only: it is the same for every n and every number of threads.
+/* n windows of T tokens: a first token drawn evenly from the normal ones, the rest from the
+ * model at temperature 1; behind an end token a new first token. Window w depends on the model,
+ * seed, type and w only: it is the same for every n and every number of threads.
  *
  * ids out [n, T]
  * EQ_EINVAL when T is not in 2 .. the model's context, n < 1, or no token is normal; EQ_ENUMERIC

@@ -265,26 +265,37 @@ static int this_thread(void)
 #endif
 }
 
-static void run_amx(eq_ctx *ctx, const eq_gemm *g, void *C, const void *A, const void *B)
+size_t eq_gemm_packed_bytes(const eq_ctx *ctx, const eq_gemm *g)
+{
+    return choose_engine(ctx, g->in) == AMX ? packed_bytes(g) : 0;
+}
+
+void eq_gemm_pack(eq_ctx *ctx, const eq_gemm *g, void *packed, const void *B)
+{
+#pragma omp parallel for schedule(static) num_threads(ctx->threads)
+    for (int64_t p = 0; p < (g->N + 31) / 32; p++)
+        eq_amx_pack_b(packed, g, B, p);
+}
+
+void eq_gemm_run_packed(eq_ctx *ctx, const eq_gemm *g, void *C, const void *A, const void *packed)
 {
     size_t own = (size_t)eq_amx_scratch_elems(g) * sizeof(uint16_t);
-    eq_status st = grow_scratch(ctx, ctx->threads, packed_bytes(g));
+    struct eq_gemm_cache *cache = get_cache(ctx);
+    eq_status st = cache ? EQ_OK : EQ_ENOMEM;
     for (int t = 0; st == EQ_OK && t < ctx->threads; t++)
         st = grow_scratch(ctx, t, own);
     if (st != EQ_OK) return;
-    struct eq_gemm_cache *cache = ctx->gemm;
-    uint16_t *packed = (uint16_t *)(void *)cache->scratch[ctx->threads];
-    int64_t panels = (g->N + 31) / 32, blocks = eq_amx_blocks(g);
-#pragma omp parallel num_threads(ctx->threads)
-    {
-        uint16_t *scratch = (uint16_t *)(void *)cache->scratch[this_thread()];
-#pragma omp for schedule(static)
-        for (int64_t p = 0; p < panels; p++)
-            eq_amx_pack_b(packed, g, B, p);
-#pragma omp for schedule(dynamic)
-        for (int64_t b = 0; b < blocks; b++)
-            eq_amx_block(g, b, C, A, packed, scratch);
-    }
+#pragma omp parallel for schedule(dynamic) num_threads(ctx->threads)
+    for (int64_t b = 0; b < eq_amx_blocks(g); b++)
+        eq_amx_block(g, b, C, A, packed, (uint16_t *)(void *)cache->scratch[this_thread()]);
+}
+
+static void run_amx(eq_ctx *ctx, const eq_gemm *g, void *C, const void *A, const void *B)
+{
+    if (grow_scratch(ctx, ctx->threads, packed_bytes(g)) != EQ_OK) return;
+    void *packed = ctx->gemm->scratch[ctx->threads];
+    eq_gemm_pack(ctx, g, packed, B);
+    eq_gemm_run_packed(ctx, g, C, A, packed);
 }
 
 static void run_rows(eq_ctx *ctx, eq_gemm_plan *plan, void *C, const void *A, const void *B)

@@ -40,6 +40,15 @@ const eq_gemm_plan *eq_gemm_prepare(eq_ctx *ctx, const eq_gemm *shape);
 void eq_gemm_serial(eq_ctx *ctx, const eq_gemm_plan *plan, int thread, void *C, const void *A,
                     const void *B);
 
+/* For products of many A with one B: bytes of B in the form that the products read, 0 when the
+ * engine reads B as it is. The form depends on N, K and trans_b, not on M. */
+size_t eq_gemm_packed_bytes(const eq_ctx *ctx, const eq_gemm *shape);
+/* Bring B into that form, on all threads. packed out, eq_gemm_packed_bytes, which are not 0. */
+void eq_gemm_pack(eq_ctx *ctx, const eq_gemm *shape, void *packed, const void *B);
+/* eq_gemm_run with a packed B: the same bytes. */
+void eq_gemm_run_packed(eq_ctx *ctx, const eq_gemm *shape, void *C, const void *A,
+                        const void *packed);
+
 /* Whether products of bf16 run on hardware made for them. */
 bool eq_gemm_has_bf16(const eq_ctx *ctx);
 /* "amx", "oneDNN" or "plain", for reports. */

@@ -112,6 +112,13 @@ void eq_linear_forward(eq_ctx *ctx, const eq_linear *linear, void *y, const void
                        const eq_linear_call *call)
 {
     int64_t step = step_rows(linear, call->type);
+    const void *packed = linear->form->packed ? linear->form->packed(linear, call->type) : NULL;
+    if (packed && call->M > FEW_ROWS) {
+        eq_gemm g = eq_gemm_forward(call->M, linear->N, linear->K, call->type, call->out_type);
+        g.accumulate = call->accumulate;
+        eq_gemm_run_packed(ctx, &g, y, x, packed);
+        return;
+    }
     for (int64_t row = 0; row < linear->N; row += step) {
         int64_t rows = linear->N - row < step ? linear->N - row : step;
         eq_gemm g = eq_gemm_forward(call->M, rows, linear->K, call->type, call->out_type);

@@ -18,6 +18,8 @@ typedef struct eq_linear_form {
     /* The whole effective weight [N, K] in that type, if the form keeps one; else NULL. May be
      * NULL. */
     const void *(*whole)(const eq_linear *linear, eq_dtype type);
+    /* The same packed by eq_gemm_pack, used where a product would have to pack it. May be NULL. */
+    const void *(*packed)(const eq_linear *linear, eq_dtype type);
     /* Take the gradient of rows row0 .. row0+rows-1 of the effective weight: dw [rows, K] f32, may
      * be overwritten.
      * Rows are independent of each other: called from several threads. NULL: nothing to train. */
