@@ -46,7 +46,8 @@ static void dense_gradient(eq_linear *l, float *dw, int64_t row0, int64_t rows)
         d->dw[row0 * l->K + i] += dw[i];
 }
 
-static const eq_linear_form DENSE = {"dense", dense_rows, dense_whole, dense_gradient};
+static const eq_linear_form DENSE = {
+    .name = "dense", .rows = dense_rows, .whole = dense_whole, .gradient = dense_gradient};
 
 static eq_ctx ctx;
 
