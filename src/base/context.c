@@ -6,6 +6,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
 enum { ALIGNMENT = 64 };
 
 void eq_ctx_init(eq_ctx *ctx, int threads)
@@ -138,4 +142,13 @@ int64_t eq_peak_memory(void)
 int64_t eq_available_memory(void)
 {
     return proc_bytes("/proc/meminfo", "MemAvailable:");
+}
+
+int eq_this_thread(void)
+{
+#ifdef _OPENMP
+    return omp_get_thread_num();
+#else
+    return 0;
+#endif
 }

@@ -52,4 +52,7 @@ double eq_seconds(void);
 /* Memory that the machine has available now, in bytes, 0 when unknown. */
 int64_t eq_available_memory(void);
 
+/* Number of the calling thread within a parallel loop, 0 outside. */
+int eq_this_thread(void);
+
 #endif

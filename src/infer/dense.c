@@ -1,10 +1,5 @@
 #include "infer/dense.h"
 
-static size_t elem_bytes(eq_dtype type)
-{
-    return type == EQ_F32 ? 4 : 2;
-}
-
 static const void *dense_whole(const eq_linear *linear, eq_dtype type)
 {
     const eq_dense_weight *w = linear->state;
@@ -53,7 +48,7 @@ static void layout(const eq_ctx *ctx, eq_arena *arena, eq_dense_weight *weights,
         const eq_linear *source = linear_at(d, i);
         size_t bytes = kind == EQ_DENSE_PACKED ? packed_bytes(ctx, source, type) : 0;
         bool packed = bytes > 0;
-        if (!packed) bytes = (size_t)(source->N * source->K) * elem_bytes(type);
+        if (!packed) bytes = (size_t)(source->N * source->K) * eq_elem_bytes(type);
         char *data = eq_arena_take(arena, (int64_t)bytes, 1);
         if (weights) weights[i] = (eq_dense_weight){source, type, data, packed};
     }
@@ -71,7 +66,7 @@ static void unpack_all(eq_ctx *ctx, const eq_linear *from, char *out, eq_dtype t
 {
     enum { CHUNK = 32 };
     int64_t chunks = (from->N + CHUNK - 1) / CHUNK;
-    size_t row_bytes = (size_t)from->K * elem_bytes(type);
+    size_t row_bytes = (size_t)from->K * eq_elem_bytes(type);
 #pragma omp parallel for schedule(dynamic) num_threads(ctx->threads)
     for (int64_t c = 0; c < chunks; c++) {
         int64_t row = c * CHUNK, rows = from->N - row < CHUNK ? from->N - row : CHUNK;
@@ -96,7 +91,7 @@ static char *packing_scratch(eq_ctx *ctx, const eq_dense_weight *weights, int64_
         const eq_linear *source = weights[i].source;
         if (weights[i].packed && source->N * source->K > most) most = source->N * source->K;
     }
-    return most ? eq_alloc(ctx, most, elem_bytes(weights->type)) : NULL;
+    return most ? eq_alloc(ctx, most, eq_elem_bytes(weights->type)) : NULL;
 }
 
 static eq_status copy_weights(eq_ctx *ctx, eq_dense *dense, const eq_decoder *d)

@@ -5,10 +5,6 @@
 #include "kernels/gemm_onednn.h"
 #include "kernels/kernels.h"
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
 enum { MAX_PLANS = 512 };
 
 typedef enum engine { PLAIN, ONEDNN, AMX } engine;
@@ -256,15 +252,6 @@ void eq_gemm_serial(eq_ctx *ctx, const eq_gemm_plan *plan, int thread, void *C, 
         eq_amx_block(g, b, C, A, packed, own);
 }
 
-static int this_thread(void)
-{
-#ifdef _OPENMP
-    return omp_get_thread_num();
-#else
-    return 0;
-#endif
-}
-
 size_t eq_gemm_packed_bytes(const eq_ctx *ctx, const eq_gemm *g)
 {
     return choose_engine(ctx, g->in) == AMX ? packed_bytes(g) : 0;
@@ -287,7 +274,7 @@ void eq_gemm_run_packed(eq_ctx *ctx, const eq_gemm *g, void *C, const void *A, c
     if (st != EQ_OK) return;
 #pragma omp parallel for schedule(dynamic) num_threads(ctx->threads)
     for (int64_t b = 0; b < eq_amx_blocks(g); b++)
-        eq_amx_block(g, b, C, A, packed, (uint16_t *)(void *)cache->scratch[this_thread()]);
+        eq_amx_block(g, b, C, A, packed, (uint16_t *)(void *)cache->scratch[eq_this_thread()]);
 }
 
 static void run_amx(eq_ctx *ctx, const eq_gemm *g, void *C, const void *A, const void *B)
@@ -319,7 +306,7 @@ static void run_rows(eq_ctx *ctx, eq_gemm_plan *plan, void *C, const void *A, co
 #ifdef EQAT_ONEDNN
         const void *a = offset(A, g->trans_a ? row : row * g->lda, g->in);
         void *c = (void *)(uintptr_t)offset(C, row * g->ldc, g->out);
-        eq_onednn_tile_run(ctx, i < full ? plan->task : plan->tail, this_thread(), c, a, B);
+        eq_onednn_tile_run(ctx, i < full ? plan->task : plan->tail, eq_this_thread(), c, a, B);
 #endif
     }
 }

@@ -3,10 +3,6 @@
 #include <math.h>
 #include <string.h>
 
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
 /* Work is cut by window and key-value head, a unit. Within one, queries go in steps of some rows of
  * all heads that share it, against all keys up to the last of these rows, rounded up so that few
  * different product shapes occur. The backward pass sums the gradients of keys and values over the
@@ -212,15 +208,6 @@ static void forward_step(eq_ctx *ctx, void *out, float *lse, const void *qkv, co
     scatter_queries(ctx, out, g->width, b->o, g, s);
 }
 
-static int this_thread(void)
-{
-#ifdef _OPENMP
-    return omp_get_thread_num();
-#else
-    return 0;
-#endif
-}
-
 void eq_attention_forward(eq_ctx *ctx, void *out, float *lse, const void *qkv,
                           const eq_attention *shape, const eq_attention_scratch *scratch)
 {
@@ -234,10 +221,10 @@ void eq_attention_forward(eq_ctx *ctx, void *out, float *lse, const void *qkv,
 #pragma omp parallel for schedule(dynamic) num_threads(ctx->threads)
     for (int64_t i = 0; i < units * parts; i++) {
         int64_t unit = i / parts, part = i % parts;
-        buffers b = thread_buffers(scratch, &g, this_thread(), false);
+        buffers b = thread_buffers(scratch, &g, eq_this_thread(), false);
         gather_keys(&b, qkv, &g, unit);
         for (int64_t k = part; k < steps; k += parts) {
-            step s = make_step(&g, list, unit, k * g.step, this_thread());
+            step s = make_step(&g, list, unit, k * g.step, eq_this_thread());
             forward_step(ctx, out, lse, qkv, &g, &b, &s);
         }
     }
@@ -291,13 +278,13 @@ void eq_attention_backward(eq_ctx *ctx, void *qkv, const void *dout, const void 
      * that of keys and values when all steps have read them. */
 #pragma omp parallel for schedule(dynamic) num_threads(ctx->threads)
     for (int64_t i = 0; i < units * PARTS; i++) {
-        buffers b = thread_buffers(scratch, &g, this_thread(), true);
+        buffers b = thread_buffers(scratch, &g, eq_this_thread(), true);
         b.dk = scratch->sums + i * 2 * T * D;
         b.dv = b.dk + T * D;
         gather_keys(&b, qkv, &g, i / PARTS);
         memset(b.dk, 0, (size_t)(2 * T * D) * sizeof *b.dk);
         for (int64_t t0 = i % PARTS * g.step; t0 < T; t0 += PARTS * g.step) {
-            step s = make_step(&g, list, i / PARTS, t0, this_thread());
+            step s = make_step(&g, list, i / PARTS, t0, eq_this_thread());
             gather_delta(ctx, &b, dout, out, lse, &g, &s);
             backward_step(ctx, qkv, dout, &g, &b, &s);
         }

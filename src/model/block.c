@@ -16,15 +16,10 @@ static int64_t rows_of(int64_t chunk, int64_t M)
     return M - chunk * ROWS < ROWS ? M - chunk * ROWS : ROWS;
 }
 
-static size_t elem_bytes(eq_dtype type)
-{
-    return type == EQ_F32 ? 4 : 2;
-}
-
 /* Row `row` of a [.., columns] buffer of type. */
 static void *row_at(void *p, int64_t row, int64_t columns, eq_dtype type)
 {
-    return (char *)p + (size_t)(row * columns) * elem_bytes(type);
+    return (char *)p + (size_t)(row * columns) * eq_elem_bytes(type);
 }
 
 eq_rope eq_rope_layout(eq_arena *arena, const eq_config *config, int64_t T)
@@ -67,7 +62,7 @@ static size_t linear_scratch(const eq_config *c)
 
 static void layout_backward(eq_arena *arena, eq_activations *a, const eq_config *c)
 {
-    size_t e = elem_bytes(a->type);
+    size_t e = eq_elem_bytes(a->type);
     a->dh = eq_arena_take(arena, a->M * c->C, sizeof(float));
     a->dn = eq_arena_take(arena, a->M * c->C, e);
     a->dattn = eq_arena_take(arena, a->M * c->H * c->D, e);
@@ -80,7 +75,7 @@ eq_activations eq_activations_layout(eq_arena *arena, const eq_config *c,
 {
     eq_activations a = {
         .B = shape->B, .T = shape->T, .M = shape->B * shape->T, .type = shape->type};
-    size_t e = elem_bytes(a.type);
+    size_t e = eq_elem_bytes(a.type);
     int64_t M = a.M, C = c->C;
     a.x = eq_arena_take(arena, M * C, sizeof(float));
     a.h = shape->backward ? eq_arena_take(arena, M * C, sizeof(float)) : a.x;
@@ -201,7 +196,7 @@ static void norm_backward(eq_ctx *ctx, float *dw, const void *dn, const float *x
         int64_t row = k * ROWS;
         float *partial = a->dnorm + k * C;
         memset(partial, 0, (size_t)C * sizeof *partial);
-        const void *dn_rows = (const char *)dn + (size_t)(row * C) * elem_bytes(a->type);
+        const void *dn_rows = (const char *)dn + (size_t)(row * C) * eq_elem_bytes(a->type);
         ctx->kernels->rmsnorm_backward(a->dh + row * C, partial, dn_rows, x + row * C, w,
                                        rstd + row, rows_of(k, a->M), C, a->type);
     }

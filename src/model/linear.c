@@ -21,11 +21,6 @@ size_t eq_linear_scratch(int64_t N, int64_t K)
     return (size_t)(tile_rows(N, K) * K) * sizeof(float);
 }
 
-static size_t type_bytes(eq_dtype type)
-{
-    return type == EQ_F32 ? 4 : 2;
-}
-
 static void stored_rows(const eq_linear *linear, void *out, eq_dtype type, int64_t row0,
                         int64_t rows)
 {
@@ -37,7 +32,7 @@ static void stored_rows(const eq_linear *linear, void *out, eq_dtype type, int64
         int64_t last =
             row0 + rows < part->row0 + part->rows ? row0 + rows : part->row0 + part->rows;
         for (int64_t r = first; r < last; r++) {
-            char *to = (char *)out + (size_t)((r - row0) * K) * type_bytes(type);
+            char *to = (char *)out + (size_t)((r - row0) * K) * eq_elem_bytes(type);
             const eq_tensor *t = &part->tensor;
             if (part->packed) {
                 eq_qmatrix_unpack(to, type, &part->matrix, r - part->row0, last - r);
@@ -65,7 +60,7 @@ eq_linear eq_linear_stored(const eq_kernels *kernels, eq_stored *stored, int64_t
 static const void *weight_rows(eq_ctx *ctx, const eq_linear *linear, eq_dtype type, int64_t row0,
                                int64_t rows, void *scratch)
 {
-    size_t row_bytes = (size_t)linear->K * type_bytes(type);
+    size_t row_bytes = (size_t)linear->K * eq_elem_bytes(type);
     const char *whole = linear->form->whole ? linear->form->whole(linear, type) : NULL;
     if (whole) return whole + (size_t)row0 * row_bytes;
     enum { CHUNK = 32 };
@@ -95,10 +90,10 @@ static void multiply_few(eq_ctx *ctx, const eq_gemm *g, void *y, const void *x, 
     for (int64_t c = 0; c < chunks; c++) {
         float sums[CHUNK];
         int64_t row = c * CHUNK, rows = g->N - row < CHUNK ? g->N - row : CHUNK;
-        const char *weights = (const char *)w + (size_t)(row * g->ldb) * type_bytes(g->in);
+        const char *weights = (const char *)w + (size_t)(row * g->ldb) * eq_elem_bytes(g->in);
         for (int64_t m = 0; m < g->M; m++) {
-            const char *input = (const char *)x + (size_t)(m * g->lda) * type_bytes(g->in);
-            char *out = (char *)y + (size_t)(m * g->ldc + row) * type_bytes(g->out);
+            const char *input = (const char *)x + (size_t)(m * g->lda) * eq_elem_bytes(g->in);
+            char *out = (char *)y + (size_t)(m * g->ldc + row) * eq_elem_bytes(g->out);
             ctx->kernels->dot_rows(sums, 1, input, 0, weights, g->ldb, rows, g->K, g->in);
             if (g->accumulate)
                 ctx->kernels->add((float *)(void *)out, sums, rows);
@@ -125,7 +120,7 @@ void eq_linear_forward(eq_ctx *ctx, const eq_linear *linear, void *y, const void
         g.ldc = linear->N;
         g.accumulate = call->accumulate;
         const void *w = weight_rows(ctx, linear, call->type, row, rows, call->scratch);
-        char *out = (char *)y + (size_t)row * type_bytes(call->out_type);
+        char *out = (char *)y + (size_t)row * eq_elem_bytes(call->out_type);
         if (call->M <= FEW_ROWS)
             multiply_few(ctx, &g, out, x, w);
         else
@@ -144,7 +139,7 @@ static void input_gradient(eq_ctx *ctx, const eq_linear *linear, void *dx, const
         g.lda = linear->N;
         g.accumulate = row > 0;
         const void *w = weight_rows(ctx, linear, call->type, row, rows, call->scratch);
-        eq_gemm_run(ctx, &g, dx, (const char *)dy + (size_t)row * type_bytes(call->type), w);
+        eq_gemm_run(ctx, &g, dx, (const char *)dy + (size_t)row * eq_elem_bytes(call->type), w);
     }
 }
 
@@ -157,7 +152,7 @@ static void weight_gradient(eq_ctx *ctx, eq_linear *linear, const void *dy, cons
     for (int64_t row = 0; row < linear->N; row += step) {
         int64_t rows = linear->N - row < step ? linear->N - row : step;
         eq_gemm g = eq_gemm_weight_gradient(call->M, rows, K, linear->N, call->type);
-        eq_gemm_run(ctx, &g, dw, (const char *)dy + (size_t)row * type_bytes(call->type), x);
+        eq_gemm_run(ctx, &g, dw, (const char *)dy + (size_t)row * eq_elem_bytes(call->type), x);
         int64_t chunks = (rows + CHUNK - 1) / CHUNK;
 #pragma omp parallel for schedule(dynamic) num_threads(ctx->threads)
         for (int64_t c = 0; c < chunks; c++) {

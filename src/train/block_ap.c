@@ -1,10 +1,5 @@
 #include "train/block_ap.h"
 
-static size_t elem_bytes(eq_dtype type)
-{
-    return type == EQ_F32 ? 4 : 2;
-}
-
 static void layout_unit(eq_student *s, const eq_student_shape *shape, eq_unit unit)
 {
     const eq_config *c = shape->config;
@@ -30,8 +25,8 @@ static void layout(eq_student *s, const eq_student_shape *shape, int threads)
     s->acts = eq_activations_layout(&s->arena, c, &block, threads);
     s->rope = eq_rope_layout(&s->arena, c, shape->T);
     s->rows = eq_arena_take(&s->arena, M, sizeof(float));
-    s->buffer = eq_arena_take(&s->arena, M * c->C, elem_bytes(shape->type));
-    s->target = eq_arena_take(&s->arena, M * c->C, elem_bytes(shape->type));
+    s->buffer = eq_arena_take(&s->arena, M * c->C, eq_elem_bytes(shape->type));
+    s->target = eq_arena_take(&s->arena, M * c->C, eq_elem_bytes(shape->type));
 }
 
 size_t eq_student_bytes(const eq_student_shape *shape, int threads)
