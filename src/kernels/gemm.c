@@ -207,10 +207,12 @@ const eq_gemm_plan *eq_gemm_prepare(eq_ctx *ctx, const eq_gemm *shape)
     return st == EQ_OK ? plan : NULL;
 }
 
+#ifdef EQAT_ONEDNN
 static const void *offset(const void *p, int64_t elems, eq_dtype type)
 {
     return (const char *)p + elems * (type == EQ_F32 ? 4 : 2);
 }
+#endif
 
 /* The definition: rows row0 .. row1-1 of C by plain loops, sums in order of k. */
 static void plain_rows(const eq_gemm *g, int64_t row0, int64_t row1, void *C, const void *A,
