@@ -404,6 +404,70 @@ static void quantizers(void **state)
     }
 }
 
+/* Rows of frozen codes in groups that begin at bytes or not, the scales of either sign. */
+static void check_codes(void **state, int64_t g, int bits, eq_dtype type)
+{
+    const int64_t groups = 24 / bits, K = groups * g; /* a whole number of bytes */
+    const eq_quant_shape shape = {.K = K, .g = g, .bits = bits};
+    const size_t bytes = eq_codes_bytes(K, bits);
+    uint8_t *codes = test_malloc((size_t)K), *packed = test_calloc(bytes + EQ_CODES_PAD + 1, 1);
+    float *noise = test_malloc((size_t)K * sizeof *noise);
+    fill_uniform(noise, K, 0, (float)(1 << bits) - 0.01f, 50);
+    for (int64_t i = 0; i < K; i++)
+        codes[i] = (uint8_t)noise[i];
+    eq_codes_pack(packed + 1, codes, K, bits); /* at an odd address */
+    for (int64_t i = 0; i < K; i++)
+        assert_int_equal(eq_codes_get(packed + 1, i, bits), codes[i]);
+    pair s = pair_make(EQ_F32, groups, -0.1f, 0.1f, 51), z = pair_make(EQ_F32, groups, 0, 3, 52);
+    pair y = pair_make(type, K, 0, 1, 53), dy = pair_make(EQ_F32, K, -1, 1, 54);
+    pair ds = pair_make(EQ_F32, groups, -1, 1, 55);
+    for (int i = 0; i < 2; i++) {
+        pick(state, i)->dequantize(at(&y, i), packed + 1, at(&s, i), at(&z, i), &shape, type);
+        pick(state, i)->scale_gradient(at(&ds, i), at(&dy, i), packed + 1, at(&z, i), &shape);
+    }
+    assert_memory_equal(y.copy[0], y.copy[1], eq_dtype_bytes(type, K + 2 * EDGE));
+    pair_check(&ds, sum_bound(g) * (double)(1 << bits), ROUNDINGS);
+    pair_free(&s);
+    pair_free(&z);
+    pair_free(&y);
+    pair_free(&dy);
+    test_free(codes);
+    test_free(packed);
+    test_free(noise);
+}
+
+static void frozen_codes(void **state)
+{
+    const int bits[] = {2, 3, 4, 8};
+    for (int b = 0; b < 4; b++) {
+        for (int l = 0; l < LENGTH_COUNT; l++) {
+            check_codes(state, LENGTHS[l], bits[b], EQ_F32);
+            check_codes(state, LENGTHS[l], bits[b], EQ_BF16);
+        }
+    }
+}
+
+/* Every set of terms of the gradient on logits. */
+static void logit_gradients(void **state)
+{
+    const float weights[][3] = {{1, 0, 0}, {1, 1, 0}, {0.5f, 0.5f, 0.25f}, {1, 0, 1}, {0, 0, 1}};
+    for (int l = 0; l < LENGTH_COUNT * 5; l++) {
+        int64_t n = LENGTHS[l / 5];
+        const float *c = weights[l % 5];
+        const eq_softmax_error e = {2.5f, 2.25f, 4.5f, 2, c[0], c[1], c[2]};
+        const eq_dtype type = l % 2 ? EQ_BF16 : EQ_F32;
+        pair x = pair_make(EQ_F32, n, -4, 2, 56), r = pair_make(EQ_F32, n, -4, 2, 57);
+        pair out = pair_make(type, n, 0, 1, 58);
+        for (int i = 0; i < 2; i++)
+            pick(state, i)->softmax_error(at(&out, i), at(&x, i), c[1] > 0 ? at(&r, i) : NULL, n,
+                                          &e, type);
+        /* the terms may cancel: their size, at most 2, bounds the error */
+        pair_check(&out, 2 * EXPONENTIAL + (type == EQ_BF16 ? 2 * BF16_UNIT : 0), EXPONENTIAL);
+        pair_free(&x);
+        pair_free(&r);
+    }
+}
+
 /* A weight that is not a number must show up in the effective weights. */
 static void not_a_number_passes(void **state)
 {
@@ -466,6 +530,8 @@ int main(void)
         cmocka_unit_test(exponentials),
         cmocka_unit_test(vocabulary),
         cmocka_unit_test(quantizers),
+        cmocka_unit_test(frozen_codes),
+        cmocka_unit_test(logit_gradients),
         cmocka_unit_test(not_a_number_passes),
         cmocka_unit_test(optimizer),
     };

@@ -7,11 +7,12 @@
  * elements. Sizes are any positive number unless said otherwise. `type` is EQ_F32 or EQ_BF16 and
  * names the element type of the void buffers; arithmetic is always f32. Sums within one row run in
  * an order that depends on the instruction set only; the reference collects them in f64.
- * Conversions, unpack, fakequant_forward, quantize_codes, adamw and start_search give the same bits
+ * Conversions, unpack, dequantize, fakequant_forward, quantize_codes, adamw and start_search give the same bits
  * in every table. Gradients of activations overwrite, gradients of parameters are added. */
 #ifndef EQ_KERNELS_KERNELS_H
 #define EQ_KERNELS_KERNELS_H
 
+#include "tensor/codes.h"
 #include "tensor/dtype.h"
 
 /* The uniform affine quantizer along a row of K columns in groups of g (K % g == 0).
@@ -42,6 +43,16 @@ typedef struct eq_adamw {
     float step;  /* lr / (1 - beta1^t) */
     float root;  /* 1 / sqrt(1 - beta2^t) */
 } eq_adamw;
+
+/* The gradient of a loss on one row of logits x, with those of a teacher r (both already multiplied
+ * by 1 / temperature); lx, lr: logsumexp of x and r; sharp = temperature, ls: logsumexp of
+ * sharp * x, the logits as they were.
+ *   out[i] = a exp(x[i] - lx) - b exp(r[i] - lr) + c exp(sharp x[i] - ls) */
+typedef struct eq_softmax_error {
+    float lx, lr, ls;
+    float sharp;
+    float a, b, c; /* a term with weight 0 is left out, and r may be NULL when b is 0 */
+} eq_softmax_error;
 
 typedef struct eq_start_search {
     eq_quant_shape shape; /* K is unused: one group at a time */
@@ -134,6 +145,20 @@ typedef struct eq_kernels {
      * s out, z out; w, h in [g]; returns the least weighted error. */
     float (*start_search)(float *s, float *z, const float *w, const float *h,
                           const eq_start_search *search);
+
+    /* One row of frozen codes, packed by eq_codes_pack:  y = (q - z) s  as f32, then rounded to type.
+     * y out [K] type; codes with EQ_CODES_PAD readable bytes behind the row; s, z in [K/g], used as
+     * they are. */
+    void (*dequantize)(void *y, const uint8_t *codes, const float *s, const float *z,
+                       const eq_quant_shape *shape, eq_dtype type);
+    /* Backward of dequantize for the scales:  ds[k] += sum over the group of dy (q - z).
+     * ds in/out [K/g]; dy in [K] f32.                                [EfficientQAT, 3.3; its code] */
+    void (*scale_gradient)(float *ds, const float *dy, const uint8_t *codes, const float *z,
+                           const eq_quant_shape *shape);
+
+    /* See eq_softmax_error. out [n] type, may not overlap x or r. */
+    void (*softmax_error)(void *out, const float *x, const float *r, int64_t n,
+                          const eq_softmax_error *e, eq_dtype type);
 
     /* dy[c] = weight * (y[c] - t[c]) and the sum over c of (y[c] - t[c])^2 is returned.
      * dy out [C] f32, may be y; y in [C] f32; t in [C] type. */

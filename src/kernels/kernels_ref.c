@@ -213,6 +213,38 @@ static float start_search(float *s, float *z, const float *w, const float *h,
     return least;
 }
 
+static void dequantize(void *y, const uint8_t *codes, const float *s, const float *z,
+                       const eq_quant_shape *shape, eq_dtype type)
+{
+    for (int64_t i = 0; i < shape->K; i++) {
+        int64_t k = i / shape->g;
+        put(y, i, type, ((float)eq_codes_get(codes, i, shape->bits) - z[k]) * s[k]);
+    }
+}
+
+static void scale_gradient(float *ds, const float *dy, const uint8_t *codes, const float *z,
+                           const eq_quant_shape *shape)
+{
+    for (int64_t k = 0; k < shape->K / shape->g; k++) {
+        double sum = 0;
+        for (int64_t i = k * shape->g; i < (k + 1) * shape->g; i++)
+            sum += dy[i] * ((float)eq_codes_get(codes, i, shape->bits) - z[k]);
+        ds[k] += (float)sum;
+    }
+}
+
+static void softmax_error(void *out, const float *x, const float *r, int64_t n,
+                          const eq_softmax_error *e, eq_dtype type)
+{
+    for (int64_t i = 0; i < n; i++) {
+        float sum = 0;
+        if (e->a != 0) sum += e->a * expf(x[i] - e->lx);
+        if (e->b != 0) sum -= e->b * expf(r[i] - e->lr);
+        if (e->c != 0) sum += e->c * expf(e->sharp * x[i] - e->ls);
+        put(out, i, type, sum);
+    }
+}
+
 static float error_row(float *dy, const float *y, const void *t, float weight, int64_t C,
                        eq_dtype type)
 {
@@ -266,6 +298,9 @@ const eq_kernels eq_kernels_ref = {
     .quantize_codes = quantize_codes,
     .adamw = adamw,
     .start_search = start_search,
+    .dequantize = dequantize,
+    .scale_gradient = scale_gradient,
+    .softmax_error = softmax_error,
     .error_row = error_row,
     .sum_squares = sum_squares,
     .logsumexp = logsumexp,

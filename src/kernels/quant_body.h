@@ -2,6 +2,7 @@
 #ifndef EQ_KERNELS_QUANT_BODY_H
 #define EQ_KERNELS_QUANT_BODY_H
 
+#include "kernels/tables.h"
 #include "kernels/vec.h"
 
 VEC void unpack_plain(void *out, eq_dtype out_type, const void *in, eq_dtype in_type, int64_t n)
@@ -94,6 +95,93 @@ static void fakequant_backward(float *dy, float *ds, float *dz, const float *w, 
         }
         ds[k] += v_sum(sum_s);
         dz[k] -= v_sum(sum_z) * scale;
+    }
+}
+
+/* Groups that do not begin at whole bytes go the plain way. */
+VEC bool whole_bytes(const eq_quant_shape *shape)
+{
+    return shape->g * shape->bits % 8 == 0;
+}
+
+VEC void dequantize_row(void *y, const uint8_t *codes, const float *s, const float *z,
+                        const eq_quant_shape *shape, int bits, eq_dtype type)
+{
+    const int64_t g = shape->g, groups = shape->K / g;
+    for (int64_t k = 0; k < groups; k++) {
+        const vec scale = v_set(s[k]), zero = v_set(z[k]);
+        for (int64_t i = 0; i < g; i += LANES) {
+            vec q = v_codes(codes + (k * g + i) * bits / 8, bits);
+            v_put(y, k * g + i, type, v_mul(v_sub(q, zero), scale), v_part(g - i));
+        }
+    }
+}
+
+VEC void dequantize_type(void *y, const uint8_t *codes, const float *s, const float *z,
+                         const eq_quant_shape *shape, int bits, eq_dtype type)
+{
+    if (type == EQ_F32)
+        dequantize_row(y, codes, s, z, shape, bits, EQ_F32);
+    else
+        dequantize_row(y, codes, s, z, shape, bits, EQ_BF16);
+}
+
+static void dequantize(void *y, const uint8_t *codes, const float *s, const float *z,
+                       const eq_quant_shape *shape, eq_dtype type)
+{
+    if (!whole_bytes(shape)) {
+        eq_kernels_ref.dequantize(y, codes, s, z, shape, type);
+        return;
+    }
+    switch (shape->bits) {
+    case 2:
+        dequantize_type(y, codes, s, z, shape, 2, type);
+        break;
+    case 3:
+        dequantize_type(y, codes, s, z, shape, 3, type);
+        break;
+    case 4:
+        dequantize_type(y, codes, s, z, shape, 4, type);
+        break;
+    default:
+        dequantize_type(y, codes, s, z, shape, 8, type);
+    }
+}
+
+VEC void scale_gradient_row(float *ds, const float *dy, const uint8_t *codes, const float *z,
+                            const eq_quant_shape *shape, int bits)
+{
+    const int64_t g = shape->g, groups = shape->K / g;
+    for (int64_t k = 0; k < groups; k++) {
+        const vec zero = v_set(z[k]);
+        vec sum = v_set(0);
+        for (int64_t i = 0; i < g; i += LANES) {
+            vec q = v_codes(codes + (k * g + i) * bits / 8, bits);
+            sum = v_fma(v_load(dy + k * g + i, v_part(g - i)), v_sub(q, zero), sum);
+        }
+        ds[k] += v_sum(sum);
+    }
+}
+
+static void scale_gradient(float *ds, const float *dy, const uint8_t *codes, const float *z,
+                           const eq_quant_shape *shape)
+{
+    if (!whole_bytes(shape)) {
+        eq_kernels_ref.scale_gradient(ds, dy, codes, z, shape);
+        return;
+    }
+    switch (shape->bits) {
+    case 2:
+        scale_gradient_row(ds, dy, codes, z, shape, 2);
+        break;
+    case 3:
+        scale_gradient_row(ds, dy, codes, z, shape, 3);
+        break;
+    case 4:
+        scale_gradient_row(ds, dy, codes, z, shape, 4);
+        break;
+    default:
+        scale_gradient_row(ds, dy, codes, z, shape, 8);
     }
 }
 

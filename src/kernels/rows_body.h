@@ -197,6 +197,42 @@ static void softmax_causal_backward(void *p, void *ds, const float *s, const flo
     }
 }
 
+/* The terms are constants in each caller. */
+VEC void softmax_error_terms(void *out, const float *x, const float *r, int64_t n,
+                             const eq_softmax_error *e, eq_dtype type, bool teacher, bool sharp)
+{
+    const vec lx = v_set(e->lx), lr = v_set(e->lr), ls = v_set(e->ls);
+    const vec a = v_set(e->a), b = v_set(e->b), c = v_set(e->c), factor = v_set(e->sharp);
+    for (int64_t i = 0; i < n; i += LANES) {
+        part m = v_part(n - i);
+        const vec logits = v_load(x + i, m);
+        vec sum = v_mul(a, v_exp(v_sub(logits, lx)));
+        if (teacher) sum = v_sub(sum, v_mul(b, v_exp(v_sub(v_load(r + i, m), lr))));
+        if (sharp) sum = v_fma(c, v_exp(v_fms(factor, logits, ls)), sum);
+        v_put(out, i, type, sum, m);
+    }
+}
+
+VEC void softmax_error_type(void *out, const float *x, const float *r, int64_t n,
+                            const eq_softmax_error *e, eq_dtype type)
+{
+    if (e->b != 0 && e->c != 0)
+        softmax_error_terms(out, x, r, n, e, type, true, true);
+    else if (e->b != 0)
+        softmax_error_terms(out, x, r, n, e, type, true, false);
+    else
+        softmax_error_terms(out, x, r, n, e, type, false, e->c != 0);
+}
+
+static void softmax_error(void *out, const float *x, const float *r, int64_t n,
+                          const eq_softmax_error *e, eq_dtype type)
+{
+    if (type == EQ_F32)
+        softmax_error_type(out, x, r, n, e, EQ_F32);
+    else
+        softmax_error_type(out, x, r, n, e, EQ_BF16);
+}
+
 static float error_row(float *dy, const float *y, const void *t, float weight, int64_t C,
                        eq_dtype type)
 {

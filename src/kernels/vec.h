@@ -7,6 +7,7 @@
  *                              are read as 0 or not written, and their memory is not touched
  *   v_f16(p)                   one f16 as a number
  *   v_load_i8, _low, _high(p)  LANES bytes as signed numbers, or their lower or upper four bits
+ *   v_codes(p, bits)           LANES packed codes (eq_codes_pack) as numbers; reads up to 16 bytes
  *   v_round                    to nearest, ties to even
  *   v_scale(a, n)              a 2^n for whole n in [-151, 129]
  *   v_min(a, b), v_max(a, b)   b when either is NaN

@@ -110,6 +110,20 @@ VEC vec v_load_high(const void *p)
     return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(b));
 }
 
+/* LANES fields of `bits` bits, the first one at the start of a byte: all fit the 32 bits from there
+ * on, but not at 8 bits. */
+VEC vec v_codes(const uint8_t *p, int bits)
+{
+    if (bits == 8)
+        return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)p)));
+    uint32_t word;
+    memcpy(&word, p, sizeof word);
+    const __m256i index = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    const __m256i shift = _mm256_mullo_epi32(index, _mm256_set1_epi32(bits));
+    __m256i q = _mm256_srlv_epi32(_mm256_set1_epi32((int)word), shift);
+    return _mm256_cvtepi32_ps(_mm256_and_si256(q, _mm256_set1_epi32((1 << bits) - 1)));
+}
+
 VEC vec v_add(vec a, vec b)
 {
     return _mm256_add_ps(a, b);

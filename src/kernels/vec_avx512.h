@@ -82,6 +82,23 @@ VEC vec v_load_high(const void *p)
     return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(b));
 }
 
+/* LANES fields of `bits` bits, the first one at the start of a byte: eight fit the 32 bits from a
+ * byte on, but not at 8 bits. */
+VEC vec v_codes(const uint8_t *p, int bits)
+{
+    if (bits == 8)
+        return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)p)));
+    uint32_t low, high;
+    memcpy(&low, p, sizeof low);
+    memcpy(&high, p + bits, sizeof high);
+    const __m512i index = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7);
+    const __m512i shift = _mm512_mullo_epi32(index, _mm512_set1_epi32(bits));
+    __m512i words = _mm512_mask_set1_epi32(_mm512_set1_epi32((int)low), 0xff00, (int)high);
+    __m512i q =
+        _mm512_and_si512(_mm512_srlv_epi32(words, shift), _mm512_set1_epi32((1 << bits) - 1));
+    return _mm512_cvtepi32_ps(q);
+}
+
 VEC vec v_add(vec a, vec b)
 {
     return _mm512_add_ps(a, b);
