@@ -156,6 +156,10 @@ typedef enum eq_streams { EQ_STREAMS_AUTO, EQ_STREAMS_RAM, EQ_STREAMS_FILE } eq_
 typedef enum eq_order { EQ_ORDER_CONCAT, EQ_ORDER_RANDOM_DOC } eq_order;
 typedef enum eq_preset { EQ_PRESET_DEFAULT, EQ_PRESET_PAPER } eq_preset;
 
+/* What the end-to-end phase trains: the scales, as the paper does; the norms too; or also every
+ * weight, through the rounding. */
+typedef enum eq_train_what { EQ_TRAIN_SCALES, EQ_TRAIN_NORMS, EQ_TRAIN_ALL } eq_train_what;
+
 typedef struct eq_data_options {
     const char *calib; /* text, .jsonl, int32 .npy [n, T], or "self": text sampled from the model */
     const char *val;   /* the same for validation; NULL: the last windows of calib */

@@ -174,6 +174,7 @@ static void load_fake_block(eq_safetensors *file, eq_fake fakes[EQ_UNITS], eq_bl
         int64_t N = unit_rows((eq_unit)u), K = eq_unit_columns(&CONFIG, (eq_unit)u);
         const eq_quant_shape quant = {K, 8, 2, false};
         fakes[u] = eq_fake_layout(arena, N, &quant, EQ_F32, true);
+        fakes[u].effective = eq_arena_take(arena, N * K, sizeof(float));
         for_parts(file, "", "weight", (eq_unit)u, fakes[u].w, K, false);
         for_parts(file, "", "scale", (eq_unit)u, fakes[u].s, K / 8, false);
         for_parts(file, "", "zero_point", (eq_unit)u, fakes[u].z, K / 8, false);

@@ -2,8 +2,7 @@
 
 #include <math.h>
 
-/* Rows that one task of a row-wise loop takes; also the unit in which the norms' gradients are
- * summed, so it is fixed. */
+/* Rows that one task of a row-wise loop takes. */
 enum { ROWS = 64 };
 
 static int64_t chunks_of(int64_t rows)
@@ -67,7 +66,7 @@ static void layout_backward(eq_arena *arena, eq_activations *a, const eq_config 
     a->dn = eq_arena_take(arena, a->M * c->C, e);
     a->dattn = eq_arena_take(arena, a->M * c->H * c->D, e);
     a->dact = eq_arena_take(arena, a->M * c->F, e);
-    a->dnorm = eq_arena_take(arena, chunks_of(a->M) * c->C, sizeof(float));
+    a->dnorm = eq_arena_take(arena, eq_norm_scratch(a->M, c->C), sizeof(float));
 }
 
 eq_activations eq_activations_layout(eq_arena *arena, const eq_config *c,
@@ -96,15 +95,9 @@ eq_activations eq_activations_layout(eq_arena *arena, const eq_config *c,
     return a;
 }
 
-static void norm_forward(eq_ctx *ctx, void *n, float *rstd, const float *x, const float *w,
-                         const eq_config *c, const eq_activations *a)
+static eq_norm_shape norm_shape(const eq_config *c, const eq_activations *a)
 {
-#pragma omp parallel for schedule(static) num_threads(ctx->threads)
-    for (int64_t k = 0; k < chunks_of(a->M); k++) {
-        int64_t row = k * ROWS;
-        ctx->kernels->rmsnorm_forward(row_at(n, row, c->C, a->type), rstd + row, x + row * c->C, w,
-                                      rows_of(k, a->M), c->C, c->eps, a->type);
-    }
+    return (eq_norm_shape){a->M, c->C, c->eps, a->type};
 }
 
 /* Rotate q and k by the rows of the tables (sign 1), or back (sign -1). Each window has T rows, so
@@ -129,7 +122,8 @@ static eq_linear_call unit_call(const eq_activations *a, eq_dtype out, bool accu
 
 void eq_block_project(eq_ctx *ctx, const eq_block *block, const eq_rope *rope, eq_activations *a)
 {
-    norm_forward(ctx, a->n1, a->rstd1, a->x, block->norm1, block->config, a);
+    const eq_norm_shape norm = norm_shape(block->config, a);
+    eq_norm_forward(ctx, a->n1, a->rstd1, a->x, block->norm1, &norm);
     eq_linear_call call = unit_call(a, a->type, false);
     eq_linear_forward(ctx, &block->units[EQ_QKV], a->qkv, a->n1, &call);
     rotate(ctx, rope, block->config, a, 1.0f);
@@ -154,25 +148,45 @@ static void copy_rows(eq_ctx *ctx, float *to, const float *from, int64_t M, int6
         memcpy(to + k * ROWS * C, from + k * ROWS * C, (size_t)(rows_of(k, M) * C) * sizeof *to);
 }
 
-void eq_block_finish(eq_ctx *ctx, const eq_block *block, eq_activations *a)
+/* From acts->attn to acts->act: the output product, the norm, and the MLP but for its last product.
+ */
+static void finish_inner(eq_ctx *ctx, const eq_block *block, eq_activations *a)
 {
     const eq_config *c = block->config;
+    const eq_norm_shape norm = norm_shape(c, a);
     eq_linear_call residual = unit_call(a, EQ_F32, true), plain = unit_call(a, a->type, false);
     copy_rows(ctx, a->h, a->x, a->M, c->C);
     eq_linear_forward(ctx, &block->units[EQ_OUT], a->h, a->attn, &residual);
-    norm_forward(ctx, a->n2, a->rstd2, a->h, block->norm2, c, a);
+    eq_norm_forward(ctx, a->n2, a->rstd2, a->h, block->norm2, &norm);
     eq_linear_forward(ctx, &block->units[EQ_GATE_UP], a->gu, a->n2, &plain);
     swiglu_forward(ctx, c, a);
-    copy_rows(ctx, a->y, a->h, a->M, c->C);
+}
+
+void eq_block_finish(eq_ctx *ctx, const eq_block *block, eq_activations *a)
+{
+    eq_linear_call residual = unit_call(a, EQ_F32, true);
+    finish_inner(ctx, block, a);
+    copy_rows(ctx, a->y, a->h, a->M, block->config->C);
     eq_linear_forward(ctx, &block->units[EQ_DOWN], a->y, a->act, &residual);
 }
 
-void eq_block_forward(eq_ctx *ctx, const eq_block *block, const eq_rope *rope, eq_activations *a)
+static void attend(eq_ctx *ctx, const eq_block *block, const eq_rope *rope, eq_activations *a)
 {
     eq_attention shape = attention_shape(block->config, a);
     eq_block_project(ctx, block, rope, a);
     eq_attention_forward(ctx, a->attn, a->lse, a->qkv, &shape, &a->attention);
+}
+
+void eq_block_forward(eq_ctx *ctx, const eq_block *block, const eq_rope *rope, eq_activations *a)
+{
+    attend(ctx, block, rope, a);
     eq_block_finish(ctx, block, a);
+}
+
+void eq_block_recompute(eq_ctx *ctx, const eq_block *block, const eq_rope *rope, eq_activations *a)
+{
+    attend(ctx, block, rope, a);
+    finish_inner(ctx, block, a);
 }
 
 /* dh in the type of products: itself in f32, else rounded into dn. */
@@ -184,24 +198,6 @@ static const void *rounded_dh(eq_ctx *ctx, const eq_config *c, eq_activations *a
         ctx->kernels->f32_to_bf16(row_at(a->dn, k * ROWS, c->C, a->type), a->dh + k * ROWS * c->C,
                                   rows_of(k, a->M) * c->C);
     return a->dn;
-}
-
-/* Through one norm: dn (type) to dh += and dw +=. Partial sums by chunk, added in order. */
-static void norm_backward(eq_ctx *ctx, float *dw, const void *dn, const float *x, const float *w,
-                          const float *rstd, const eq_config *c, eq_activations *a)
-{
-    int64_t chunks = chunks_of(a->M), C = c->C;
-#pragma omp parallel for schedule(static) num_threads(ctx->threads)
-    for (int64_t k = 0; k < chunks; k++) {
-        int64_t row = k * ROWS;
-        float *partial = a->dnorm + k * C;
-        memset(partial, 0, (size_t)C * sizeof *partial);
-        const void *dn_rows = (const char *)dn + (size_t)(row * C) * eq_elem_bytes(a->type);
-        ctx->kernels->rmsnorm_backward(a->dh + row * C, partial, dn_rows, x + row * C, w,
-                                       rstd + row, rows_of(k, a->M), C, a->type);
-    }
-    for (int64_t k = 0; dw && k < chunks; k++)
-        ctx->kernels->add(dw, a->dnorm + k * C, C);
 }
 
 static void swiglu_backward(eq_ctx *ctx, const eq_config *c, eq_activations *a)
@@ -224,7 +220,9 @@ static void mlp_backward(eq_ctx *ctx, eq_block *block, eq_activations *a)
     eq_linear_backward(ctx, &block->units[EQ_DOWN], a->dact, dy, a->act, &call);
     swiglu_backward(ctx, c, a);
     eq_linear_backward(ctx, &block->units[EQ_GATE_UP], a->dn, a->gu, a->n2, &call);
-    norm_backward(ctx, block->dnorm2, a->dn, a->h, block->norm2, a->rstd2, c, a);
+    const eq_norm_shape norm = norm_shape(c, a);
+    const eq_norm_saved saved = {a->h, block->norm2, a->rstd2};
+    eq_norm_backward(ctx, a->dh, block->dnorm2, a->dn, &saved, &norm, a->dnorm);
 }
 
 void eq_block_backward(eq_ctx *ctx, eq_block *block, const eq_rope *rope, eq_activations *a)
@@ -238,7 +236,9 @@ void eq_block_backward(eq_ctx *ctx, eq_block *block, const eq_rope *rope, eq_act
     eq_attention_backward(ctx, a->qkv, a->dattn, a->attn, a->lse, &shape, &a->attention);
     rotate(ctx, rope, c, a, -1.0f);
     eq_linear_backward(ctx, &block->units[EQ_QKV], a->dn, a->qkv, a->n1, &call);
-    norm_backward(ctx, block->dnorm1, a->dn, a->x, block->norm1, a->rstd1, c, a);
+    const eq_norm_shape norm = norm_shape(c, a);
+    const eq_norm_saved saved = {a->x, block->norm1, a->rstd1};
+    eq_norm_backward(ctx, a->dh, block->dnorm1, a->dn, &saved, &norm, a->dnorm);
 }
 
 double eq_block_flops(const eq_config *c, int64_t B, int64_t T, bool backward)

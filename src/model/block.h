@@ -9,6 +9,7 @@
 #include "model/attention.h"
 #include "model/config.h"
 #include "model/linear.h"
+#include "model/norm.h"
 
 /* The four products of a block; q, k, v and gate, up are one each because they share an input. */
 typedef enum eq_unit { EQ_QKV, EQ_OUT, EQ_GATE_UP, EQ_DOWN, EQ_UNITS } eq_unit;
@@ -49,7 +50,7 @@ typedef struct eq_activations {
     void *dn;     /* [M, C] in type: dh rounded for products, then the gradient of n1 or n2 */
     void *dattn;  /* [M, H D] */
     void *dact;   /* [M, F] */
-    float *dnorm; /* [chunks, C]: partial sums of the norms' gradients */
+    float *dnorm; /* of eq_norm_backward */
 } eq_activations;
 
 typedef struct eq_block_shape {
@@ -66,6 +67,9 @@ eq_activations eq_activations_layout(eq_arena *arena, const eq_config *config,
 /* acts->x to acts->y. */
 void eq_block_forward(eq_ctx *ctx, const eq_block *block, const eq_rope *rope,
                       eq_activations *acts);
+/* What the backward pass needs of the forward pass, from acts->x: all but acts->y. */
+void eq_block_recompute(eq_ctx *ctx, const eq_block *block, const eq_rope *rope,
+                        eq_activations *acts);
 /* The three parts of it, for callers with an attention of their own (a cache of keys and values):
  * norm and q, k, v rotated by row of `rope` (row r of acts uses row r % T of the tables); output
  * product onward from acts->attn. */

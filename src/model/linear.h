@@ -24,6 +24,9 @@ typedef struct eq_linear_form {
      * be overwritten.
      * Rows are independent of each other: called from several threads. NULL: nothing to train. */
     void (*gradient)(eq_linear *linear, float *dw, int64_t row0, int64_t rows);
+    /* What the file will hold: codes q out [N, K], scales s16 out [N, K/g] (f32 values that fp16
+     * holds), zero points z8 out [N, K/g]. NULL for forms that are not trained. */
+    void (*freeze)(eq_ctx *ctx, const eq_linear *linear, uint8_t *q, float *s16, uint8_t *z8);
 } eq_linear_form;
 
 struct eq_linear {

@@ -15,8 +15,10 @@ eq_fake eq_fake_layout(eq_arena *arena, int64_t N, const eq_quant_shape *shape, 
         *full[i] = eq_arena_take(arena, weights, sizeof(float));
     for (int i = 0; i < 8; i++)
         *small[i] = eq_arena_take(arena, groups, sizeof(float));
-    if (keep_gradients) f.dw = eq_arena_take(arena, weights, sizeof(float));
-    f.effective = eq_arena_take(arena, weights, type == EQ_F32 ? 4 : 2);
+    if (keep_gradients)
+        f.dw = eq_arena_take(arena, weights, sizeof(float));
+    else
+        f.effective = eq_arena_take(arena, weights, eq_elem_bytes(type));
     return f;
 }
 
@@ -83,8 +85,18 @@ static void fake_gradient(eq_linear *linear, float *dw, int64_t row0, int64_t ro
     }
 }
 
-static const eq_linear_form FAKE = {
-    .name = "fake", .rows = fake_rows, .whole = fake_whole, .gradient = fake_gradient};
+static void fake_freeze(eq_ctx *ctx, const eq_linear *linear, uint8_t *q, float *s16, uint8_t *z8)
+{
+    const eq_fake *f = linear->state;
+    const eq_scheme scheme = {f->shape.bits, f->shape.g};
+    eq_fake_freeze(ctx, f, &scheme, q, s16, z8);
+}
+
+static const eq_linear_form FAKE = {.name = "fake",
+                                    .rows = fake_rows,
+                                    .whole = fake_whole,
+                                    .gradient = fake_gradient,
+                                    .freeze = fake_freeze};
 
 eq_linear eq_linear_fake(const eq_kernels *kernels, eq_fake *fake)
 {

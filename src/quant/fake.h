@@ -34,7 +34,8 @@ typedef struct eq_fake {
     const eq_fake_step *step; /* borrowed; of the current training step */
 } eq_fake;
 
-/* Take the buffers from an arena (also while measuring); keep_gradients asks for dw. */
+/* Take the buffers from an arena (also while measuring). With keep_gradients, dw is among them and
+ * the effective weights are not: they stand in a buffer of the caller, which fakes may share. */
 eq_fake eq_fake_layout(eq_arena *arena, int64_t N, const eq_quant_shape *shape, eq_dtype type,
                        bool keep_gradients);
 /* A linear over `fake` (borrowed). */

@@ -60,6 +60,14 @@ void eq_qmatrix_codes(uint8_t *codes, const eq_qmatrix *q, int64_t row)
         codes[k] = (uint8_t)field_at(q->qweight, row, q->N, k, q->bits);
 }
 
+void eq_qmatrix_grid(float *s, float *z, const eq_qmatrix *q, int64_t row)
+{
+    for (int64_t k = 0; k < q->K / q->g; k++) {
+        s[k] = scale_at(q, k, row);
+        z[k] = zero_at(q, k, row);
+    }
+}
+
 /* Codes of RUN columns from k on and BLOCK rows from row on: codes [RUN][BLOCK]. `bits` is a
  * constant in each caller. */
 static inline void run_codes(uint32_t codes[RUN][BLOCK], const eq_qmatrix *q, int64_t row,

@@ -27,6 +27,8 @@ size_t eq_qmatrix_scale_bytes(int64_t N, int64_t K, int64_t g);
 void eq_qmatrix_unpack(void *out, eq_dtype type, const eq_qmatrix *q, int64_t row0, int64_t rows);
 /* Codes of one row, q out [K]. */
 void eq_qmatrix_codes(uint8_t *codes, const eq_qmatrix *q, int64_t row);
+/* Scales and zero points of one row, s and z out [K/g]. */
+void eq_qmatrix_grid(float *s, float *z, const eq_qmatrix *q, int64_t row);
 
 /* codes [N, K], zeros [N, K/g], scales [N, K/g] (values that f16 holds) to the stored buffers,
  * which are large enough as above. */

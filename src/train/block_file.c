@@ -80,12 +80,13 @@ static void frozen_free(frozen *f)
     eq_free(f->order);
 }
 
-static eq_status frozen_alloc(eq_ctx *ctx, frozen *f, const eq_student *s)
+static eq_status frozen_alloc(eq_ctx *ctx, frozen *f, const eq_block *block,
+                              const eq_scheme *scheme)
 {
     int64_t weights = 0, groups = 0, columns = 0;
     for (int u = 0; u < EQ_UNITS; u++) {
-        const eq_fake *fake = &s->fakes[u];
-        int64_t w = fake->N * fake->shape.K, g = w / fake->shape.g, K = fake->shape.K;
+        int64_t K = block->units[u].K, w = block->units[u].N * K;
+        int64_t g = w / eq_scheme_group(scheme, K);
         weights = w > weights ? w : weights;
         groups = g > groups ? g : groups;
         columns = K > columns ? K : columns;
@@ -117,25 +118,28 @@ static eq_status write_linear(eq_safetensors_writer *w, const linear_place *l, f
     return eq_safetensors_write(w, f->order, (size_t)l->K * sizeof *f->order);
 }
 
-eq_status eq_block_file_write(eq_ctx *ctx, const eq_student *s, int64_t block, const char *path)
+eq_status eq_block_file_write(eq_ctx *ctx, const eq_block *block, const eq_scheme *scheme,
+                              int64_t index, const char *path)
 {
     eq_tensor_entry entries[EQ_BLOCK_TENSORS];
     char names[EQ_BLOCK_TENSORS][EQ_TENSOR_NAME];
     linear_place linears[LINEARS];
     eq_safetensors_writer w = {0};
     frozen f = {0};
-    int64_t n = eq_block_file_entries(s->config, &s->scheme, block, entries, names);
-    list_linears(linears, s->config, &s->scheme);
-    eq_status st = frozen_alloc(ctx, &f, s);
+    int64_t n = eq_block_file_entries(block->config, scheme, index, entries, names);
+    list_linears(linears, block->config, scheme);
+    eq_status st = frozen_alloc(ctx, &f, block, scheme);
     if (st == EQ_OK) st = eq_safetensors_begin(ctx, &w, path, entries, n);
     if (st != EQ_OK) goto done;
     for (int i = 0; i < LINEARS; i++) {
+        const eq_linear *unit = &block->units[linears[i].unit];
         bool fresh = i == 0 || linears[i].unit != linears[i - 1].unit;
-        if (fresh)
-            eq_fake_freeze(ctx, &s->fakes[linears[i].unit], &s->scheme, f.codes, f.scales, f.zeros);
+        if (fresh) unit->form->freeze(ctx, unit, f.codes, f.scales, f.zeros);
         write_linear(&w, &linears[i], &f);
     }
-    eq_safetensors_write(&w, s->norms, (size_t)(2 * s->config->C) * sizeof *s->norms);
+    size_t norm_bytes = (size_t)block->config->C * sizeof(float);
+    eq_safetensors_write(&w, block->norm1, norm_bytes);
+    eq_safetensors_write(&w, block->norm2, norm_bytes);
     st = eq_safetensors_commit(&w);
 done:
     frozen_free(&f);

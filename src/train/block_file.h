@@ -3,11 +3,13 @@
 #ifndef EQ_TRAIN_BLOCK_FILE_H
 #define EQ_TRAIN_BLOCK_FILE_H
 
-#include "train/block_ap.h"
+#include "model/decoder.h"
+#include "quant/scheme.h"
 
-/* Freeze the student as block `block` and write it to `path`. */
-eq_status eq_block_file_write(eq_ctx *ctx, const eq_student *student, int64_t block,
-                              const char *path);
+/* Freeze the linears of `block`, all of one trained form, and write them and the norms to `path` as
+ * block number `index`. */
+eq_status eq_block_file_write(eq_ctx *ctx, const eq_block *block, const eq_scheme *scheme,
+                              int64_t index, const char *path);
 
 /* A written block, mapped, as a block of stored weights. */
 typedef struct eq_block_file {

@@ -286,7 +286,8 @@ static eq_status make_block(eq_ctx *ctx, state *s, eq_stream *full_next, const c
         st = advance(ctx, s, teacher, &s->full, full_next, "full");
     if (st == EQ_OK && trains(o)) st = train_block(ctx, s, s->in_file ? full_next : &s->full);
     if (st == EQ_OK) st = eq_ctx_status(ctx);
-    return st == EQ_OK ? eq_block_file_write(ctx, &s->student, s->block, path) : st;
+    const eq_scheme scheme = {o->bits, o->group};
+    return st == EQ_OK ? eq_block_file_write(ctx, &s->student.block, &scheme, s->block, path) : st;
 }
 
 static eq_status advance_quantized(eq_ctx *ctx, state *s, eq_stream *next, const char *path)

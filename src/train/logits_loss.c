@@ -1,0 +1,137 @@
+#include "train/logits_loss.h"
+
+enum { SLICE_BYTES = 64 << 20, LEAST_SLICE = 16 };
+
+eq_logits_loss eq_logits_loss_layout(eq_arena *arena, const eq_logits_shape *s)
+{
+    eq_logits_loss l = {.T = s->T, .C = s->C, .V = s->V, .type = s->type, .weights = s->weights};
+    l.slice = SLICE_BYTES / (s->V * (int64_t)sizeof(float));
+    if (l.slice < LEAST_SLICE) l.slice = LEAST_SLICE;
+    if (l.slice > s->T) l.slice = s->T;
+    l.logits = eq_arena_take(arena, l.slice * s->V, sizeof(float));
+    if (s->weights.kl > 0) l.teacher = eq_arena_take(arena, l.slice * s->V, sizeof(float));
+    l.dlogits = eq_arena_take(arena, l.slice * s->V, eq_elem_bytes(s->type));
+    l.n = eq_arena_take(arena, l.slice * s->C, eq_elem_bytes(s->type));
+    l.dn = eq_arena_take(arena, l.slice * s->C, sizeof(float));
+    l.rstd = eq_arena_take(arena, l.slice, sizeof(float));
+    l.partial = eq_arena_take(arena, eq_norm_scratch(l.slice, s->C), sizeof(float));
+    l.rows = eq_arena_take(arena, l.slice, sizeof(double));
+    l.scratch = eq_arena_take(arena, (int64_t)eq_linear_scratch(s->V, s->C), 1);
+    return l;
+}
+
+int64_t eq_logits_positions(const uint8_t *counts, int64_t T)
+{
+    int64_t n = 0;
+    for (int64_t t = 1; t < T; t++)
+        n += !counts || counts[t];
+    return n;
+}
+
+static void form_logits(eq_ctx *ctx, const eq_logits_loss *l, float *logits,
+                        const eq_logits_end *end, const float *x, int64_t rows)
+{
+    const eq_norm_shape norm = {rows, l->C, end->eps, l->type};
+    const eq_linear_call call = {rows, l->type, EQ_F32, false, l->scratch};
+    eq_norm_forward(ctx, l->n, l->rstd, x, end->norm, &norm);
+    eq_linear_forward(ctx, end->head, logits, l->n, &call);
+}
+
+static void scale_row(float *x, int64_t n, float factor)
+{
+    for (int64_t i = 0; i < n; i++)
+        x[i] *= factor;
+}
+
+/* One row of logits x, of the teacher r, and the next token. The loss, and how its gradient is
+ * made. x and r may be scaled. */
+static double row_loss(const eq_kernels *k, float *x, float *r, int64_t V, int32_t next,
+                       const eq_logits_weights *w, float share, eq_softmax_error *e)
+{
+    int64_t unused;
+    float tau = w->temperature, ls = k->logsumexp(x, V, &unused);
+    double loss = w->ce > 0 ? (double)w->ce * ((double)ls - (double)x[next]) : 0;
+    *e = (eq_softmax_error){.lx = ls, .ls = ls, .sharp = tau, .a = share * w->ce};
+    if (!(w->kl > 0)) return share * loss;
+    if (tau != 1) {
+        scale_row(x, V, 1 / tau);
+        scale_row(r, V, 1 / tau);
+        e->lx = k->logsumexp(x, V, &unused);
+        e->c = share * w->ce;
+        e->a = 0;
+    }
+    e->lr = k->logsumexp(r, V, &unused);
+    e->b = share * w->kl * tau;
+    e->a += e->b;
+    loss += (double)(w->kl * tau * tau * k->kl_row(r, e->lr, x, e->lx, V));
+    return share * loss;
+}
+
+/* dlogits[next] -= amount. */
+static void subtract_at(void *dlogits, int64_t i, float amount, eq_dtype type)
+{
+    if (type == EQ_F32)
+        ((float *)dlogits)[i] -= amount;
+    else
+        ((uint16_t *)dlogits)[i] = eq_f32_bf16(eq_bf16_f32(((uint16_t *)dlogits)[i]) - amount);
+}
+
+/* What a row of a slice needs. */
+typedef struct rows_job {
+    eq_logits_loss *loss;
+    const eq_logits_window *window;
+    int64_t first; /* position of the slice's first row */
+    float share;
+    bool gradient;
+} rows_job;
+
+static void do_row(eq_ctx *ctx, const rows_job *job, int64_t i)
+{
+    const eq_logits_loss *l = job->loss;
+    const eq_logits_window *w = job->window;
+    int64_t t = job->first + i;
+    char *d = (char *)l->dlogits + (size_t)(i * l->V) * eq_elem_bytes(l->type);
+    l->rows[i] = 0;
+    if (t + 1 >= l->T || (w->counts && !w->counts[t + 1])) {
+        if (job->gradient) memset(d, 0, (size_t)l->V * eq_elem_bytes(l->type));
+        return;
+    }
+    float *x = l->logits + i * l->V, *r = l->teacher ? l->teacher + i * l->V : NULL;
+    eq_softmax_error e;
+    l->rows[i] = row_loss(ctx->kernels, x, r, l->V, w->ids[t + 1], &l->weights, job->share, &e);
+    if (!job->gradient) return;
+    ctx->kernels->softmax_error(d, x, r, l->V, &e, l->type);
+    if (l->weights.ce > 0) subtract_at(d, w->ids[t + 1], job->share * l->weights.ce, l->type);
+}
+
+/* dlogits of a slice to dx and dnorm. l->n and l->rstd are the model's. */
+static void slice_backward(eq_ctx *ctx, eq_logits_loss *l, const eq_logits_window *w, int64_t first,
+                           int64_t rows, float *dx, float *dnorm)
+{
+    const eq_norm_shape norm = {rows, l->C, w->end.eps, EQ_F32};
+    const eq_linear_call call = {rows, l->type, EQ_F32, false, l->scratch};
+    const eq_norm_saved saved = {w->x + first * l->C, w->end.norm, l->rstd};
+    eq_linear_backward(ctx, w->end.head, l->dn, l->dlogits, NULL, &call);
+    memset(dx + first * l->C, 0, (size_t)(rows * l->C) * sizeof *dx);
+    eq_norm_backward(ctx, dx + first * l->C, dnorm, l->dn, &saved, &norm, l->partial);
+}
+
+double eq_logits_loss_window(eq_ctx *ctx, eq_logits_loss *l, const eq_logits_window *w, float share,
+                             float *dx, float *dnorm)
+{
+    double sum = 0;
+    for (int64_t first = 0; first < l->T; first += l->slice) {
+        int64_t rows = l->T - first < l->slice ? l->T - first : l->slice;
+        const rows_job job = {l, w, first, share, dx != NULL};
+        if (l->teacher)
+            form_logits(ctx, l, l->teacher, &w->teacher_end, w->teacher + first * l->C, rows);
+        form_logits(ctx, l, l->logits, &w->end, w->x + first * l->C, rows);
+#pragma omp parallel for schedule(dynamic, 4) num_threads(ctx->threads)
+        for (int64_t i = 0; i < rows; i++)
+            do_row(ctx, &job, i);
+        for (int64_t i = 0; i < rows; i++)
+            sum += l->rows[i];
+        if (dx) slice_backward(ctx, l, w, first, rows, dx, dnorm);
+    }
+    return sum;
+}

@@ -1,0 +1,60 @@
+/* A whole decoder while it is trained: the forward pass keeps the input of each block, the backward
+ * pass computes a block again before it goes through it. One window at a time, so that gradients
+ * do not depend on how many windows a step has.                              [EfficientQAT, 3.3] */
+#ifndef EQ_TRAIN_WHOLE_H
+#define EQ_TRAIN_WHOLE_H
+
+#include "quant/fake.h"
+#include "quant/scales.h"
+#include "train/logits_loss.h"
+#include "train/parameters.h"
+
+typedef struct eq_whole_shape {
+    const eq_decoder *base;    /* embedding, final norm and head of the model */
+    const eq_decoder *teacher; /* NULL unless weights.kl is above 0 */
+    eq_scheme scheme;
+    eq_train_what train;
+    eq_logits_weights weights;
+    int64_t T;
+    eq_dtype type;
+} eq_whole_shape;
+
+typedef struct eq_whole {
+    eq_whole_shape shape;
+    eq_block *blocks;          /* [L] over the members below */
+    eq_scales *scales;         /* [L * EQ_UNITS]; EQ_TRAIN_SCALES and EQ_TRAIN_NORMS */
+    eq_fake *fakes;            /* [L * EQ_UNITS]; EQ_TRAIN_ALL */
+    void *effective[EQ_UNITS]; /* of one block, in type */
+    float *norms, *dnorms;     /* [2L + 1, C]: as eq_decoder.norms */
+    eq_parameters parameters;
+    eq_activations acts;
+    eq_rope rope;
+    float *inputs;                /* [L + 1, T, C]: of each block; the last hidden states */
+    float *teacher_hidden;        /* [T, C] */
+    eq_linear head, teacher_head; /* the decoders' own */
+    eq_logits_loss loss;
+    eq_arena arena; /* owned */
+} eq_whole;
+
+/* Bytes that eq_whole_init will take. */
+size_t eq_whole_bytes(const eq_whole_shape *shape, int threads);
+eq_status eq_whole_init(eq_ctx *ctx, eq_whole *whole, const eq_whole_shape *shape);
+void eq_whole_deinit(eq_whole *whole); /* zeroed storage is fine */
+/* Block i from a block of stored weights, packed with the scheme. */
+eq_status eq_whole_load(eq_ctx *ctx, eq_whole *whole, int64_t i, const eq_block *source);
+
+typedef struct eq_whole_window {
+    const int32_t *ids;    /* [T] */
+    const uint8_t *counts; /* [T] or NULL, see eq_logits_window */
+    float share;           /* weight of a counted position */
+} eq_whole_window;
+
+/* Loss of a window; with `backward` gradients are added to those of all parameters. */
+eq_status eq_whole_window_pass(eq_ctx *ctx, eq_whole *whole, const eq_whole_window *window,
+                               bool backward, double *loss);
+
+/* Useful work of one window in FLOP, without what is computed twice: see eq_block_flops; the head
+ * 2 V C a token forward and the same backward, for the teacher forward only. */
+double eq_whole_flops(const eq_whole_shape *shape);
+
+#endif
