@@ -185,6 +185,22 @@ typedef struct eq_train_options {
     int early_stop;
 } eq_train_options;
 
+/* The end-to-end phase: the whole quantized model against the next token, or against the
+ * full-precision model's distribution. */
+typedef struct eq_tune_options {
+    int epochs; /* passes over the samples; 0: none */
+    eq_train_what train;
+    double kl, ce;      /* weights of KL(full precision || model) and of cross-entropy */
+    double temperature; /* of the distributions in the KL */
+    int64_t batch;      /* windows of a step */
+    double scale_lr, norm_lr, weight_lr;
+    double warmup;        /* share of the steps in which the rates rise */
+    double min_lr_factor; /* then a cosine to lr / factor; 0: to 0 */
+    double clip;          /* largest norm of all gradients together; 0: any */
+    double beta1, beta2, epsilon, weight_decay;
+    double save_minutes; /* between saved states */
+} eq_tune_options;
+
 typedef struct eq_run_options {
     eq_precision precision;
     eq_streams streams; /* where the activations between blocks live */
@@ -199,16 +215,21 @@ typedef struct eq_quantize_options {
     int64_t group; /* divides every row, or -1: whole rows */
     eq_data_options data;
     eq_train_options train;
+    eq_tune_options tune; /* what follows the blocks */
     eq_run_options run;
 } eq_quantize_options;
 
 typedef struct eq_quantize_result {
+    int bits;
+    int64_t group;
     double seconds;         /* of this call */
     int64_t blocks_resumed; /* blocks that were already there */
     int64_t bytes;          /* of the written tensors */
     double bits_per_weight; /* of the quantized linears, scales and zero points included */
 } eq_quantize_result;
 
+/* Defaults of the end-to-end phase by bit-width. */
+EQ_API eq_tune_options eq_tune_defaults(int bits, eq_preset preset);
 /* Defaults by bit-width (EQ_PRESET_PAPER: those of the EfficientQAT paper). */
 EQ_API eq_quantize_options eq_quantize_defaults(eq_method method, int bits, eq_preset preset);
 /* Quantize the model at `model` into the folder `out`: Hugging Face layout with GPTQ-v2 tensors.
@@ -216,6 +237,20 @@ EQ_API eq_quantize_options eq_quantize_defaults(eq_method method, int bits, eq_p
  * options or data it refuses (EQ_EMISMATCH). A finished folder is recognised and left as it is. */
 EQ_API eq_status eq_quantize(eq_ctx *ctx, const char *model, const char *out,
                              const eq_quantize_options *options, eq_quantize_result *result);
+
+/* The end-to-end phase alone. */
+typedef struct eq_finetune_options {
+    eq_data_options data;
+    eq_tune_options tune;
+    eq_run_options run;
+} eq_finetune_options;
+
+EQ_API eq_finetune_options eq_finetune_defaults(void);
+/* Train the quantized model at `model` as a whole, into the folder `out`, as eq_quantize writes it.
+ * reference: the full-precision model, for tune.kl above 0; may be NULL without. Goes on after an
+ * interruption like eq_quantize. */
+EQ_API eq_status eq_finetune(eq_ctx *ctx, const char *model, const char *reference, const char *out,
+                             const eq_finetune_options *options, eq_quantize_result *result);
 
 /* ---- generation ---------------------------------------------------------------------------- */
 

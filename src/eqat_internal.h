@@ -3,6 +3,7 @@
 #define EQ_EQAT_INTERNAL_H
 
 #include "io/tokenizer.h"
+#include "io/tokens.h"
 #include "model/decoder.h"
 
 struct eq_model {
@@ -22,5 +23,36 @@ eq_status eq_checkpoint_tokenizer(eq_ctx *ctx, eq_tokenizer **tok, const eq_chec
  * many. */
 enum { EQ_MAX_ENDS = 8 };
 int64_t eq_end_tokens(const eq_checkpoint *checkpoint, int32_t ends[EQ_MAX_ENDS]);
+
+/* Tokenizer files for the folder `out`: written from a GGUF, copied from a folder. */
+eq_status eq_tokenizer_files(eq_ctx *ctx, const eq_checkpoint *checkpoint,
+                             const eq_tokenizer *tokenizer, const char *out);
+
+/* Windows of a training: calibration, and validation from files of their own or the last ones. */
+typedef struct eq_data {
+    eq_token_windows calib, own_val; /* owned */
+    const int32_t *train, *val;      /* [samples, seqlen], [val_samples, seqlen] of them */
+} eq_data;
+
+typedef struct eq_data_job {
+    const eq_data_options *options;
+    const eq_decoder *decoder;     /* samples the text of "self" */
+    const eq_tokenizer *tokenizer; /* NULL: only token files will do */
+    int64_t samples, val_samples;
+    uint64_t seed;
+    eq_dtype type;      /* of the products of "self" */
+    const char *folder; /* where "self" keeps its windows */
+} eq_data_job;
+
+/* Whether the calibration text is sampled from the model. */
+bool eq_data_is_made(const eq_data_options *options);
+/* data is freed with eq_data_deinit, also after a failure. */
+eq_status eq_data_load(eq_ctx *ctx, const eq_data_job *job, eq_data *data);
+void eq_data_deinit(eq_data *data);
+uint64_t eq_data_hash(const eq_data *data);
+
+/* For the plan of a run: a fingerprint as text, and the options of the end-to-end phase. */
+json_t *eq_hash_text(uint64_t hash);
+json_t *eq_tune_describe(const eq_tune_options *options);
 
 #endif

@@ -1,11 +1,9 @@
 /* eq_quantize: options, data, run folder, blocks, output. */
 #include "eqat_internal.h"
 
-#include "base/hash.h"
-#include "infer/self.h"
-#include "io/npy.h"
-#include "io/tokens.h"
+#include "train/block_file.h"
 #include "train/output.h"
+#include "train/tune.h"
 
 eq_quantize_options eq_quantize_defaults(eq_method method, int bits, eq_preset preset)
 {
@@ -29,8 +27,10 @@ eq_quantize_options eq_quantize_defaults(eq_method method, int bits, eq_preset p
                   .beta1 = 0.9,
                   .beta2 = 0.999,
                   .epsilon = 1e-8},
+        .tune = eq_tune_defaults(bits, preset),
         .run = {.precision = EQ_PRECISION_AUTO},
     };
+    if (method == EQ_METHOD_RTN) o.tune.epochs = 0;
     if (!paper) return o;
     o.data = (eq_data_options){
         .samples = 4096, .val_samples = 64, .seqlen = 2048, .order = EQ_ORDER_RANDOM_DOC};
@@ -50,10 +50,16 @@ typedef struct call {
     eq_checkpoint *checkpoint;
     eq_decoder *decoder;
     eq_tokenizer *tokenizer;
-    eq_token_windows train, val;
+    eq_data data;
     eq_run run;
+    float *norm; /* owned, [C]; the final norm as the end-to-end phase leaves it, or NULL */
     eq_quantize_job job;
 } call;
+
+static bool needs_data(const eq_quantize_options *o)
+{
+    return eq_quantize_needs_data(o) || o->tune.epochs > 0;
+}
 
 static eq_status check_range(eq_ctx *ctx, bool fine, const char *what)
 {
@@ -80,7 +86,7 @@ static eq_status check_options(eq_ctx *ctx, const eq_quantize_options *o)
                          o->method == EQ_METHOD_RTN || !t->epochs || t->quant_lr + t->weight_lr > 0,
                          "both learning rates are 0: nothing would be trained");
     if (st == EQ_OK)
-        st = check_range(ctx, !eq_quantize_needs_data(o) || d->calib,
+        st = check_range(ctx, !needs_data(o) || d->calib,
                          "calibration data is needed: --calib FILE, or --calib self");
     return st;
 }
@@ -119,120 +125,31 @@ static eq_status open_model(eq_ctx *ctx, call *c, const char *path)
 
 /* ---- data ---------------------------------------------------------------------------------- */
 
-static bool ends_with(const char *path, const char *ending)
-{
-    size_t n = strlen(path), m = strlen(ending);
-    return n >= m && !strcmp(path + n - m, ending);
-}
-
-static eq_status text_windows(eq_ctx *ctx, const call *c, eq_token_windows *out, const char *path,
-                              int64_t n)
-{
-    const eq_quantize_options *o = c->options;
-    const eq_tokenizer *tok = c->tokenizer;
-    if (!tok) return eq_fail(ctx, EQ_EINVAL, "%s: is text, and the model has no tokenizer", path);
-    int32_t unk = eq_tokenizer_unk(tok);
-    const eq_window_source source = {.path = path,
-                                     .tok = tok,
-                                     .separator = unk >= 0 ? unk : eq_tokenizer_eos(tok),
-                                     .n = n,
-                                     .T = o->data.seqlen};
-    if (o->data.order != EQ_ORDER_RANDOM_DOC || !ends_with(path, ".jsonl"))
-        return eq_windows_concat(ctx, out, &source);
-    eq_rng rng;
-    eq_rng_init(&rng, o->run.seed, 0);
-    return eq_windows_random(ctx, out, &source, &rng);
-}
-
-static eq_status npy_windows(eq_ctx *ctx, eq_token_windows *out, const char *path)
-{
-    int64_t shape[2] = {0, 0};
-    eq_status st = eq_npy_read_i32(ctx, path, &out->ids, shape);
-    out->n = shape[0];
-    out->T = shape[1];
-    return st;
-}
-
-/* n windows of a file, whose ending tells its kind; freed by the caller even after a failure. */
-static eq_status load_windows(eq_ctx *ctx, const call *c, eq_token_windows *out, const char *path,
-                              int64_t n)
-{
-    bool npy = ends_with(path, ".npy");
-    eq_status st = npy ? npy_windows(ctx, out, path) : text_windows(ctx, c, out, path, n);
-    if (st != EQ_OK) return st;
-    return eq_windows_check(ctx, out, path, n, c->options->data.seqlen, c->decoder->config.V);
-}
-
-/* Windows sampled from the model, kept in `path` for later calls. */
-static eq_status self_windows(eq_ctx *ctx, const call *c, eq_token_windows *out, const char *path,
-                              int64_t n)
-{
-    if (eq_file_exists(path)) return load_windows(ctx, c, out, path, n);
-    const eq_quantize_options *o = c->options;
-    int32_t ends[EQ_MAX_ENDS];
-    bool *normal = eq_alloc(ctx, c->decoder->config.V, sizeof *normal);
-    const eq_self_options self = {.n = n,
-                                  .T = o->data.seqlen,
-                                  .seed = o->run.seed,
-                                  .type = c->job.type,
-                                  .normal = normal,
-                                  .ends = ends,
-                                  .end_count = eq_end_tokens(c->checkpoint, ends)};
-    *out = (eq_token_windows){eq_alloc(ctx, n * self.T, sizeof(int32_t)), n, self.T};
-    eq_status st = normal && out->ids ? EQ_OK : EQ_ENOMEM;
-    for (int32_t id = 0; st == EQ_OK && id < c->decoder->config.V; id++)
-        normal[id] = !c->tokenizer || !eq_tokenizer_is_special(c->tokenizer, id);
-    if (st == EQ_OK) {
-        eq_log(ctx, EQ_LOG_INFO, "sampling %lld windows of %lld tokens from the model",
-               (long long)n, (long long)self.T);
-        st = eq_self_windows(ctx, c->decoder, &self, out->ids);
-    }
-    eq_free(normal);
-    return st == EQ_OK ? eq_npy_write_i32(ctx, path, out->ids, n, self.T) : st;
-}
-
-static bool makes_data(const call *c)
-{
-    return eq_quantize_needs_data(c->options) && !strcmp(c->options->data.calib, "self");
-}
-
 static eq_status load_data(eq_ctx *ctx, call *c)
 {
-    const eq_data_options *d = &c->options->data;
-    int64_t tail = c->options->method != EQ_METHOD_RTN && !d->val ? d->val_samples : 0;
-    int64_t n = eq_quantize_samples(c->options) + tail;
-    eq_status st = EQ_OK;
-    if (makes_data(c)) {
-        char *path = eq_path_join(ctx, c->run.folder, "calib.npy");
-        st = path ? self_windows(ctx, c, &c->train, path, n) : EQ_ENOMEM;
-        eq_free(path);
-    } else {
-        st = load_windows(ctx, c, &c->train, d->calib, n);
-    }
-    if (st != EQ_OK) return st;
-    c->job.train = c->train.ids;
-    c->job.val = c->train.ids + (n - tail) * d->seqlen;
-    if (d->val && c->options->method != EQ_METHOD_RTN && d->val_samples) {
-        st = load_windows(ctx, c, &c->val, d->val, d->val_samples);
-        c->job.val = c->val.ids;
-    }
+    const eq_quantize_options *o = c->options;
+    bool trains = o->method != EQ_METHOD_RTN || o->tune.epochs > 0;
+    const eq_data_job job = {.options = &o->data,
+                             .decoder = c->decoder,
+                             .tokenizer = c->tokenizer,
+                             .samples = trains ? o->data.samples : eq_quantize_samples(o),
+                             .val_samples = trains ? o->data.val_samples : 0,
+                             .seed = o->run.seed,
+                             .type = c->job.type,
+                             .folder = c->run.folder};
+    eq_status st = eq_data_load(ctx, &job, &c->data);
+    c->job.train = c->data.train;
+    c->job.val = c->data.val;
     return st;
 }
 
 /* ---- plan ---------------------------------------------------------------------------------- */
 
-static json_t *hash_text(uint64_t hash)
+json_t *eq_hash_text(uint64_t hash)
 {
     char text[20];
     snprintf(text, sizeof text, "%016llx", (unsigned long long)hash);
     return json_string(text);
-}
-
-static uint64_t hash_data(const call *c)
-{
-    uint64_t hash = EQ_HASH_START;
-    hash = eq_hash(hash, c->train.ids, (size_t)(c->train.n * c->train.T) * sizeof(int32_t));
-    return eq_hash(hash, c->val.ids, (size_t)(c->val.n * c->val.T) * sizeof(int32_t));
 }
 
 /* Everything that the result depends on. */
@@ -253,13 +170,14 @@ static json_t *describe_run(const call *c, const char *model)
         "weight_lr", t->weight_lr, "schedule", (int)t->schedule, "min_lr_factor", t->min_lr_factor,
         "beta1", t->beta1, "beta2", t->beta2, "epsilon", t->epsilon, "weight_decay",
         t->weight_decay, "early_stop", t->early_stop);
+    json_t *tune = eq_tune_describe(&o->tune);
     json_t *inputs = json_object();
-    json_object_set_new(inputs, "model", hash_text(eq_checkpoint_fingerprint(c->checkpoint)));
-    json_object_set_new(inputs, "data", hash_text(hash_data(c)));
+    json_object_set_new(inputs, "model", eq_hash_text(eq_checkpoint_fingerprint(c->checkpoint)));
+    json_object_set_new(inputs, "data", eq_hash_text(eq_data_hash(&c->data)));
     json_t *info = json_pack("{s:s, s:s, s:s}", "eqat", EQAT_VERSION, "model", model, "calib",
                              o->data.calib ? o->data.calib : "");
-    return json_pack("{s:o, s:o, s:o, s:o}", "info", info, "inputs", inputs, "options", options,
-                     "training", train);
+    return json_pack("{s:o, s:o, s:o, s:o, s:o}", "info", info, "inputs", inputs, "options",
+                     options, "training", train, "end-to-end", tune);
 }
 
 static eq_status enter_run(eq_ctx *ctx, call *c, const char *out)
@@ -273,9 +191,9 @@ static eq_status enter_run(eq_ctx *ctx, call *c, const char *out)
 /* The folder is entered before anything is made in it, but after files that may be wrong. */
 static eq_status open_run(eq_ctx *ctx, call *c, const char *model, const char *out)
 {
-    bool early = makes_data(c);
+    bool early = needs_data(c->options) && eq_data_is_made(&c->options->data);
     eq_status st = early ? enter_run(ctx, c, out) : EQ_OK;
-    if (st == EQ_OK && eq_quantize_needs_data(c->options)) st = load_data(ctx, c);
+    if (st == EQ_OK && needs_data(c->options)) st = load_data(ctx, c);
     if (st == EQ_OK && !early) st = enter_run(ctx, c, out);
     if (st != EQ_OK) return st;
     json_t *plan = describe_run(c, model);
@@ -286,16 +204,17 @@ static eq_status open_run(eq_ctx *ctx, call *c, const char *model, const char *o
 /* ---- the call ------------------------------------------------------------------------------ */
 
 /* Tokenizer files: written from a GGUF, copied from a folder. */
-static eq_status write_tokenizer(eq_ctx *ctx, const call *c, const char *out)
+eq_status eq_tokenizer_files(eq_ctx *ctx, const eq_checkpoint *checkpoint,
+                             const eq_tokenizer *tokenizer, const char *out)
 {
     static const char *const FILES[] = {
         "tokenizer.json",      "tokenizer_config.json",  "special_tokens_map.json",
         "chat_template.jinja", "generation_config.json", "vocab.json",
         "merges.txt",          "added_tokens.json"};
-    if (eq_checkpoint_gguf(c->checkpoint)) return eq_tokenizer_write_folder(ctx, c->tokenizer, out);
+    if (eq_checkpoint_gguf(checkpoint)) return eq_tokenizer_write_folder(ctx, tokenizer, out);
     eq_status st = EQ_OK;
     for (size_t i = 0; st == EQ_OK && i < sizeof FILES / sizeof *FILES; i++) {
-        char *from = eq_path_join(ctx, eq_checkpoint_path(c->checkpoint), FILES[i]);
+        char *from = eq_path_join(ctx, eq_checkpoint_path(checkpoint), FILES[i]);
         char *to = eq_path_join(ctx, out, FILES[i]);
         st = from && to ? EQ_OK : EQ_ENOMEM;
         if (st == EQ_OK && eq_file_exists(from)) st = eq_file_copy(ctx, to, from);
@@ -305,9 +224,58 @@ static eq_status write_tokenizer(eq_ctx *ctx, const call *c, const char *out)
     return st;
 }
 
+/* The blocks of the run, one open at a time. */
+typedef struct block_files {
+    const call *call;
+    eq_block_file file;
+} block_files;
+
+static eq_status next_block(eq_ctx *ctx, void *self, int64_t i, const eq_block **block)
+{
+    block_files *f = self;
+    const eq_quantize_options *o = f->call->options;
+    const eq_scheme scheme = {o->bits, o->group};
+    eq_block_file_close(&f->file);
+    if (i < 0) return EQ_OK;
+    char *path = eq_run_block_path(ctx, &f->call->run, i);
+    eq_status st =
+        path ? eq_block_file_open(ctx, &f->file, &f->call->decoder->config, &scheme, i, path)
+             : EQ_ENOMEM;
+    eq_free(path);
+    *block = &f->file.block;
+    return st;
+}
+
+static eq_tune_job tune_job(const call *c)
+{
+    const eq_quantize_options *o = c->options;
+    return (eq_tune_job){.base = c->decoder,
+                         .teacher = c->decoder,
+                         .options = &o->tune,
+                         .scheme = {o->bits, o->group},
+                         .T = o->data.seqlen,
+                         .type = c->job.type,
+                         .train = {c->data.train, NULL, o->data.samples},
+                         .val = {c->data.val, NULL, o->data.val_samples}};
+}
+
+/* The end-to-end phase on the blocks of the run. */
+static eq_status tune(eq_ctx *ctx, call *c)
+{
+    if (!c->options->tune.epochs) return EQ_OK;
+    block_files files = {.call = c};
+    eq_tune_job job = tune_job(c);
+    job.run = &c->run;
+    job.block = next_block;
+    job.self = &files;
+    c->norm = eq_alloc(ctx, c->decoder->config.C, sizeof *c->norm);
+    if (c->options->tune.train != EQ_TRAIN_SCALES) c->job.final_norm = c->norm;
+    return c->norm ? eq_tune(ctx, &job, c->norm) : EQ_ENOMEM;
+}
+
 static eq_status finish(eq_ctx *ctx, call *c, const char *out)
 {
-    eq_status st = write_tokenizer(ctx, c, out);
+    eq_status st = eq_tokenizer_files(ctx, c->checkpoint, c->tokenizer, out);
     if (st == EQ_OK) st = eq_output_model(ctx, &c->job);
     if (st == EQ_OK) st = eq_run_finish(ctx, &c->run);
     if (st == EQ_OK) eq_output_finish(ctx, &c->job);
@@ -323,6 +291,11 @@ static eq_status run(eq_ctx *ctx, call *c, const char *model, const char *out,
     if (st == EQ_OK) c->job.teacher = c->decoder;
     if (st == EQ_OK) st = eq_output_bytes(ctx, &c->job, &result->bytes);
     if (st == EQ_OK) st = eq_quantize_plan(ctx, &c->job, &in_file);
+    if (st == EQ_OK && c->options->tune.epochs) {
+        const eq_tune_job job = tune_job(c);
+        const eq_run_options *r = &c->options->run;
+        st = eq_tune_plan(ctx, &job, r->memory ? r->memory : eq_available_memory());
+    }
     if (st == EQ_OK) st = open_run(ctx, c, model, out);
     if (st != EQ_OK) return st;
     const eq_scheme scheme = {c->options->bits, c->options->group};
@@ -334,6 +307,7 @@ static eq_status run(eq_ctx *ctx, call *c, const char *model, const char *out,
         return EQ_OK;
     }
     st = eq_quantize_blocks(ctx, &c->job, in_file, &result->blocks_resumed);
+    if (st == EQ_OK) st = tune(ctx, c);
     return st == EQ_OK ? finish(ctx, c, out) : st;
 }
 
@@ -343,13 +317,13 @@ eq_status eq_quantize(eq_ctx *ctx, const char *model, const char *out,
     double start = eq_seconds();
     call c = {.options = options, .run = {.lock = -1}};
     c.job.options = options;
-    *result = (eq_quantize_result){0};
+    *result = (eq_quantize_result){.bits = options->bits, .group = options->group};
     eq_status st = check_options(ctx, options);
     if (st == EQ_OK) st = run(ctx, &c, model, out, result);
     result->seconds = eq_seconds() - start;
     eq_run_close(&c.run);
-    eq_windows_deinit(&c.train);
-    eq_windows_deinit(&c.val);
+    eq_data_deinit(&c.data);
+    eq_free(c.norm);
     eq_tokenizer_free(c.tokenizer);
     eq_decoder_close(c.decoder);
     eq_checkpoint_close(c.checkpoint);

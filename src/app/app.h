@@ -21,12 +21,19 @@ typedef struct eq_common {
 
 struct eq_option;
 
+/* Options that several commands have, for a struct that stands within their arguments. */
+typedef struct eq_section {
+    const struct eq_option *options; /* offsets are within that struct; NULL ends a list */
+    size_t base;                     /* where the struct stands */
+} eq_section;
+
 /* A command is a table of options, a text, and a function that runs on the parsed arguments. */
 typedef struct eq_command {
     const char *name;
     const char *summary;             /* one line of `eqat --help` */
     const char *details;             /* shown below the options: notes and examples */
     const struct eq_option *options; /* its own, beside the common ones */
+    const eq_section *sections;      /* shared ones, shown after those; may be NULL */
     size_t size;                     /* of its argument struct */
     /* Fill in the defaults. Called before each of two passes over the command line, so that they
      * may depend on options which the first pass found; NULL: all zero. */
@@ -35,7 +42,7 @@ typedef struct eq_command {
     bool model_optional;
 } eq_command;
 
-extern const eq_command eq_cmd_quantize, eq_cmd_eval, eq_cmd_generate, eq_cmd_tokenize,
+extern const eq_command eq_cmd_quantize, eq_cmd_tune, eq_cmd_eval, eq_cmd_generate, eq_cmd_tokenize,
     eq_cmd_logits, eq_cmd_inspect, eq_cmd_bench;
 
 #endif

@@ -2,8 +2,6 @@
 #include "app/options.h"
 #include "app/output.h"
 
-#include <stdio.h>
-
 typedef struct quantize_args {
     eq_common common;
     const char *out;
@@ -17,8 +15,6 @@ static const eq_choice methods[] = {
 static const eq_choice bits[] = {{"2", 2}, {"3", 3}, {"4", 4}, {"8", 8}, {NULL, 0}};
 static const eq_choice presets[] = {
     {"default", EQ_PRESET_DEFAULT}, {"paper", EQ_PRESET_PAPER}, {NULL, 0}};
-static const eq_choice orders[] = {
-    {"concat", EQ_ORDER_CONCAT}, {"random-doc", EQ_ORDER_RANDOM_DOC}, {NULL, 0}};
 static const eq_choice starts[] = {
     {"minmax", EQ_START_MINMAX}, {"mse", EQ_START_MSE}, {"weighted", EQ_START_WEIGHTED}, {NULL, 0}};
 static const eq_choice losses[] = {
@@ -62,44 +58,6 @@ static const eq_option options[] = {
      .offset = offsetof(quantize_args, preset),
      .choices = presets,
      .help = "defaults of everything below: ours, or those of the EfficientQAT paper"},
-
-    {.kind = EQ_OPTION_HEADING, .name = "", .help = "Calibration data"},
-    {.name = "calib",
-     .kind = EQ_OPTION_STRING,
-     .offset = offsetof(quantize_args, q.data.calib),
-     .argument = "FILE",
-     .help = "text, .jsonl with a \"text\" each line, int32 .npy [windows, tokens], or self: text "
-             "that the model samples itself"},
-    {.name = "val",
-     .kind = EQ_OPTION_STRING,
-     .offset = offsetof(quantize_args, q.data.val),
-     .argument = "FILE",
-     .help = "the same for validation; without it the last windows of --calib"},
-    {.name = "samples",
-     .kind = EQ_OPTION_INT64,
-     .offset = offsetof(quantize_args, q.data.samples),
-     .argument = "N",
-     .help = "training windows",
-     .low = 1,
-     .high = 1e9},
-    {.name = "val-samples",
-     .kind = EQ_OPTION_INT64,
-     .offset = offsetof(quantize_args, q.data.val_samples),
-     .argument = "N",
-     .help = "validation windows",
-     .high = 1e9},
-    {.name = "seqlen",
-     .kind = EQ_OPTION_INT64,
-     .offset = offsetof(quantize_args, q.data.seqlen),
-     .argument = "N",
-     .help = "tokens of a window",
-     .low = 2,
-     .high = 1 << 20},
-    {.name = "order",
-     .kind = EQ_OPTION_CHOICE,
-     .offset = offsetof(quantize_args, q.data.order),
-     .choices = orders,
-     .help = "documents one after the other, or a random piece of a random document each time"},
 
     {.kind = EQ_OPTION_HEADING, .name = "", .help = "Start and training"},
     {.name = "init",
@@ -194,29 +152,11 @@ static const eq_option options[] = {
      .help = "leave a block after N epochs without a better validation loss, 0: never",
      .high = 1e6},
 
-    {.kind = EQ_OPTION_HEADING, .name = "", .help = "The run"},
-    {.name = "precision",
-     .kind = EQ_OPTION_CHOICE,
-     .offset = offsetof(quantize_args, q.run.precision),
-     .choices = eq_precision_choices,
-     .help = "type of matrix products and of the activations between blocks"},
     {.name = "streams",
      .kind = EQ_OPTION_CHOICE,
      .offset = offsetof(quantize_args, q.run.streams),
      .choices = places,
      .help = "where the activations between blocks live"},
-    {.name = "memory",
-     .letter = 'm',
-     .kind = EQ_OPTION_BYTES,
-     .offset = offsetof(quantize_args, q.run.memory),
-     .argument = "SIZE",
-     .help = "memory the run may use, as 512M or 1.5G; 0: what the machine has free",
-     .high = 1e15},
-    {.name = "seed",
-     .kind = EQ_OPTION_UINT64,
-     .offset = offsetof(quantize_args, q.run.seed),
-     .argument = "N",
-     .help = "of the random numbers"},
     {.name = "stop-after",
      .kind = EQ_OPTION_INT64,
      .offset = offsetof(quantize_args, q.run.stop_after),
@@ -224,6 +164,11 @@ static const eq_option options[] = {
      .help = "stop after N blocks, to go on later; 0: never",
      .high = 1e6},
     {.name = NULL}};
+
+static const eq_section sections[] = {{eq_data_section, offsetof(quantize_args, q.data)},
+                                      {eq_tune_section, offsetof(quantize_args, q.tune)},
+                                      {eq_run_section, offsetof(quantize_args, q.run)},
+                                      {NULL, 0}};
 
 /* The first pass starts from 4 bits and finds method, bits and preset; the second starts from the
  * defaults that belong to those. */
@@ -238,30 +183,6 @@ static void defaults(void *arguments)
     args->q = eq_quantize_defaults(args->q.method, args->q.bits, args->preset);
 }
 
-static eq_status print_json(eq_session *session, const quantize_args *args,
-                            const eq_quantize_result *r)
-{
-    return eq_json_print(
-        session, json_pack("{s:s, s:i, s:I, s:o, s:I, s:I, s:o, s:I}", "output", args->out, "bits",
-                           args->q.bits, "group", (json_int_t)args->q.group, "bits_per_weight",
-                           eq_json_real(r->bits_per_weight), "bytes", (json_int_t)r->bytes,
-                           "blocks_resumed", (json_int_t)r->blocks_resumed, "seconds",
-                           eq_json_real(r->seconds), "peak_memory", (json_int_t)eq_peak_memory()));
-}
-
-static void print_summary(const quantize_args *args, const eq_quantize_result *r)
-{
-    char size[32], memory[32];
-    eq_format_bytes(size, sizeof size, r->bytes);
-    eq_format_bytes(memory, sizeof memory, eq_peak_memory());
-    printf("output           %s\n", args->out);
-    printf("size             %s, %.3f bits per quantized weight\n", size, r->bits_per_weight);
-    if (r->blocks_resumed > 0)
-        printf("resumed          %lld blocks were there already\n", (long long)r->blocks_resumed);
-    printf("time             %.1f s\n", r->seconds);
-    printf("peak memory      %s\n", memory);
-}
-
 static int run(const void *arguments)
 {
     const quantize_args *args = arguments;
@@ -270,18 +191,7 @@ static int run(const void *arguments)
     eq_status status = eq_session_open(&session, &args->common, false);
     if (status == EQ_OK)
         status = eq_quantize(session.ctx, args->common.model, args->out, &args->q, &result);
-    if (status == EQ_EINTERRUPTED)
-        eq_session_fail(&session, status,
-                        "interrupted; the same command goes on where it stopped, from %s",
-                        args->out);
-    if (status == EQ_OK) {
-        eq_console_clear(&session.console);
-        if (args->common.json)
-            status = print_json(&session, args, &result);
-        else
-            print_summary(args, &result);
-    }
-    return eq_session_close(&session, status);
+    return eq_finish_run(&session, args->out, &result, status, args->common.json);
 }
 
 const eq_command eq_cmd_quantize = {
@@ -299,6 +209,7 @@ const eq_command eq_cmd_quantize = {
         "train.jsonl \\\n      --samples 64 --seqlen 1024 --memory 512M\n"
         "  eqat quantize --bits 2 --preset paper --help\n",
     .options = options,
+    .sections = sections,
     .size = sizeof(quantize_args),
     .defaults = defaults,
     .run = run};

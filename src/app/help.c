@@ -98,9 +98,9 @@ void eq_options_help(const eq_command *command, const void *args)
     printf("Usage: eqat %s %s [OPTION]...\n%s.\n", command->name,
            command->model_optional ? "[MODEL]" : "MODEL", command->summary);
     if (command->options && command->options->kind != EQ_OPTION_HEADING) printf("\nOptions:\n");
-    for (const eq_option *o = command->options; o && o->name; o++)
-        print_option(o, args);
-    for (const eq_option *o = eq_common_options; o->name; o++)
-        print_option(o, args);
+    size_t base;
+    const eq_option *option;
+    for (int i = 0; (option = eq_option_at(command, i, &base)); i++)
+        print_option(option, (const char *)args + base);
     printf("\n%s", command->details);
 }

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_OPTIONS = 64 }; /* of one command, common ones included */
+enum { MAX_OPTIONS = 128 }; /* of one command, common ones included */
 
 _Static_assert(sizeof(eq_method) == sizeof(int), "choices are stored as int");
 
@@ -58,15 +58,25 @@ __attribute__((format(printf, 2, 3))) static bool wrong(const eq_command *comman
     return false;
 }
 
-/* The option of a flat index: the own ones of the command, then the common ones; NULL behind. */
-static const eq_option *option_at(const eq_command *command, int index)
+/* Option `*index` of a table, or NULL with the table's length taken from *index. */
+static const eq_option *in_table(const eq_option *table, int *index)
 {
-    int i = 0;
-    for (const eq_option *o = command->options; o && o->name; o++, i++)
-        if (i == index) return o;
-    for (const eq_option *o = eq_common_options; o->name; o++, i++)
-        if (i == index) return o;
+    for (const eq_option *o = table; o && o->name; o++)
+        if ((*index)-- == 0) return o;
     return NULL;
+}
+
+const eq_option *eq_option_at(const eq_command *command, int index, size_t *base)
+{
+    *base = 0;
+    const eq_option *o = in_table(command->options, &index);
+    for (const eq_section *s = command->sections; !o && s && s->options; s++) {
+        *base = s->base;
+        o = in_table(s->options, &index);
+    }
+    if (o) return o;
+    *base = 0;
+    return in_table(eq_common_options, &index);
 }
 
 static bool whole_number(const char *text, long long *value)
@@ -157,9 +167,9 @@ static bool set_unsigned(const eq_command *command, const eq_option *option, con
     return true;
 }
 
-static bool set(const eq_command *command, const eq_option *option, const char *text, void *args)
+static bool set(const eq_command *command, const eq_option *option, const char *text, void *base)
 {
-    void *field = (char *)args + option->offset;
+    void *field = (char *)base + option->offset;
     switch (option->kind) {
     case EQ_OPTION_FLAG:
         *(bool *)field = true;
@@ -181,8 +191,9 @@ static bool set(const eq_command *command, const eq_option *option, const char *
 static void getopt_tables(const eq_command *command, struct option *longs, char *shorts)
 {
     const eq_option *option;
+    size_t base;
     *shorts++ = ':';
-    for (int i = 0; (option = option_at(command, i)) && i < MAX_OPTIONS; i++) {
+    for (int i = 0; (option = eq_option_at(command, i, &base)) && i < MAX_OPTIONS; i++) {
         if (option->kind == EQ_OPTION_HEADING) continue;
         bool valued = option->kind != EQ_OPTION_FLAG;
         *longs++ =
@@ -195,18 +206,19 @@ static void getopt_tables(const eq_command *command, struct option *longs, char 
     *shorts = 0;
 }
 
-static const eq_option *option_of(const eq_command *command, int code)
+static const eq_option *option_of(const eq_command *command, int code, size_t *base)
 {
-    if (code >= 256) return option_at(command, code - 256);
+    if (code >= 256) return eq_option_at(command, code - 256, base);
     const eq_option *option;
-    for (int i = 0; (option = option_at(command, i)); i++)
+    for (int i = 0; (option = eq_option_at(command, i, base)); i++)
         if (option->letter && option->letter == code) return option;
     return NULL;
 }
 
 static bool bad_option(const eq_command *command, int code, char **argv)
 {
-    const eq_option *option = option_of(command, optopt);
+    size_t base;
+    const eq_option *option = option_of(command, optopt, &base);
     if (option && code == ':')
         return wrong(command, "--%s needs a value: %s", option->name,
                      option->argument ? option->argument : option->choices[0].name);
@@ -227,7 +239,9 @@ static bool one_pass(const eq_command *command, int argc, char **argv, void *arg
         int code = getopt_long(argc, argv, shorts, longs, NULL);
         if (code == -1) break;
         if (code == '?' || code == ':') return bad_option(command, code, argv);
-        if (!set(command, option_of(command, code), optarg, args)) return false;
+        size_t base;
+        const eq_option *option = option_of(command, code, &base);
+        if (!set(command, option, optarg, (char *)args + base)) return false;
     }
     return true;
 }

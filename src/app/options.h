@@ -33,6 +33,13 @@ typedef struct eq_option {
     const eq_choice *choices; /* of EQ_OPTION_CHOICE */
 } eq_option;
 
+/* Options of eq_data_options, eq_tune_options and eq_run_options. */
+extern const eq_option eq_data_section[], eq_tune_section[], eq_run_section[];
+
+/* Option number `index` of a command, its own ones, then those of its sections, then the common
+ * ones; NULL behind the last. base out: where its struct stands in the arguments. */
+const eq_option *eq_option_at(const eq_command *command, int index, size_t *base);
+
 /* The choices of --precision, for the tables that have it. */
 extern const eq_choice eq_precision_choices[];
 

@@ -238,9 +238,15 @@ eq_status eq_student_fit(eq_ctx *ctx, eq_student *s, const eq_student_data *data
 {
     const eq_train_options *o = &s->options;
     training job = {s, data, log};
-    const eq_objective objective = {&job, train_step, validate, epoch_done};
+    const eq_objective objective = {
+        .self = &job, .step = train_step, .validate = validate, .epoch_done = epoch_done};
     s->step = (eq_fake_step){.train_weights = o->weight_lr > 0, .train_quant = o->quant_lr > 0};
-    s->optimizer = (eq_optimizer){o->beta1,         o->beta2,          o->epsilon, o->weight_decay,
-                                  o->min_lr_factor, eq_fit_steps(fit), o->schedule};
-    return eq_fit(ctx, fit, &objective);
+    s->optimizer = (eq_optimizer){.beta1 = o->beta1,
+                                  .beta2 = o->beta2,
+                                  .epsilon = o->epsilon,
+                                  .weight_decay = o->weight_decay,
+                                  .min_lr_factor = o->min_lr_factor,
+                                  .steps = eq_fit_steps(fit),
+                                  .schedule = o->schedule};
+    return eq_fit(ctx, fit, &objective, eq_fit_start());
 }

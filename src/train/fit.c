@@ -13,65 +13,105 @@ int64_t eq_fit_steps(const eq_fit_options *o)
     return steps_of_epoch(o) * o->epochs;
 }
 
-static void report(eq_ctx *ctx, const eq_fit_options *o, int epoch, int64_t t, double loss,
-                   double seconds)
+eq_fit_state eq_fit_start(void)
 {
+    return (eq_fit_state){.best = INFINITY};
+}
+
+/* One call of eq_fit. */
+typedef struct fit {
+    const eq_fit_options *options;
+    const eq_objective *objective;
+    eq_fit_state state;
+    int64_t first; /* step that this call began with */
+    double start;
+} fit;
+
+static void report(eq_ctx *ctx, const fit *f, double loss)
+{
+    const eq_fit_options *o = f->options;
     char task[128];
+    int epoch = (int)((f->state.step - 1) / steps_of_epoch(o));
     snprintf(task, sizeof task, "%s, epoch %d/%d", o->name, epoch + 1, o->epochs);
-    int64_t total = eq_fit_steps(o), done = t + 1;
-    double rate = (double)(done * o->batch * o->tokens) / seconds;
-    double left = seconds / (double)done * (double)(total - done);
+    int64_t total = eq_fit_steps(o), here = f->state.step - f->first;
+    double seconds = eq_seconds() - f->start;
+    double left = seconds / (double)here * (double)(total - f->state.step);
     const eq_progress p = {.task = task,
                            .unit = "steps",
-                           .done = done,
+                           .done = f->state.step,
                            .total = total,
                            .loss = loss,
-                           .per_second = rate,
+                           .per_second = (double)(here * o->batch * o->tokens) / seconds,
                            .seconds_left = o->seconds_after < 0 ? -1 : left + o->seconds_after};
     eq_report(ctx, &p);
 }
 
-/* All steps of one epoch; the mean loss. */
-static eq_status run_epoch(eq_ctx *ctx, const eq_fit_options *o, const eq_objective *objective,
-                           int epoch, double start, double *mean)
+static eq_status save(eq_ctx *ctx, const fit *f, bool now)
 {
-    int64_t steps = steps_of_epoch(o);
-    double sum = 0;
-    for (int64_t i = 0; i < steps; i++) {
-        int64_t first = i * o->batch, t = epoch * steps + i;
-        int64_t count = o->samples - first < o->batch ? o->samples - first : o->batch;
-        double loss = 0;
-        eq_status st = objective->step(ctx, objective->self, first, count, t, &loss);
-        if (st != EQ_OK) return st;
-        if (!isfinite(loss))
-            return eq_fail(ctx, EQ_ENUMERIC, "%s, step %lld: the loss is not finite", o->name,
-                           (long long)t + 1);
-        sum += loss;
-        report(ctx, o, epoch, t, loss, eq_seconds() - start);
-        st = eq_check_interrupt(ctx);
-        if (st != EQ_OK) return st;
-    }
-    *mean = sum / (double)steps;
+    const eq_objective *objective = f->objective;
+    return objective->save ? objective->save(ctx, objective->self, &f->state, now) : EQ_OK;
+}
+
+static eq_status not_finite(eq_ctx *ctx, fit *f)
+{
+    const eq_objective *objective = f->objective;
+    if (objective->rollback) return objective->rollback(ctx, objective->self, &f->state);
+    return eq_fail(ctx, EQ_ENUMERIC, "%s, step %lld: the loss is not finite", f->options->name,
+                   (long long)f->state.step + 1);
+}
+
+/* The step after those done. */
+static eq_status one_step(eq_ctx *ctx, fit *f)
+{
+    const eq_fit_options *o = f->options;
+    const eq_objective *objective = f->objective;
+    int64_t first = f->state.step % steps_of_epoch(o) * o->batch;
+    int64_t count = o->samples - first < o->batch ? o->samples - first : o->batch;
+    double loss = 0;
+    if (first == 0) f->state.sum = 0;
+    eq_status st = objective->step(ctx, objective->self, first, count, f->state.step, &loss);
+    if (st != EQ_OK) return st;
+    if (!isfinite(loss)) return not_finite(ctx, f);
+    f->state.sum += loss;
+    f->state.step++;
+    report(ctx, f, loss);
     return EQ_OK;
 }
 
-eq_status eq_fit(eq_ctx *ctx, const eq_fit_options *o, const eq_objective *objective)
+static eq_status end_epoch(eq_ctx *ctx, fit *f)
 {
-    double start = eq_seconds(), best = INFINITY;
-    int worse = 0;
-    for (int epoch = 0; epoch < o->epochs; epoch++) {
-        double train = 0, val = 0;
-        eq_status st = run_epoch(ctx, o, objective, epoch, start, &train);
-        if (st == EQ_OK) st = objective->validate(ctx, objective->self, &val);
-        if (st == EQ_OK && objective->epoch_done)
-            st = objective->epoch_done(ctx, objective->self, epoch, train, val,
-                                       eq_seconds() - start);
-        if (st != EQ_OK) return st;
-        if (val >= best)
-            worse++;
-        else if (val >= 0) /* negative: there are no windows for validation */
-            best = val;
-        if (o->early_stop && worse >= o->early_stop) break;
+    const eq_objective *objective = f->objective;
+    int64_t steps = steps_of_epoch(f->options);
+    double train = f->state.sum / (double)steps, val = 0;
+    eq_status st = objective->validate(ctx, objective->self, &val);
+    if (st == EQ_OK && objective->epoch_done)
+        st = objective->epoch_done(ctx, objective->self, (int)(f->state.step / steps) - 1, train,
+                                   val, eq_seconds() - f->start);
+    if (val >= f->state.best)
+        f->state.worse++;
+    else if (val >= 0) /* negative: there are no windows for validation */
+        f->state.best = val;
+    return st;
+}
+
+static bool finished(const fit *f)
+{
+    const eq_fit_options *o = f->options;
+    bool early = o->early_stop && f->state.worse >= o->early_stop;
+    return f->state.step >= eq_fit_steps(o) || early;
+}
+
+eq_status eq_fit(eq_ctx *ctx, const eq_fit_options *o, const eq_objective *objective,
+                 eq_fit_state state)
+{
+    fit f = {o, objective, state, state.step, eq_seconds()};
+    eq_status st = EQ_OK;
+    while (st == EQ_OK && !finished(&f)) {
+        st = one_step(ctx, &f);
+        if (st == EQ_OK && f.state.step % steps_of_epoch(o) == 0) st = end_epoch(ctx, &f);
+        if (st == EQ_OK) st = eq_check_interrupt(ctx);
+        if (st == EQ_OK) st = save(ctx, &f, finished(&f));
     }
-    return EQ_OK;
+    if (st == EQ_EINTERRUPTED) save(ctx, &f, true);
+    return st;
 }

@@ -1,16 +1,24 @@
-/* The training loop: steps in stored order, schedule, finite checks, validation, early stop,
- * progress. */
+/* The training loop: steps in stored order, finite checks, validation, early stop, saving, progress.
+ */
 #ifndef EQ_TRAIN_FIT_H
 #define EQ_TRAIN_FIT_H
 
 #include "base/context.h"
 #include "train/schedule.h"
 
+/* Where a training stands between two steps. */
+typedef struct eq_fit_state {
+    int64_t step; /* steps done */
+    double sum;   /* of the losses of this epoch so far */
+    double best;  /* validation loss; INFINITY at first */
+    int worse;    /* epochs that did not improve on the best before them */
+} eq_fit_state;
+
 /* What is trained. The functions get `self`. */
 typedef struct eq_objective {
     void *self;
     /* One step on samples first .. first+count-1: forward, backward, update with the rates of step
-     * t. Gives the loss. */
+     * t. Gives the loss; one that is not finite must not have been applied. */
     eq_status (*step)(eq_ctx *ctx, void *self, int64_t first, int64_t count, int64_t t,
                       double *loss);
     /* Loss on the validation samples; a negative number when there are none. */
@@ -18,6 +26,11 @@ typedef struct eq_objective {
     /* Called after each epoch, to log it. May be NULL. */
     eq_status (*epoch_done)(eq_ctx *ctx, void *self, int epoch, double train, double val,
                             double seconds);
+    /* Called after each step, with `now` when the training is about to end or to be interrupted:
+     * may save the state. May be NULL. */
+    eq_status (*save)(eq_ctx *ctx, void *self, const eq_fit_state *state, bool now);
+    /* After a loss that is not finite: go back to a state that was good. NULL: it is an error. */
+    eq_status (*rollback)(eq_ctx *ctx, void *self, eq_fit_state *state);
 } eq_objective;
 
 typedef struct eq_fit_options {
@@ -33,7 +46,11 @@ typedef struct eq_fit_options {
 
 /* Number of steps of all epochs: a last incomplete batch counts. */
 int64_t eq_fit_steps(const eq_fit_options *options);
-/* Train. A loss that is not finite ends it with EQ_ENUMERIC, naming the step. */
-eq_status eq_fit(eq_ctx *ctx, const eq_fit_options *options, const eq_objective *objective);
+/* A training that has not begun. */
+eq_fit_state eq_fit_start(void);
+/* Train from `state` to the end. A loss that is not finite and cannot be rolled back ends it with
+ * EQ_ENUMERIC, naming the step. */
+eq_status eq_fit(eq_ctx *ctx, const eq_fit_options *options, const eq_objective *objective,
+                 eq_fit_state state);
 
 #endif

@@ -17,7 +17,8 @@ typedef struct ends {
     int count;
 } ends;
 
-static eq_status find_ends(eq_ctx *ctx, const eq_decoder *d, ends *e)
+/* norm: instead of the final norm of the checkpoint, unless NULL. */
+static eq_status find_ends(eq_ctx *ctx, const eq_decoder *d, const float *norm, ends *e)
 {
     static const char *const NAMES[ENDS] = {"model.embed_tokens.weight", "model.norm.weight",
                                             "lm_head.weight"};
@@ -27,6 +28,9 @@ static eq_status find_ends(eq_ctx *ctx, const eq_decoder *d, ends *e)
         e->names[i] = NAMES[i];
         st = eq_checkpoint_tensor(ctx, d->checkpoint, NAMES[i], &e->tensors[i]);
     }
+    if (norm)
+        e->tensors[1] =
+            (eq_tensor){.data = norm, .type = EQ_F32, .dims = 1, .shape = {d->config.C, 1, 1, 1}};
     return st;
 }
 
@@ -93,7 +97,8 @@ static eq_status list_contents(eq_ctx *ctx, contents *m, const eq_quantize_job *
     const eq_scheme scheme = {job->options->bits, job->options->group};
     *m = (contents){.entries = eq_alloc(ctx, c->L * EQ_BLOCK_TENSORS + ENDS, sizeof *m->entries),
                     .names = eq_alloc(ctx, c->L * EQ_BLOCK_TENSORS, sizeof *m->names)};
-    eq_status st = m->entries && m->names ? find_ends(ctx, job->teacher, &m->ends) : EQ_ENOMEM;
+    eq_status st = m->entries && m->names ? find_ends(ctx, job->teacher, job->final_norm, &m->ends)
+                                          : EQ_ENOMEM;
     if (st != EQ_OK) return st;
     for (int i = 0; i < m->ends.count; i++) {
         const eq_tensor *t = &m->ends.tensors[i];

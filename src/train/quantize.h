@@ -13,6 +13,7 @@ typedef struct eq_quantize_job {
     const int32_t *train; /* [samples, T]; NULL when no data is needed */
     const int32_t *val;   /* [val_samples, T]; NULL when val_samples is 0 */
     eq_run *run;
+    const float *final_norm; /* [C] instead of the teacher's in the output; NULL: the teacher's */
 } eq_quantize_job;
 
 /* Whether the options need calibration windows: all but starts that look at weights only, without

@@ -4,12 +4,15 @@
 
 static double fall(const eq_optimizer *o, int64_t t)
 {
-    return 1.0 + cos(3.14159265358979323846 * (double)t / (double)o->steps);
+    return 1.0 + cos(3.14159265358979323846 * (double)t / (double)(o->steps - o->warmup));
 }
 
 double eq_cosine_rate(const eq_optimizer *o, double lr, int64_t t)
 {
-    double low = lr / o->min_lr_factor, above = (lr - low) * fall(o, t) / 2.0;
+    if (t < o->warmup) return lr * (double)(t + 1) / (double)o->warmup;
+    t -= o->warmup;
+    double low = o->min_lr_factor > 0 ? lr / o->min_lr_factor : 0;
+    double above = (lr - low) * fall(o, t) / 2.0;
     if (o->schedule == EQ_SCHEDULE_AHEAD && t > 0) above *= fall(o, t) / fall(o, t - 1);
     return low + above;
 }

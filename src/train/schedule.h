@@ -7,13 +7,14 @@
 
 typedef struct eq_optimizer {
     double beta1, beta2, epsilon, weight_decay;
-    double min_lr_factor; /* the cosine ends at lr / min_lr_factor */
+    double min_lr_factor; /* the cosine ends at lr / min_lr_factor, at 0 when that is 0 */
     int64_t steps;        /* of the whole schedule */
+    int64_t warmup;       /* of them, those in which the rate rises evenly to lr */
     eq_schedule schedule;
 } eq_optimizer;
 
 /* low + (lr - low) f(t) / 2,  f(t) = 1 + cos(pi t / steps),  low = lr / min_lr_factor; t = 0 is the
- * first step.
+ * first step after the warm-up, in which the rate is lr (t + 1) / warmup.
  * EQ_SCHEDULE_AHEAD multiplies the part above low by f(t) / f(t - 1) from the second step on:
  * EfficientQAT's code asks PyTorch's recursive formula for the rate once more than it advances it.
  * [spec efficientqat.md 2.4] */

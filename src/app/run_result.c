@@ -1,0 +1,43 @@
+/* The end of a command that writes a model. */
+#include "app/output.h"
+
+#include <stdio.h>
+
+static eq_status print_json(eq_session *session, const char *out, const eq_quantize_result *r)
+{
+    return eq_json_print(
+        session, json_pack("{s:s, s:i, s:I, s:o, s:I, s:I, s:o, s:I}", "output", out, "bits",
+                           r->bits, "group", (json_int_t)r->group, "bits_per_weight",
+                           eq_json_real(r->bits_per_weight), "bytes", (json_int_t)r->bytes,
+                           "blocks_resumed", (json_int_t)r->blocks_resumed, "seconds",
+                           eq_json_real(r->seconds), "peak_memory", (json_int_t)eq_peak_memory()));
+}
+
+static void print_summary(const char *out, const eq_quantize_result *r)
+{
+    char size[32], memory[32];
+    eq_format_bytes(size, sizeof size, r->bytes);
+    eq_format_bytes(memory, sizeof memory, eq_peak_memory());
+    printf("output           %s\n", out);
+    printf("size             %s, %.3f bits per quantized weight\n", size, r->bits_per_weight);
+    if (r->blocks_resumed > 0)
+        printf("resumed          %lld blocks were there already\n", (long long)r->blocks_resumed);
+    printf("time             %.1f s\n", r->seconds);
+    printf("peak memory      %s\n", memory);
+}
+
+int eq_finish_run(eq_session *session, const char *out, const eq_quantize_result *result,
+                  eq_status status, bool json)
+{
+    if (status == EQ_EINTERRUPTED)
+        eq_session_fail(session, status,
+                        "interrupted; the same command goes on where it stopped, from %s", out);
+    if (status == EQ_OK) {
+        eq_console_clear(&session->console);
+        if (json)
+            status = print_json(session, out, result);
+        else
+            print_summary(out, result);
+    }
+    return eq_session_close(session, status);
+}

@@ -1,0 +1,122 @@
+/* Calibration and validation windows: from files, or sampled from the model. */
+#include "eqat_internal.h"
+
+#include "base/hash.h"
+#include "infer/self.h"
+#include "io/npy.h"
+#include "io/tokens.h"
+
+static bool ends_with(const char *path, const char *ending)
+{
+    size_t n = strlen(path), m = strlen(ending);
+    return n >= m && !strcmp(path + n - m, ending);
+}
+
+static eq_status text_windows(eq_ctx *ctx, const eq_data_job *job, eq_token_windows *out,
+                              const char *path, int64_t n)
+{
+    const eq_data_options *o = job->options;
+    const eq_tokenizer *tok = job->tokenizer;
+    if (!tok) return eq_fail(ctx, EQ_EINVAL, "%s: is text, and the model has no tokenizer", path);
+    int32_t unk = eq_tokenizer_unk(tok);
+    const eq_window_source source = {.path = path,
+                                     .tok = tok,
+                                     .separator = unk >= 0 ? unk : eq_tokenizer_eos(tok),
+                                     .n = n,
+                                     .T = o->seqlen};
+    if (o->order != EQ_ORDER_RANDOM_DOC || !ends_with(path, ".jsonl"))
+        return eq_windows_concat(ctx, out, &source);
+    eq_rng rng;
+    eq_rng_init(&rng, job->seed, 0);
+    return eq_windows_random(ctx, out, &source, &rng);
+}
+
+static eq_status npy_windows(eq_ctx *ctx, eq_token_windows *out, const char *path)
+{
+    int64_t shape[2] = {0, 0};
+    eq_status st = eq_npy_read_i32(ctx, path, &out->ids, shape);
+    out->n = shape[0];
+    out->T = shape[1];
+    return st;
+}
+
+/* n windows of a file, whose ending tells its kind; freed by the caller even after a failure. */
+static eq_status load_windows(eq_ctx *ctx, const eq_data_job *job, eq_token_windows *out,
+                              const char *path, int64_t n)
+{
+    bool npy = ends_with(path, ".npy");
+    eq_status st = npy ? npy_windows(ctx, out, path) : text_windows(ctx, job, out, path, n);
+    if (st != EQ_OK) return st;
+    return eq_windows_check(ctx, out, path, n, job->options->seqlen, job->decoder->config.V);
+}
+
+/* Windows sampled from the model, kept in `path` for later calls. */
+static eq_status self_windows(eq_ctx *ctx, const eq_data_job *job, eq_token_windows *out,
+                              const char *path, int64_t n)
+{
+    if (eq_file_exists(path)) return load_windows(ctx, job, out, path, n);
+    const eq_data_options *o = job->options;
+    int32_t ends[EQ_MAX_ENDS];
+    bool *normal = eq_alloc(ctx, job->decoder->config.V, sizeof *normal);
+    const eq_self_options self = {.n = n,
+                                  .T = o->seqlen,
+                                  .seed = job->seed,
+                                  .type = job->type,
+                                  .normal = normal,
+                                  .ends = ends,
+                                  .end_count = eq_end_tokens(job->decoder->checkpoint, ends)};
+    *out = (eq_token_windows){eq_alloc(ctx, n * self.T, sizeof(int32_t)), n, self.T};
+    eq_status st = normal && out->ids ? EQ_OK : EQ_ENOMEM;
+    for (int32_t id = 0; st == EQ_OK && id < job->decoder->config.V; id++)
+        normal[id] = !job->tokenizer || !eq_tokenizer_is_special(job->tokenizer, id);
+    if (st == EQ_OK) {
+        eq_log(ctx, EQ_LOG_INFO, "sampling %lld windows of %lld tokens from the model",
+               (long long)n, (long long)self.T);
+        st = eq_self_windows(ctx, job->decoder, &self, out->ids);
+    }
+    eq_free(normal);
+    return st == EQ_OK ? eq_npy_write_i32(ctx, path, out->ids, n, self.T) : st;
+}
+
+bool eq_data_is_made(const eq_data_options *options)
+{
+    return !strcmp(options->calib, "self");
+}
+
+eq_status eq_data_load(eq_ctx *ctx, const eq_data_job *job, eq_data *data)
+{
+    const eq_data_options *o = job->options;
+    *data = (eq_data){0};
+    int64_t tail = o->val ? 0 : job->val_samples, n = job->samples + tail;
+    eq_status st = EQ_OK;
+    if (eq_data_is_made(o)) {
+        char *path = eq_path_join(ctx, job->folder, "calib.npy");
+        st = path ? self_windows(ctx, job, &data->calib, path, n) : EQ_ENOMEM;
+        eq_free(path);
+    } else {
+        st = load_windows(ctx, job, &data->calib, o->calib, n);
+    }
+    if (st != EQ_OK) return st;
+    data->train = data->calib.ids;
+    data->val = data->calib.ids + job->samples * o->seqlen;
+    if (!o->val || !job->val_samples) return EQ_OK;
+    st = load_windows(ctx, job, &data->own_val, o->val, job->val_samples);
+    data->val = data->own_val.ids;
+    return st;
+}
+
+void eq_data_deinit(eq_data *data)
+{
+    eq_windows_deinit(&data->calib);
+    eq_windows_deinit(&data->own_val);
+    *data = (eq_data){0};
+}
+
+uint64_t eq_data_hash(const eq_data *data)
+{
+    const eq_token_windows *sets[] = {&data->calib, &data->own_val};
+    uint64_t hash = EQ_HASH_START;
+    for (int i = 0; i < 2; i++)
+        hash = eq_hash(hash, sets[i]->ids, (size_t)(sets[i]->n * sets[i]->T) * sizeof(int32_t));
+    return hash;
+}

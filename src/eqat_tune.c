@@ -1,0 +1,246 @@
+/* eq_finetune: the end-to-end phase on a quantized model. */
+#include "eqat_internal.h"
+
+#include "train/output.h"
+#include "train/tune.h"
+
+eq_tune_options eq_tune_defaults(int bits, eq_preset preset)
+{
+    eq_tune_options o = {.epochs = 0,
+                         .train = EQ_TRAIN_SCALES,
+                         .kl = 1,
+                         .temperature = 1,
+                         .batch = 4,
+                         .scale_lr = 5e-4,
+                         .norm_lr = 1e-4,
+                         .weight_lr = 1e-4,
+                         .warmup = 0.03,
+                         .min_lr_factor = 0,
+                         .clip = 1,
+                         .beta1 = 0.9,
+                         .beta2 = 0.999,
+                         .epsilon = 1e-8,
+                         .save_minutes = 3};
+    if (preset != EQ_PRESET_PAPER) return o;
+    o.epochs = 1;
+    o.kl = 0;
+    o.ce = 1;
+    o.batch = 32;
+    o.scale_lr = bits == 2 ? 2e-5 : 1e-5;
+    o.clip = 0.3;
+    return o;
+}
+
+json_t *eq_tune_describe(const eq_tune_options *o)
+{
+    if (!o->epochs) return json_pack("{s:i}", "epochs", 0);
+    return json_pack("{s:i, s:i, s:f, s:f, s:f, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, "
+                     "s:f}",
+                     "epochs", o->epochs, "train", (int)o->train, "kl", o->kl, "ce", o->ce,
+                     "temperature", o->temperature, "batch", (json_int_t)o->batch, "scale_lr",
+                     o->scale_lr, "norm_lr", o->norm_lr, "weight_lr", o->weight_lr, "warmup",
+                     o->warmup, "min_lr_factor", o->min_lr_factor, "clip", o->clip, "beta1",
+                     o->beta1, "beta2", o->beta2, "epsilon", o->epsilon, "weight_decay",
+                     o->weight_decay);
+}
+
+/* One call of eq_finetune. */
+typedef struct call {
+    const eq_finetune_options *options;
+    eq_model *model, *reference; /* owned */
+    eq_data data;                /* owned */
+    eq_run run;                  /* owned */
+    float *norm;                 /* owned, [C] */
+    eq_quantize_options scheme;  /* bits and group, for the output */
+    eq_quantize_job output;
+    eq_tune_job job;
+} call;
+
+static eq_status stored_block(eq_ctx *ctx, void *self, int64_t i, const eq_block **block)
+{
+    const eq_decoder *d = self;
+    if (i < 0) return EQ_OK;
+    if (i > 0) eq_decoder_release_block(d, i - 1);
+    *block = &d->blocks[i].block;
+    return eq_check_interrupt(ctx);
+}
+
+/* All linears packed, with the same bits and groups. */
+static eq_status check_packed(eq_ctx *ctx, const eq_decoder *d)
+{
+    const char *path = eq_checkpoint_path(d->checkpoint);
+    if (d->bits == 16)
+        return eq_fail(ctx, EQ_EINVAL, "%s: is not quantized; eqat quantize comes first", path);
+    for (int64_t i = 0; i < d->config.L * EQ_UNITS; i++) {
+        const eq_stored *s = &d->blocks[i / EQ_UNITS].stored[i % EQ_UNITS];
+        for (int p = 0; p < s->count; p++) {
+            const eq_qmatrix *q = &s->parts[p].matrix;
+            if (s->parts[p].packed && q->bits == d->bits &&
+                (q->g == d->group || d->group == -1 || q->g == q->K))
+                continue;
+            return eq_fail(ctx, EQ_EFORMAT,
+                           "%s: block %lld: linears of different bits or groups are not trained",
+                           path, (long long)(i / EQ_UNITS));
+        }
+    }
+    return EQ_OK;
+}
+
+static eq_status check_options(eq_ctx *ctx, const eq_finetune_options *o, bool reference)
+{
+    if (o->tune.epochs < 1 || o->tune.batch < 1 || o->data.samples < 1 || o->data.seqlen < 2)
+        return eq_fail(ctx, EQ_EINVAL, "epochs, batch and samples must be at least 1, seqlen 2");
+    if (!(o->tune.kl + o->tune.ce > 0))
+        return eq_fail(ctx, EQ_EINVAL, "the weights of the losses are all 0");
+    if (o->tune.kl > 0 && !reference)
+        return eq_fail(ctx, EQ_EINVAL,
+                       "a divergence needs the full-precision model: --reference MODEL, or --kl 0 "
+                       "--ce 1");
+    if (!o->data.calib)
+        return eq_fail(ctx, EQ_EINVAL, "calibration data is needed: --calib FILE, or --calib self");
+    return EQ_OK;
+}
+
+static eq_status open_models(eq_ctx *ctx, call *c, const char *model, const char *reference)
+{
+    eq_status st = eq_model_open(ctx, &c->model, model);
+    if (st == EQ_OK) st = check_packed(ctx, c->model->decoder);
+    if (st == EQ_OK && reference) st = eq_model_open(ctx, &c->reference, reference);
+    if (st != EQ_OK || !reference) return st;
+    const eq_config *a = &c->model->decoder->config, *b = &c->reference->decoder->config;
+    if (a->V != b->V || a->C != b->C || a->L != b->L || a->F != b->F || a->H != b->H ||
+        a->Hkv != b->Hkv || a->D != b->D)
+        return eq_fail(ctx, EQ_EINVAL, "%s: has another shape than %s", reference, model);
+    return EQ_OK;
+}
+
+static eq_status load_data(eq_ctx *ctx, call *c)
+{
+    const eq_finetune_options *o = c->options;
+    const eq_model *source = c->reference ? c->reference : c->model;
+    const eq_data_job job = {.options = &o->data,
+                             .decoder = source->decoder,
+                             .tokenizer = c->model->tokenizer,
+                             .samples = o->data.samples,
+                             .val_samples = o->data.val_samples,
+                             .seed = o->run.seed,
+                             .type = c->job.type,
+                             .folder = c->run.folder};
+    return eq_data_load(ctx, &job, &c->data);
+}
+
+static json_t *describe_run(const call *c, const char *model)
+{
+    const eq_finetune_options *o = c->options;
+    const eq_model *reference = c->reference;
+    json_t *options =
+        json_pack("{s:I, s:I, s:I, s:I, s:i, s:s}", "samples", (json_int_t)o->data.samples,
+                  "val_samples", (json_int_t)o->data.val_samples, "seqlen",
+                  (json_int_t)o->data.seqlen, "seed", (json_int_t)o->run.seed, "order",
+                  (int)o->data.order, "precision", eq_dtype_get(c->job.type)->name);
+    json_t *inputs = json_object();
+    json_object_set_new(inputs, "model",
+                        eq_hash_text(eq_checkpoint_fingerprint(c->model->checkpoint)));
+    if (reference)
+        json_object_set_new(inputs, "reference",
+                            eq_hash_text(eq_checkpoint_fingerprint(reference->checkpoint)));
+    json_object_set_new(inputs, "data", eq_hash_text(eq_data_hash(&c->data)));
+    json_t *info =
+        json_pack("{s:s, s:s, s:s}", "eqat", EQAT_VERSION, "model", model, "calib", o->data.calib);
+    return json_pack("{s:o, s:o, s:o, s:o}", "info", info, "inputs", inputs, "options", options,
+                     "end-to-end", eq_tune_describe(&o->tune));
+}
+
+static void make_jobs(call *c)
+{
+    const eq_decoder *d = c->model->decoder;
+    const eq_finetune_options *o = c->options;
+    c->scheme = (eq_quantize_options){.bits = d->bits, .group = d->group};
+    c->job.base = d;
+    c->job.teacher = c->reference ? c->reference->decoder : NULL;
+    c->job.options = &o->tune;
+    c->job.scheme = (eq_scheme){d->bits, d->group};
+    c->job.T = o->data.seqlen;
+    c->job.run = &c->run;
+    c->job.block = stored_block;
+    c->job.self = c->model->decoder;
+    c->job.train = (eq_tune_windows){c->data.train, NULL, o->data.samples};
+    c->job.val = (eq_tune_windows){c->data.val, NULL, o->data.val_samples};
+    c->output = (eq_quantize_job){.teacher = d, .options = &c->scheme, .run = &c->run};
+}
+
+/* The folder is entered before anything is made in it, but after files that may be wrong. */
+static eq_status open_run(eq_ctx *ctx, call *c, const char *model, const char *out)
+{
+    bool early = eq_data_is_made(&c->options->data);
+    eq_status st = early ? eq_run_enter(ctx, &c->run, out) : EQ_OK;
+    if (st == EQ_OK) st = load_data(ctx, c);
+    if (st == EQ_OK && !early) st = eq_run_enter(ctx, &c->run, out);
+    if (st != EQ_OK) return st;
+    make_jobs(c);
+    eq_output_clean(ctx, &c->output);
+    json_t *plan = describe_run(c, model);
+    if (!plan) return eq_fail(ctx, EQ_ENOMEM, "%s: out of memory", out);
+    return eq_run_open(ctx, &c->run, plan);
+}
+
+static eq_status train_and_write(eq_ctx *ctx, call *c, const char *out)
+{
+    const eq_decoder *d = c->model->decoder;
+    c->norm = eq_alloc(ctx, d->config.C, sizeof *c->norm);
+    eq_status st = c->norm ? eq_tune(ctx, &c->job, c->norm) : EQ_ENOMEM;
+    if (c->options->tune.train != EQ_TRAIN_SCALES) c->output.final_norm = c->norm;
+    if (st == EQ_OK) st = eq_tokenizer_files(ctx, d->checkpoint, c->model->tokenizer, out);
+    if (st == EQ_OK) st = eq_output_model(ctx, &c->output);
+    if (st == EQ_OK) st = eq_run_finish(ctx, &c->run);
+    if (st == EQ_OK) eq_output_finish(ctx, &c->output);
+    return st;
+}
+
+static eq_status run(eq_ctx *ctx, call *c, const char *model, const char *reference,
+                     const char *out)
+{
+    const eq_run_options *r = &c->options->run;
+    eq_status st = check_options(ctx, c->options, reference != NULL);
+    if (st == EQ_OK) st = open_models(ctx, c, model, reference);
+    if (st == EQ_OK) st = eq_precision_type(ctx, &c->job.type, r->precision);
+    if (st == EQ_OK) make_jobs(c);
+    if (st == EQ_OK) st = eq_tune_plan(ctx, &c->job, r->memory ? r->memory : eq_available_memory());
+    if (st == EQ_OK) st = open_run(ctx, c, model, out);
+    if (st != EQ_OK) return st;
+    if (!c->run.finished) return train_and_write(ctx, c, out);
+    eq_output_finish(ctx, &c->output);
+    eq_log(ctx, EQ_LOG_INFO, "%s: is finished already", out);
+    return EQ_OK;
+}
+
+eq_finetune_options eq_finetune_defaults(void)
+{
+    const eq_quantize_options q = eq_quantize_defaults(EQ_METHOD_BLOCK_AP, 2, EQ_PRESET_DEFAULT);
+    eq_finetune_options o = {q.data, q.tune, q.run};
+    if (!o.tune.epochs) o.tune.epochs = 1;
+    return o;
+}
+
+eq_status eq_finetune(eq_ctx *ctx, const char *model, const char *reference, const char *out,
+                      const eq_finetune_options *options, eq_quantize_result *result)
+{
+    double start = eq_seconds();
+    call c = {.options = options, .run = {.lock = -1}};
+    *result = (eq_quantize_result){0};
+    eq_status st = run(ctx, &c, model, reference, out);
+    if (st == EQ_OK) st = eq_output_bytes(ctx, &c.output, &result->bytes);
+    if (st == EQ_OK) {
+        result->bits = c.scheme.bits;
+        result->group = c.scheme.group;
+        result->bits_per_weight =
+            eq_output_bits_per_weight(&c.model->decoder->config, &c.job.scheme);
+    }
+    result->seconds = eq_seconds() - start;
+    eq_data_deinit(&c.data);
+    eq_run_close(&c.run);
+    eq_model_close(c.reference);
+    eq_model_close(c.model);
+    eq_free(c.norm);
+    return st;
+}

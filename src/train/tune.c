@@ -1,0 +1,257 @@
+#include "train/tune.h"
+
+#include "base/file.h"
+#include "train/block_file.h"
+#include "train/state_file.h"
+
+#include <math.h>
+
+/* What lives while the model is trained. */
+typedef struct tuning {
+    const eq_tune_job *job;
+    eq_whole whole;
+    eq_optimizer optimizer;
+    eq_saved_state state; /* rate and rollbacks; fit as of the last save */
+    double saved_at;      /* seconds of the clock */
+    char *last, *best;    /* owned paths */
+} tuning;
+
+static eq_whole_shape whole_shape(const eq_tune_job *job)
+{
+    const eq_tune_options *o = job->options;
+    return (eq_whole_shape){.base = job->base,
+                            .teacher = o->kl > 0 ? job->teacher : NULL,
+                            .scheme = job->scheme,
+                            .train = o->train,
+                            .weights = {(float)o->kl, (float)o->ce, (float)o->temperature},
+                            .T = job->T,
+                            .type = job->type};
+}
+
+static eq_fit_options fit_options(const eq_tune_job *job)
+{
+    const eq_tune_options *o = job->options;
+    return (eq_fit_options){.name = "end to end",
+                            .samples = job->train.n,
+                            .batch = o->batch,
+                            .epochs = o->epochs,
+                            .tokens = job->T};
+}
+
+eq_status eq_tune_plan(eq_ctx *ctx, const eq_tune_job *job, int64_t limit)
+{
+    static const char *const WHAT[] = {"scales", "scales and norms", "all weights"};
+    const eq_whole_shape shape = whole_shape(job);
+    const eq_tune_options *o = job->options;
+    double need = (double)eq_whole_bytes(&shape, ctx->threads) / (1 << 20);
+    double most = (double)limit / (1 << 20);
+    eq_log(ctx, EQ_LOG_INFO,
+           "plan: end to end %s by %s, %lld windows of %lld tokens, %d passes, %.0f MiB of memory",
+           WHAT[o->train],
+           o->kl > 0 ? (o->ce > 0 ? "KL and cross-entropy" : "KL") : "cross-entropy",
+           (long long)job->train.n, (long long)job->T, o->epochs, need);
+    if (!limit || need <= most) return EQ_OK;
+    return eq_fail(ctx, EQ_ENOMEM,
+                   "the end-to-end phase needs %.1f MiB and may use %.1f MiB; give a larger "
+                   "--memory, a smaller --seqlen, or train less with --train scales",
+                   need, most);
+}
+
+static const uint8_t *counts_of(const eq_tune_windows *w, int64_t i, int64_t T)
+{
+    return w->counts ? w->counts + i * T : NULL;
+}
+
+/* Sum of the losses of windows first .. first+count-1, each counted position with the same share. */
+static eq_status windows_pass(eq_ctx *ctx, tuning *t, const eq_tune_windows *w, int64_t first,
+                              int64_t count, bool backward, double *loss)
+{
+    int64_t T = t->job->T, positions = 0;
+    for (int64_t i = first; i < first + count; i++)
+        positions += eq_logits_positions(counts_of(w, i, T), T);
+    *loss = 0;
+    for (int64_t i = first; positions && i < first + count; i++) {
+        const eq_whole_window window = {w->ids + i * T, counts_of(w, i, T),
+                                        1.0f / (float)positions};
+        double part = 0;
+        eq_status st = eq_whole_window_pass(ctx, &t->whole, &window, backward, &part);
+        if (st != EQ_OK) return st;
+        *loss += part;
+    }
+    return EQ_OK;
+}
+
+static eq_status step(eq_ctx *ctx, void *self, int64_t first, int64_t count, int64_t n,
+                      double *loss)
+{
+    tuning *t = self;
+    const eq_tune_options *o = t->job->options;
+    const eq_parameters *p = &t->whole.parameters;
+    eq_parameters_zero_gradients(ctx, p);
+    eq_status st = windows_pass(ctx, t, &t->job->train, first, count, true, loss);
+    if (st != EQ_OK) return st;
+    double norm = eq_parameters_gradient_norm(ctx, p);
+    if (!isfinite(norm)) *loss = (double)NAN;
+    if (!isfinite(*loss)) return EQ_OK;
+    if (o->clip > 0 && norm > o->clip)
+        eq_parameters_scale_gradients(ctx, p, (float)(o->clip / norm));
+    const double rates[3] = {o->weight_lr, o->scale_lr, o->norm_lr};
+    eq_adamw steps[3];
+    for (int i = 0; i < 3; i++)
+        steps[i] = eq_adamw_step(&t->optimizer, rates[i] * t->state.rate, n);
+    eq_parameters_step(ctx, p, steps);
+    return EQ_OK;
+}
+
+static eq_status validate(eq_ctx *ctx, void *self, double *loss)
+{
+    tuning *t = self;
+    const eq_tune_windows *w = &t->job->val;
+    eq_status st = windows_pass(ctx, t, w, 0, w->n, false, loss);
+    if (!w->n) *loss = -1;
+    return st;
+}
+
+static eq_status log_line(eq_ctx *ctx, tuning *t, int epoch, double train, double val,
+                          double seconds)
+{
+    json_t *line = json_pack("{s:s, s:i, s:f, s:f, s:f}", "event", "tune", "epoch", epoch,
+                             "train_loss", train, "val_loss", val, "seconds", seconds);
+    eq_log(ctx, EQ_LOG_INFO,
+           "end to end epoch %d: training loss %.6g, validation loss %.6g, %.1f s", epoch, train,
+           val, seconds);
+    return eq_run_log(ctx, t->job->run, line);
+}
+
+static eq_status epoch_done(eq_ctx *ctx, void *self, int epoch, double train, double val,
+                            double seconds)
+{
+    tuning *t = self;
+    eq_status st = log_line(ctx, t, epoch, train, val, seconds);
+    bool best = val < 0 || val < t->state.fit.best;
+    if (st != EQ_OK || !best) return st;
+    t->state.fit.best = val;
+    return eq_state_write(ctx, t->best, &t->whole.parameters, &t->state, false);
+}
+
+static eq_status save(eq_ctx *ctx, void *self, const eq_fit_state *fit, bool now)
+{
+    tuning *t = self;
+    if (!now && eq_seconds() - t->saved_at < 60 * t->job->options->save_minutes) return EQ_OK;
+    t->state.fit = *fit;
+    eq_status st = eq_state_write(ctx, t->last, &t->whole.parameters, &t->state, true);
+    t->saved_at = eq_seconds();
+    return st;
+}
+
+static eq_status load_blocks(eq_ctx *ctx, tuning *t)
+{
+    const eq_tune_job *job = t->job;
+    eq_status st = EQ_OK;
+    for (int64_t i = 0; st == EQ_OK && i < job->base->config.L; i++) {
+        const eq_block *block = NULL;
+        st = job->block(ctx, job->self, i, &block);
+        if (st == EQ_OK) st = eq_whole_load(ctx, &t->whole, i, block);
+    }
+    job->block(ctx, job->self, -1, NULL);
+    return st;
+}
+
+/* To the state saved last, at half the rate, once. */
+static eq_status rollback(eq_ctx *ctx, void *self, eq_fit_state *fit)
+{
+    tuning *t = self;
+    if (t->state.rollbacks)
+        return eq_fail(ctx, EQ_ENUMERIC,
+                       "end to end, step %lld: the loss is not finite, at half the rates too",
+                       (long long)fit->step + 1);
+    eq_log(ctx, EQ_LOG_WARNING,
+           "end to end, step %lld: the loss is not finite; going back to the saved state, at half "
+           "the rates",
+           (long long)fit->step + 1);
+    eq_status st = eq_state_read(ctx, t->last, &t->whole.parameters, &t->state, true);
+    t->state.rate *= 0.5;
+    t->state.rollbacks = 1;
+    *fit = t->state.fit;
+    return st == EQ_OK ? save(ctx, t, fit, true) : st;
+}
+
+/* Where an earlier call stopped, or the start, whose state is saved too. */
+static eq_status begin(eq_ctx *ctx, tuning *t, eq_fit_state *fit)
+{
+    eq_status st = load_blocks(ctx, t);
+    if (st != EQ_OK) return st;
+    if (eq_file_exists(t->last)) {
+        st = eq_state_read(ctx, t->last, &t->whole.parameters, &t->state, true);
+        *fit = t->state.fit;
+        if (st == EQ_OK && fit->step > 0)
+            eq_log(ctx, EQ_LOG_INFO, "end to end: goes on after step %lld", (long long)fit->step);
+        return st;
+    }
+    double loss = 0, start = eq_seconds();
+    st = validate(ctx, t, &loss);
+    if (st == EQ_OK && !isfinite(loss))
+        st = eq_fail(ctx, EQ_ENUMERIC, "end to end: the loss before the first step is not finite");
+    if (st == EQ_OK) st = log_line(ctx, t, -1, -1, loss, eq_seconds() - start);
+    *fit = eq_fit_start();
+    if (loss >= 0) fit->best = loss;
+    t->state = (eq_saved_state){.fit = *fit, .rate = 1};
+    if (st == EQ_OK) st = eq_state_write(ctx, t->best, &t->whole.parameters, &t->state, false);
+    return st == EQ_OK ? save(ctx, t, fit, true) : st;
+}
+
+static eq_status train(eq_ctx *ctx, tuning *t)
+{
+    const eq_tune_options *o = t->job->options;
+    const eq_fit_options fit = fit_options(t->job);
+    int64_t steps = eq_fit_steps(&fit);
+    const eq_objective objective = {.self = t,
+                                    .step = step,
+                                    .validate = validate,
+                                    .epoch_done = epoch_done,
+                                    .save = save,
+                                    .rollback = rollback};
+    t->optimizer = (eq_optimizer){.beta1 = o->beta1,
+                                  .beta2 = o->beta2,
+                                  .epsilon = o->epsilon,
+                                  .weight_decay = o->weight_decay,
+                                  .min_lr_factor = o->min_lr_factor,
+                                  .steps = steps,
+                                  .warmup = (int64_t)ceil(o->warmup * (double)steps)};
+    eq_fit_state state;
+    eq_status st = begin(ctx, t, &state);
+    return st == EQ_OK ? eq_fit(ctx, &fit, &objective, state) : st;
+}
+
+/* The best validation state as block files. A call that is killed here finds the same state again:
+ * codes and zero points do not change, everything else is in the state file. */
+static eq_status write_blocks(eq_ctx *ctx, tuning *t, float *norm)
+{
+    const eq_config *c = &t->job->base->config;
+    eq_saved_state unused;
+    eq_status st = eq_state_read(ctx, t->best, &t->whole.parameters, &unused, false);
+    for (int64_t i = 0; st == EQ_OK && i < c->L; i++) {
+        char *path = eq_run_block_path(ctx, t->job->run, i);
+        st = path ? eq_block_file_write(ctx, &t->whole.blocks[i], &t->job->scheme, i, path)
+                  : EQ_ENOMEM;
+        eq_free(path);
+    }
+    if (st == EQ_OK) memcpy(norm, t->whole.norms + 2 * c->L * c->C, (size_t)c->C * sizeof *norm);
+    return st;
+}
+
+eq_status eq_tune(eq_ctx *ctx, const eq_tune_job *job, float *norm)
+{
+    tuning t = {.job = job,
+                .last = eq_path_join(ctx, job->run->folder, "tune-last.safetensors"),
+                .best = eq_path_join(ctx, job->run->folder, "tune-best.safetensors"),
+                .saved_at = eq_seconds()};
+    const eq_whole_shape shape = whole_shape(job);
+    eq_status st = t.last && t.best ? eq_whole_init(ctx, &t.whole, &shape) : EQ_ENOMEM;
+    if (st == EQ_OK) st = train(ctx, &t);
+    if (st == EQ_OK) st = write_blocks(ctx, &t, norm);
+    eq_whole_deinit(&t.whole);
+    eq_free(t.last);
+    eq_free(t.best);
+    return st;
+}
