@@ -1,6 +1,7 @@
 #include "train/bench.h"
 
 #include "base/rng.h"
+#include "train/bench_whole.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -352,19 +353,31 @@ static eq_status bench_step(bench *b)
     return st;
 }
 
+static eq_status bench_whole(bench *b)
+{
+    eq_bench_whole r;
+    eq_status st = eq_bench_whole_run(b->ctx, b->config, b->type, &r);
+    if (st != EQ_OK) return st;
+    emit(b, "e2e", "seconds", "s", r.seconds, -1);
+    emit(b, "e2e", "tokens_per_second", "tokens/s", T / r.seconds, -1);
+    emit(b, "e2e", "useful", "GFLOP/s", r.flops / r.seconds / 1e9, r.flops / r.seconds / b->peak);
+    return EQ_OK;
+}
+
 eq_status eq_bench_run(eq_ctx *ctx, const eq_config *config, const char *only, eq_bench_fn row,
                        void *user)
 {
     bench b = {.ctx = ctx, .config = config, .row = row, .user = user};
     bool gemm = !only || !strcmp(only, "gemm"), step = !only || !strcmp(only, "step");
-    bool kernel = !only || !strcmp(only, "kernel");
-    if (!gemm && !step && !kernel)
-        return eq_fail(ctx, EQ_EINVAL, "nothing called %s can be measured: gemm, kernel, step",
+    bool kernel = !only || !strcmp(only, "kernel"), whole = !only || !strcmp(only, "e2e");
+    if (!gemm && !step && !kernel && !whole)
+        return eq_fail(ctx, EQ_EINVAL, "nothing called %s can be measured: gemm, kernel, step, e2e",
                        only);
     eq_status st = eq_precision_type(ctx, &b.type, EQ_PRECISION_AUTO);
-    if (st == EQ_OK && (gemm || step)) st = bench_products(&b, b.type, gemm);
+    if (st == EQ_OK && (gemm || step || whole)) st = bench_products(&b, b.type, gemm);
     if (st == EQ_OK && gemm && b.type != EQ_F32) st = bench_products(&b, EQ_F32, true);
     if (st == EQ_OK && kernel) st = bench_loops(&b);
     if (st == EQ_OK && step) st = bench_step(&b);
+    if (st == EQ_OK && whole) st = bench_whole(&b);
     return st;
 }

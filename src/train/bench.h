@@ -1,5 +1,5 @@
-/* What this machine reaches on a model's shapes: matrix products, loops, and a whole Block-AP step.
- * */
+/* What this machine reaches on a model's shapes: matrix products, loops, a Block-AP step, and a
+ * window of the end-to-end phase. */
 #ifndef EQ_TRAIN_BENCH_H
 #define EQ_TRAIN_BENCH_H
 
@@ -9,7 +9,7 @@ typedef void (*eq_bench_fn)(void *user, const eq_bench_row *row);
 
 /* Measure for the shapes of `config`, 2 windows of 1024 tokens, bf16 where the CPU has it. Random
  * weights and data.
- * only: "gemm", "kernel", "step", or NULL for all (EQ_EINVAL for another word). Each figure is the
+ * only: "gemm", "kernel", "step", "e2e", or NULL for all (EQ_EINVAL for another word). Each figure is the
  * median of several runs. */
 eq_status eq_bench_run(eq_ctx *ctx, const eq_config *config, const char *only, eq_bench_fn row,
                        void *user);

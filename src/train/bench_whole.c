@@ -1,0 +1,142 @@
+#include "train/bench_whole.h"
+
+#include "base/rng.h"
+#include "train/whole.h"
+
+#include <stdlib.h>
+
+enum { T = 1024, RUNS = 5, BITS = 2, GROUP = 64 };
+
+/* A decoder in memory: bf16 weights that all blocks share, and one packed block. */
+typedef struct model {
+    eq_decoder decoder;
+    eq_block packed;
+    eq_stored stored[EQ_UNITS];
+    uint16_t *weights; /* owned, [most elements of a tensor] */
+    uint32_t *words;   /* owned; serves as codes and zero points */
+    uint16_t *scales;  /* owned */
+} model;
+
+static int64_t most_elements(const eq_config *c)
+{
+    int64_t mlp = 2 * c->F * c->C, head = c->V * c->C;
+    return mlp > head ? mlp : head;
+}
+
+static eq_status fill(eq_ctx *ctx, model *m, const eq_config *c)
+{
+    int64_t n = most_elements(c), groups = 2 * c->F * c->C / GROUP;
+    eq_rng rng;
+    eq_rng_init(&rng, 1, 0);
+    m->weights = eq_alloc(ctx, n, sizeof *m->weights);
+    m->words = eq_alloc(ctx, 2 * c->F * c->C * BITS / 32, sizeof *m->words);
+    m->scales = eq_alloc(ctx, groups, sizeof *m->scales);
+    m->decoder.norms = eq_alloc(ctx, (2 * c->L + 1) * c->C, sizeof(float));
+    m->decoder.blocks = eq_alloc(ctx, c->L, sizeof *m->decoder.blocks);
+    if (!m->weights || !m->words || !m->scales || !m->decoder.norms || !m->decoder.blocks)
+        return EQ_ENOMEM;
+    for (int64_t i = 0; i < n; i++)
+        m->weights[i] = eq_f32_bf16(0.05f * (float)(2 * eq_rng_uniform(&rng) - 1));
+    for (int64_t i = 0; i < 2 * c->F * c->C * BITS / 32; i++)
+        m->words[i] = (uint32_t)eq_rng_next(&rng);
+    for (int64_t i = 0; i < groups; i++)
+        m->scales[i] = eq_f32_f16(0.02f);
+    for (int64_t i = 0; i < (2 * c->L + 1) * c->C; i++)
+        m->decoder.norms[i] = 1;
+    return EQ_OK;
+}
+
+static eq_tensor tensor_of(const model *m, int64_t N, int64_t K)
+{
+    return (eq_tensor){.data = m->weights, .type = EQ_BF16, .dims = 2, .shape = {N, K, 1, 1}};
+}
+
+static void connect_unit(eq_ctx *ctx, model *m, eq_unit unit)
+{
+    const eq_config *c = &m->decoder.config;
+    eq_part parts[EQ_MAX_PARTS];
+    int count = eq_unit_parts(c, unit, parts);
+    int64_t K = eq_unit_columns(c, unit);
+    m->stored[unit].count = count;
+    for (int p = 0; p < count; p++) {
+        int64_t N = parts[p].rows;
+        const eq_qmatrix q = {BITS, N, K, GROUP, m->words, m->words, m->scales, 0};
+        m->stored[unit].parts[p] = (eq_stored_part){parts[p].row0, N, true, {0}, q};
+        for (int64_t i = 0; i < c->L; i++) {
+            eq_stored *s = &m->decoder.blocks[i].stored[unit];
+            s->parts[p] = (eq_stored_part){parts[p].row0, N, false, tensor_of(m, N, K), {0}};
+            s->count = count;
+        }
+    }
+    m->packed.units[unit] = eq_linear_stored(ctx->kernels, &m->stored[unit], K);
+    for (int64_t i = 0; i < c->L; i++)
+        m->decoder.blocks[i].block.units[unit] =
+            eq_linear_stored(ctx->kernels, &m->decoder.blocks[i].stored[unit], K);
+}
+
+static void connect(eq_ctx *ctx, model *m)
+{
+    eq_decoder *d = &m->decoder;
+    const eq_config *c = &d->config;
+    m->packed = (eq_block){.config = c, .norm1 = d->norms, .norm2 = d->norms};
+    for (int64_t i = 0; i < c->L; i++)
+        d->blocks[i].block = m->packed;
+    for (int u = 0; u < EQ_UNITS; u++)
+        connect_unit(ctx, m, (eq_unit)u);
+    d->embedding = tensor_of(m, c->V, c->C);
+    d->head_stored.parts[0] = (eq_stored_part){0, c->V, false, d->embedding, {0}};
+    d->head_stored.count = 1;
+    d->head = eq_linear_stored(ctx->kernels, &d->head_stored, c->C);
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static eq_status time_windows(eq_ctx *ctx, eq_whole *w, double *seconds)
+{
+    int32_t ids[T];
+    double runs[RUNS], loss;
+    for (int t = 0; t < T; t++)
+        ids[t] = (int32_t)(t * 37 % w->shape.base->config.V);
+    const eq_whole_window window = {ids, NULL, 1.0f / (T - 1)};
+    eq_status st = EQ_OK;
+    for (int i = -1; st == EQ_OK && i < RUNS; i++) { /* the first one makes plans and warms up */
+        double start = eq_seconds();
+        st = eq_whole_window_pass(ctx, w, &window, true, &loss);
+        if (i >= 0) runs[i] = eq_seconds() - start;
+    }
+    qsort(runs, RUNS, sizeof *runs, by_value);
+    *seconds = runs[RUNS / 2];
+    return st;
+}
+
+eq_status eq_bench_whole_run(eq_ctx *ctx, const eq_config *config, eq_dtype type,
+                             eq_bench_whole *result)
+{
+    model m = {.decoder = {.config = *config}};
+    eq_whole w = {0};
+    const eq_whole_shape shape = {.base = &m.decoder,
+                                  .teacher = &m.decoder,
+                                  .scheme = {BITS, GROUP},
+                                  .train = EQ_TRAIN_SCALES,
+                                  .weights = {1, 0, 1},
+                                  .T = T,
+                                  .type = type};
+    eq_status st = fill(ctx, &m, config);
+    if (st == EQ_OK) connect(ctx, &m);
+    if (st == EQ_OK) st = eq_whole_init(ctx, &w, &shape);
+    for (int64_t i = 0; st == EQ_OK && i < config->L; i++)
+        st = eq_whole_load(ctx, &w, i, &m.packed);
+    if (st == EQ_OK) st = time_windows(ctx, &w, &result->seconds);
+    if (st == EQ_OK) result->flops = eq_whole_flops(&shape);
+    eq_whole_deinit(&w);
+    eq_free(m.decoder.norms);
+    eq_free(m.decoder.blocks);
+    eq_free(m.weights);
+    eq_free(m.words);
+    eq_free(m.scales);
+    return st;
+}
