@@ -203,6 +203,8 @@ void eq_output_finish(eq_ctx *ctx, const eq_quantize_job *job)
 {
     remove_matching(ctx, job->run->folder, "block-");
     remove_matching(ctx, job->run->folder, "stream-");
+    remove_matching(ctx, job->run->folder, "masters-");
+    remove_matching(ctx, job->run->folder, "tune-");
 }
 
 double eq_output_bits_per_weight(const eq_config *c, const eq_scheme *scheme)

@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "train/block_file.h"
+#include "train/masters.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -268,6 +269,17 @@ static eq_status check_weights(eq_ctx *ctx, const state *s)
                    (long long)c->L, name);
 }
 
+/* Before the block file, whose presence says that the block is done. */
+static eq_status write_masters(eq_ctx *ctx, const state *s)
+{
+    const eq_tune_options *o = &s->job->options->tune;
+    if (!o->epochs || o->train != EQ_TRAIN_ALL) return EQ_OK;
+    char *path = eq_run_masters_path(ctx, s->job->run, s->block);
+    eq_status st = path ? eq_masters_write(ctx, path, s->student.fakes) : EQ_ENOMEM;
+    eq_free(path);
+    return st;
+}
+
 /* Start values, training, and the block on disk. full_next gets the full-precision output. */
 static eq_status make_block(eq_ctx *ctx, state *s, eq_stream *full_next, const char *path)
 {
@@ -286,6 +298,7 @@ static eq_status make_block(eq_ctx *ctx, state *s, eq_stream *full_next, const c
         st = advance(ctx, s, teacher, &s->full, full_next, "full");
     if (st == EQ_OK && trains(o)) st = train_block(ctx, s, s->in_file ? full_next : &s->full);
     if (st == EQ_OK) st = eq_ctx_status(ctx);
+    if (st == EQ_OK) st = write_masters(ctx, s);
     const eq_scheme scheme = {o->bits, o->group};
     return st == EQ_OK ? eq_block_file_write(ctx, &s->student.block, &scheme, s->block, path) : st;
 }

@@ -14,6 +14,11 @@ char *eq_run_block_path(eq_ctx *ctx, const eq_run *run, int64_t block)
     return eq_format(ctx, "%s/block-%05lld.safetensors", run->folder, (long long)block);
 }
 
+char *eq_run_masters_path(eq_ctx *ctx, const eq_run *run, int64_t block)
+{
+    return eq_format(ctx, "%s/masters-%05lld.safetensors", run->folder, (long long)block);
+}
+
 char *eq_run_stream_path(eq_ctx *ctx, const eq_run *run, const char *name, int64_t block)
 {
     return eq_format(ctx, "%s/stream-%s-%05lld", run->folder, name, (long long)block);

@@ -4,6 +4,8 @@
  *   log.jsonl         one object a line, appended
  *   calib.npy         windows sampled from the model, when it made its own data
  *   block-00012.safetensors   a finished block, until the whole model is written
+ *   masters-00012.safetensors its unrounded weights, when all weights are trained end to end
+ *   tune-*            see tune.h
  *   stream-*          activations between blocks, when they live in files
  *   lock              held while a process works here */
 #ifndef EQ_TRAIN_RUN_H
@@ -37,6 +39,7 @@ void eq_run_close(eq_run *run);
 
 /* Paths inside the run folder, in fresh memory; NULL after eq_fail. */
 char *eq_run_block_path(eq_ctx *ctx, const eq_run *run, int64_t block);
+char *eq_run_masters_path(eq_ctx *ctx, const eq_run *run, int64_t block);
 char *eq_run_stream_path(eq_ctx *ctx, const eq_run *run, const char *name, int64_t block);
 
 #endif

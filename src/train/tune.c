@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "train/block_file.h"
+#include "train/masters.h"
 #include "train/state_file.h"
 
 #include <math.h>
@@ -144,6 +145,18 @@ static eq_status save(eq_ctx *ctx, void *self, const eq_fit_state *fit, bool now
     return st;
 }
 
+/* The unrounded weights of block i, if the run has them and they are wanted. */
+static eq_status load_masters(eq_ctx *ctx, tuning *t, int64_t i)
+{
+    if (!t->whole.fakes) return EQ_OK;
+    char *path = eq_run_masters_path(ctx, t->job->run, i);
+    eq_status st = path ? EQ_OK : EQ_ENOMEM;
+    if (path && eq_file_exists(path))
+        st = eq_masters_read(ctx, path, &t->whole.fakes[i * EQ_UNITS]);
+    eq_free(path);
+    return st;
+}
+
 static eq_status load_blocks(eq_ctx *ctx, tuning *t)
 {
     const eq_tune_job *job = t->job;
@@ -152,6 +165,7 @@ static eq_status load_blocks(eq_ctx *ctx, tuning *t)
         const eq_block *block = NULL;
         st = job->block(ctx, job->self, i, &block);
         if (st == EQ_OK) st = eq_whole_load(ctx, &t->whole, i, block);
+        if (st == EQ_OK) st = load_masters(ctx, t, i);
     }
     job->block(ctx, job->self, -1, NULL);
     return st;

@@ -1,0 +1,14 @@
+/* Masters of a trained block on disk, for an end-to-end phase that trains all weights: the codes
+ * alone would lose where between two levels each weight stands. */
+#ifndef EQ_TRAIN_MASTERS_H
+#define EQ_TRAIN_MASTERS_H
+
+#include "model/block.h"
+#include "quant/fake.h"
+
+/* Weights, scales and zero points of the units of a block; the file appears whole. */
+eq_status eq_masters_write(eq_ctx *ctx, const char *path, const eq_fake fakes[EQ_UNITS]);
+/* Read them into fakes of the same shapes. */
+eq_status eq_masters_read(eq_ctx *ctx, const char *path, const eq_fake fakes[EQ_UNITS]);
+
+#endif

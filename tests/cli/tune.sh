@@ -1,0 +1,141 @@
+# The end-to-end phase: alone and behind the blocks, what it trains, kill and resume, refusals.
+tiny m
+expect 0 quantize m -o start -q --method rtn --init mse --bits 2 --group 32
+
+tune() { # folder, option...: arguments of a short end-to-end run
+    local out=$1
+    shift
+    echo tune start -o "$out" -q --reference m --calib m/tokens.npy --samples 16 --val-samples 4 \
+        --seqlen 32 --tune-batch 4 --tune-epochs 3 --tune-scale-lr 2e-3 --tune-weight-lr 2e-3 \
+        --precision f32 "$@"
+}
+
+# losses FOLDER EXPRESSION: training and validation losses t and v of its log, those before the
+# first step in front, make the Python expression true
+losses() {
+    python3 - "$1" "$2" <<'PYTHON' || complain "$1/run/log.jsonl: not $2"
+import json, sys
+lines = [json.loads(line) for line in open(sys.argv[1] + "/run/log.jsonl")]
+t, v = ([line[k] for line in lines if line.get("event") == "tune"] for k in ("train_loss", "val_loss"))
+sys.exit(0 if eval(sys.argv[2]) else 1)
+PYTHON
+}
+
+# Every kind of training and of loss brings its own loss down.
+# shellcheck disable=SC2046  # tune gives separate words
+expect 0 $(tune scales --json)
+out_json 'r["bits"] == 2 and r["group"] == 32 and r["bytes"] > 0'
+losses scales 'len(v) == 4 and min(v) == v[-1] < 0.97 * v[0]'
+for what in norms all; do
+    # shellcheck disable=SC2046
+    expect 0 $(tune $what --tune $what)
+    losses $what 't[3] < t[1]'
+done
+for loss in '--kl 0 --ce 1' '--kl 0.5 --ce 0.5' '--temperature 2'; do
+    # shellcheck disable=SC2046,SC2086
+    expect 0 $(tune "loss-${loss// /}" $loss)
+    losses "loss-${loss// /}" 't[3] < t[1]'
+done
+
+# Trained scales keep codes and zero points; nothing but scales differs.
+python3 - <<'PYTHON' || complain "codes, zero points and norms are not those of the start"
+import json, struct, sys
+def read(path):
+    data = open(path, "rb").read()
+    n = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8:8 + n])
+    return {k: data[8 + n + e["data_offsets"][0]:8 + n + e["data_offsets"][1]]
+            for k, e in header.items() if k != "__metadata__"}
+old, new = (read(f + "/model.safetensors") for f in ("start", "scales"))
+differ = {k for k in old if old[k] != new[k]}
+good = old.keys() == new.keys() and differ and all(k.endswith(".scales") for k in differ)
+sys.exit(0 if good else 1)
+PYTHON
+
+# The written model has the loss that the log promised.
+expect 0 logits scales --tokens 1,2,3 -o tuned.npy
+expect 0 logits start --tokens 1,2,3 -o start.npy
+cmp -s tuned.npy start.npy && complain "training changed nothing"
+
+# The same bytes for any number of threads, and after kills at any moment.
+for threads in 1 16; do
+    # shellcheck disable=SC2046
+    expect 0 $(tune threads-$threads --threads $threads)
+    same scales threads-$threads
+done
+hits=0
+for what in scales all; do
+    for round in $(seq 30); do
+        # shellcheck disable=SC2046
+        "$EQAT" $(tune killed-$what --tune $what --save-minutes 0) >.theme/out 2>.theme/err &
+        job=$!
+        sleep 0.0$((RANDOM % 90 + 10))
+        kill -KILL $job 2>/dev/null
+        wait $job 2>/dev/null
+        [ $? -eq 137 ] || break
+        hits=$((hits + 1))
+    done
+    # shellcheck disable=SC2046
+    expect 0 $(tune killed-$what --tune $what --save-minutes 0)
+    same $what killed-$what
+done
+[ $hits -ge 4 ] || complain "only $hits kills hit a running program"
+# shellcheck disable=SC2046
+expect 1 $(tune scales --tune-scale-lr 1e-3)
+err_has 'scale_lr'
+
+# Behind the blocks, in one run; killed in the second phase it goes on there.
+both() { # folder, option...
+    # shellcheck disable=SC2046
+    small_run "$@" --epochs 1 --tune-epochs 2 --tune-batch 4
+}
+# shellcheck disable=SC2046
+expect 0 $(both whole)
+losses whole 'len(v) == 3'
+# shellcheck disable=SC2046
+expect 130 $(both part --stop-after 2)
+# shellcheck disable=SC2046
+expect 0 $(both part)
+same whole part
+# shellcheck disable=SC2046
+expect 0 $(both masters --tune all)
+[ -z "$(ls masters/run | grep -E 'masters|tune|block')" ] || complain "masters/run keeps $(ls masters/run)"
+
+# What cannot be done is refused in one line.
+expect 2 tune start -o no -q --calib m/tokens.npy --seqlen 32 --samples 16
+err_has '--reference'
+expect 2 tune m -o no -q --reference m --calib m/tokens.npy --seqlen 32 --samples 16
+err_has 'not quantized'
+tiny other --blocks 2
+expect 2 tune start -o no -q --reference other --calib m/tokens.npy --seqlen 32 --samples 16
+err_has 'other'
+# shellcheck disable=SC2046
+expect 2 $(tune no --kl 0)
+# shellcheck disable=SC2046
+expect 1 $(tune no --memory 1K)
+err_has 'memory'
+
+# A loss that is not a number: once back to the saved state, then an error that names the step; the
+# folder is as it was saved and goes on with a sound reference. A token that stands in one later
+# training window only gets an embedding of NaN in the reference.
+cp -r m nan
+python3 - <<'PYTHON' || complain "no token for the NaN"
+import collections, json, struct, sys
+tokens = open("m/tokens.npy", "rb").read()[-20 * 32 * 4:]
+ids = struct.unpack("<640i", tokens)
+where = collections.defaultdict(set)
+for i, token in enumerate(ids):
+    where[token].add(i // 32)
+token = next(t for t, w in where.items() if len(w) == 1 and 8 <= min(w) < 12)
+path = "nan/model.safetensors"
+data = bytearray(open(path, "rb").read())
+n = struct.unpack("<Q", data[:8])[0]
+start = json.loads(data[8:8 + n])["model.embed_tokens.weight"]["data_offsets"][0]
+at = 8 + n + start + token * 64 * 4
+data[at:at + 4] = struct.pack("<f", float("nan"))
+open(path, "wb").write(data)
+PYTHON
+expect 1 tune start -o bad --reference nan --calib m/tokens.npy --samples 16 --val-samples 4 \
+    --seqlen 32 --tune-batch 4 --tune-epochs 1 --precision f32
+err_has 'step 3: the loss is not finite; going back'
+err_has 'step 3: the loss is not finite, at half the rates too'
