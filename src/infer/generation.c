@@ -16,12 +16,6 @@ static eq_dense_kind choose_kind(const eq_ctx *ctx, const eq_decoder *d,
     return worth ? kind : EQ_DENSE_STORED;
 }
 
-/* The largest scratch of a linear is the head's. */
-static int64_t scratch_bytes(const eq_decoder *d)
-{
-    return (int64_t)eq_linear_scratch(d->head.N, d->head.K);
-}
-
 static void layout(eq_generation *g, const eq_cache_shape *shape, int threads)
 {
     const eq_config *c = &g->decoder->config;
@@ -29,7 +23,7 @@ static void layout(eq_generation *g, const eq_cache_shape *shape, int threads)
     g->cache = eq_cache_layout(&g->arena, c, shape, threads);
     g->rope = eq_rope_layout(&g->arena, c, shape->room);
     g->acts = eq_activations_layout(&g->arena, c, &step, threads);
-    g->acts.scratch = eq_arena_take(&g->arena, scratch_bytes(g->decoder), 1);
+    g->acts.scratch = eq_arena_take(&g->arena, (int64_t)eq_decoder_scratch(g->decoder), 1);
     g->logits = eq_arena_take(&g->arena, shape->B * c->V, sizeof(float));
 }
 

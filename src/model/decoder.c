@@ -167,6 +167,17 @@ void eq_decoder_close(eq_decoder *d)
     eq_free(d);
 }
 
+size_t eq_decoder_scratch(const eq_decoder *d)
+{
+    size_t most = eq_linear_scratch(d->head.N, d->head.K);
+    for (int u = 0; u < EQ_UNITS; u++) {
+        const eq_linear *unit = &d->blocks[0].block.units[u];
+        size_t need = eq_linear_scratch(unit->N, unit->K);
+        most = need > most ? need : most;
+    }
+    return most;
+}
+
 void eq_decoder_release_block(const eq_decoder *d, int64_t i)
 {
     for (int u = 0; u < EQ_UNITS; u++) {
@@ -211,8 +222,7 @@ static void layout_pass(eq_decoder_pass *p, const eq_decoder *d, const eq_block_
     p->acts = eq_activations_layout(&p->arena, c, shape, threads);
     p->rope = eq_rope_layout(&p->arena, c, shape->T);
     p->logits = eq_arena_take(&p->arena, p->slice * c->V, sizeof(float));
-    size_t need = eq_linear_scratch(c->V, c->C);
-    p->acts.scratch = eq_arena_take(&p->arena, (int64_t)need, 1); /* the head's is the largest */
+    p->acts.scratch = eq_arena_take(&p->arena, (int64_t)eq_decoder_scratch(d), 1);
 }
 
 eq_status eq_decoder_pass_init(eq_ctx *ctx, eq_decoder_pass *p, const eq_decoder *d, int64_t B,

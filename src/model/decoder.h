@@ -37,6 +37,8 @@ int64_t eq_unit_columns(const eq_config *config, eq_unit unit);
 /* Find and check all tensors. checkpoint must outlive the decoder. */
 eq_status eq_decoder_open(eq_ctx *ctx, eq_decoder **decoder, eq_checkpoint *checkpoint);
 void eq_decoder_close(eq_decoder *decoder);
+/* Bytes of scratch for the products of any of its linears. */
+size_t eq_decoder_scratch(const eq_decoder *decoder);
 /* Let the pages of block i leave the resident set. */
 void eq_decoder_release_block(const eq_decoder *decoder, int64_t i);
 
