@@ -146,6 +146,9 @@ EQ_API eq_status eq_evaluate(eq_ctx *ctx, const eq_model *model, const eq_model 
 /* ---- quantization -------------------------------------------------------------------------- */
 
 typedef enum eq_method { EQ_METHOD_RTN, EQ_METHOD_BLOCK_AP } eq_method;
+/* A zero point for each group and a scale above 0, or the fixed zero point 2^(bits-1) and a scale
+ * of either sign: levels -2^(bits-1) s .. (2^(bits-1) - 1) s (see docs/math.md). */
+typedef enum eq_grid { EQ_GRID_ASYMMETRIC, EQ_GRID_SYMMETRIC } eq_grid;
 typedef enum eq_start { EQ_START_MINMAX, EQ_START_MSE, EQ_START_WEIGHTED } eq_start;
 typedef enum eq_loss { EQ_LOSS_MSE, EQ_LOSS_RELATIVE, EQ_LOSS_BOUNDED } eq_loss;
 /* Gradients of weights at codes 0 and 2^bits - 1: as of any other, or none (see docs/math.md). */
@@ -213,6 +216,7 @@ typedef struct eq_quantize_options {
     eq_method method;
     int bits;      /* 2, 3, 4 or 8 */
     int64_t group; /* divides every row, or -1: whole rows */
+    eq_grid grid;
     eq_data_options data;
     eq_train_options train;
     eq_tune_options tune; /* what follows the blocks */

@@ -93,7 +93,7 @@ static eq_status check_options(eq_ctx *ctx, const eq_quantize_options *o)
 
 static eq_status check_linears(eq_ctx *ctx, const call *c)
 {
-    const eq_scheme scheme = {c->options->bits, c->options->group};
+    const eq_scheme scheme = eq_scheme_of(c->options);
     const eq_config *config = &c->decoder->config;
     if (c->decoder->bits != 16)
         return eq_fail(ctx, EQ_EFORMAT, "%s: is quantized to %d bits already",
@@ -158,10 +158,10 @@ static json_t *describe_run(const call *c, const char *model)
     const eq_quantize_options *o = c->options;
     const eq_train_options *t = &o->train;
     json_t *options =
-        json_pack("{s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:i, s:s}", "method", (int)o->method, "bits",
-                  o->bits, "group", (json_int_t)o->group, "samples", (json_int_t)o->data.samples,
-                  "val_samples", (json_int_t)o->data.val_samples, "seqlen",
-                  (json_int_t)o->data.seqlen, "seed", (json_int_t)o->run.seed, "order",
+        json_pack("{s:i, s:i, s:I, s:i, s:I, s:I, s:I, s:I, s:i, s:s}", "method", (int)o->method,
+                  "bits", o->bits, "group", (json_int_t)o->group, "grid", (int)o->grid, "samples",
+                  (json_int_t)o->data.samples, "val_samples", (json_int_t)o->data.val_samples,
+                  "seqlen", (json_int_t)o->data.seqlen, "seed", (json_int_t)o->run.seed, "order",
                   (int)o->data.order, "precision", eq_dtype_get(c->job.type)->name);
     json_t *train = json_pack(
         "{s:i, s:I, s:i, s:i, s:i, s:I, s:f, s:f, s:i, s:f, s:f, s:f, s:f, s:f, s:i}", "start",
@@ -233,8 +233,7 @@ typedef struct block_files {
 static eq_status next_block(eq_ctx *ctx, void *self, int64_t i, const eq_block **block)
 {
     block_files *f = self;
-    const eq_quantize_options *o = f->call->options;
-    const eq_scheme scheme = {o->bits, o->group};
+    const eq_scheme scheme = eq_scheme_of(f->call->options);
     eq_block_file_close(&f->file);
     if (i < 0) return EQ_OK;
     char *path = eq_run_block_path(ctx, &f->call->run, i);
@@ -252,7 +251,7 @@ static eq_tune_job tune_job(const call *c)
     return (eq_tune_job){.base = c->decoder,
                          .teacher = c->decoder,
                          .options = &o->tune,
-                         .scheme = {o->bits, o->group},
+                         .scheme = eq_scheme_of(o),
                          .T = o->data.seqlen,
                          .type = c->job.type,
                          .train = {c->data.train, NULL, o->data.samples},
@@ -298,7 +297,7 @@ static eq_status run(eq_ctx *ctx, call *c, const char *model, const char *out,
     }
     if (st == EQ_OK) st = open_run(ctx, c, model, out);
     if (st != EQ_OK) return st;
-    const eq_scheme scheme = {c->options->bits, c->options->group};
+    const eq_scheme scheme = eq_scheme_of(c->options);
     result->bits_per_weight = eq_output_bits_per_weight(&c->decoder->config, &scheme);
     if (c->run.finished) {
         result->blocks_resumed = c->decoder->config.L;

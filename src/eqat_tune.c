@@ -151,15 +151,23 @@ static json_t *describe_run(const call *c, const char *model)
                      "end-to-end", eq_tune_describe(&o->tune));
 }
 
+/* The grid that the model's own configuration names. */
+static eq_grid grid_of(const eq_checkpoint *checkpoint)
+{
+    const json_t *q = json_object_get(eq_checkpoint_config(checkpoint), "quantization_config");
+    return json_is_true(json_object_get(q, "sym")) ? EQ_GRID_SYMMETRIC : EQ_GRID_ASYMMETRIC;
+}
+
 static void make_jobs(call *c)
 {
     const eq_decoder *d = c->model->decoder;
     const eq_finetune_options *o = c->options;
-    c->scheme = (eq_quantize_options){.bits = d->bits, .group = d->group};
+    c->scheme = (eq_quantize_options){
+        .bits = d->bits, .group = d->group, .grid = grid_of(d->checkpoint)};
     c->job.base = d;
     c->job.teacher = c->reference ? c->reference->decoder : NULL;
     c->job.options = &o->tune;
-    c->job.scheme = (eq_scheme){d->bits, d->group};
+    c->job.scheme = eq_scheme_of(&c->scheme);
     c->job.T = o->data.seqlen;
     c->job.run = &c->run;
     c->job.block = stored_block;

@@ -172,7 +172,7 @@ static void load_fake_block(eq_safetensors *file, eq_fake fakes[EQ_UNITS], eq_bl
 {
     for (int u = 0; u < EQ_UNITS; u++) {
         int64_t N = unit_rows((eq_unit)u), K = eq_unit_columns(&CONFIG, (eq_unit)u);
-        const eq_quant_shape quant = {K, 8, 2, false};
+        const eq_quant_shape quant = {.K = K, .g = 8, .bits = 2};
         fakes[u] = eq_fake_layout(arena, N, &quant, EQ_F32, true);
         fakes[u].effective = eq_arena_take(arena, N * K, sizeof(float));
         for_parts(file, "", "weight", (eq_unit)u, fakes[u].w, K, false);
@@ -277,7 +277,7 @@ static void run_steps(float *out, int threads, int64_t *allocations)
     eq_rng rng;
     ctx.threads = threads;
     const eq_student_shape shape = {.config = &CONFIG,
-                                    .scheme = {2, 8},
+                                    .scheme = {.bits = 2, .group = 8},
                                     .T = T,
                                     .type = EQ_F32,
                                     .options = {.start = EQ_START_MINMAX,

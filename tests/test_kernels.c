@@ -342,10 +342,10 @@ static void vocabulary(void **state)
     }
 }
 
-static void check_fakequant(void **state, int64_t g, int bits, eq_dtype type)
+static void check_fakequant(void **state, int64_t g, int bits, bool symmetric, eq_dtype type)
 {
     enum { GROUPS = 3 };
-    const eq_quant_shape shape = {.K = GROUPS * g, .g = g, .bits = bits};
+    const eq_quant_shape shape = {.K = GROUPS * g, .g = g, .bits = bits, .symmetric = symmetric};
     const float Q = (float)((1 << bits) - 1);
     pair w = pair_make(EQ_F32, shape.K, -1, 1, 35), y = pair_make(type, shape.K, 0, 1, 36);
     pair s = pair_make(EQ_F32, GROUPS, 1 / Q, 2.5f / Q, 37),
@@ -357,6 +357,10 @@ static void check_fakequant(void **state, int64_t g, int bits, eq_dtype type)
         const eq_kernels *k = pick(state, i);
         float *scale = at(&s, i), *zero = at(&z, i);
         scale[1] = scale[1] < 0.3f ? 1e-5f : 0.25f; /* below the smallest, or full of ties */
+        for (int j = 0; symmetric && j < GROUPS; j++) {
+            scale[j] *= j ? -1.0f : 2.0f; /* levels go from -2^(bits-1) */
+            zero[j] = (Q + 1) / 2;
+        }
         k->fakequant_forward(at(&y, i), at(&w, i), scale, zero, &shape, type);
         k->fakequant_backward(at(&dy, i), at(&ds, i), at(&dz, i), at(&w, i), scale, zero, &shape);
         for (int j = 0; j < GROUPS; j++)
@@ -378,9 +382,10 @@ static void check_fakequant(void **state, int64_t g, int bits, eq_dtype type)
 }
 
 /* The same start values on every CPU, bit by bit. */
-static void check_search(void **state, int64_t g, int bits, int scales)
+static void check_search(void **state, eq_quant_shape shape, int scales)
 {
-    const eq_start_search search = {{.g = g, .bits = bits}, scales, 0.3f, 1.1f, 1e-4f};
+    const int64_t g = shape.g;
+    const eq_start_search search = {shape, scales, 0.3f, 1.1f, 1e-4f};
     pair w = pair_make(EQ_F32, g, -1, 1.5f, 42 + (uint64_t)g), h = pair_make(EQ_F32, g, 0, 2, 43);
     float found[2][3];
     for (int i = 0; i < 2; i++)
@@ -394,13 +399,15 @@ static void check_search(void **state, int64_t g, int bits, int scales)
 static void quantizers(void **state)
 {
     const int bits[] = {2, 3, 4, 8};
-    for (int b = 0; b < 4; b++) {
+    for (int b = 0; b < 8; b++) {
+        eq_quant_shape shape = {.g = 64, .bits = bits[b % 4], .symmetric = b >= 4};
+        check_search(state, shape, 33);
         for (int l = 0; l < LENGTH_COUNT; l++) {
-            check_fakequant(state, LENGTHS[l], bits[b], EQ_F32);
-            check_fakequant(state, LENGTHS[l], bits[b], EQ_BF16);
-            check_search(state, LENGTHS[l], bits[b], 1 + (int)(LENGTHS[l] % 33));
+            shape.g = LENGTHS[l];
+            check_fakequant(state, shape.g, shape.bits, shape.symmetric, EQ_F32);
+            check_fakequant(state, shape.g, shape.bits, shape.symmetric, EQ_BF16);
+            check_search(state, shape, 1 + (int)(shape.g % 33));
         }
-        check_search(state, 64, bits[b], 33);
     }
 }
 

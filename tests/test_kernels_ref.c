@@ -235,37 +235,37 @@ static void fakequant_matches_golden(void **state)
     const golden_case cases[] = {
         {"../shared/golden/blockap-w2g32/quantizer.safetensors",
          6,
-         {96, 32, 2, true},
+         {96, 32, 2, true, false},
          "dw",
          "dscale",
          "dzero_point"},
         {"tests/golden/quantizer_w2.safetensors",
          6,
-         {24, 8, 2, false},
+         {24, 8, 2, false, false},
          "grad.w",
          "grad.scale",
          "grad.zero_point"},
         {"tests/golden/quantizer_w2.safetensors",
          6,
-         {24, 8, 2, true},
+         {24, 8, 2, true, false},
          "open.grad.w",
          "open.grad.scale",
          "open.grad.zero_point"},
         {"tests/golden/quantizer_w3.safetensors",
          6,
-         {24, 8, 3, false},
+         {24, 8, 3, false, false},
          "grad.w",
          "grad.scale",
          "grad.zero_point"},
         {"tests/golden/quantizer_w4.safetensors",
          6,
-         {24, 8, 4, false},
+         {24, 8, 4, false, false},
          "grad.w",
          "grad.scale",
          "grad.zero_point"},
         {"tests/golden/quantizer_w8.safetensors",
          6,
-         {24, 8, 8, false},
+         {24, 8, 8, false, false},
          "grad.w",
          "grad.scale",
          "grad.zero_point"},
@@ -331,6 +331,83 @@ static double weighted_error(const float *w, const float *h, int g, double s, do
     return sum;
 }
 
+/* One group by hand: levels {-2, -1, 0, 1} s with s = -0.5 are {-1, 0, 1, 2} times 0.5. */
+static void negative_scale_by_hand(void **state)
+{
+    (void)state;
+    const eq_quant_shape shape = {.K = 5, .g = 5, .bits = 2, .symmetric = true};
+    const float w[5] = {0.3f, -2, 3, -0.75f, 0.9f}, s = -0.5f, z = 2;
+    float y[5], dy[5] = {1, 10, 100, 1000, 1e4f}, ds = 0.25f, dz = 0;
+    ref()->fakequant_forward(y, w, &s, &z, &shape, EQ_F32);
+    const float expected[5] = {0.5f, -0.5f, 1, -0.5f, 1}; /* 1.5 rounds to 2, which is above */
+    assert_true(worst_error(y, expected, 5, 0, 0) == 0);
+    ref()->fakequant_backward(dy, &ds, &dz, w, &s, &z, &shape);
+    const float dw[5] = {1, 0, 0, 0, 1e4f};
+    assert_true(worst_error(dy, dw, 5, 0, 0) == 0);
+    assert_float_equal(ds, 0.25f - 0.4f + 10 - 200 + 1000 - 2000, 1e-2);
+    uint8_t q[5];
+    ref()->quantize_codes(q, w, &s, &z, &shape);
+    const uint8_t codes[5] = {1, 3, 0, 3, 0};
+    assert_memory_equal(q, codes, sizeof q);
+}
+
+/* sum dy w^ of a group with the scale s, in f64, the roundings and the clamp's choices being those
+ * of the scale s0: what the straight-through rule differentiates. The rounding error rne(u) - u,
+ * which the rule lets through, is the only term that moves with s inside. */
+static double held_loss(const float *w, const float *dy, const eq_quant_shape *shape, double s0,
+                        double s)
+{
+    const double low = -(1 << (shape->bits - 1)), high = -low - 1;
+    double sum = 0;
+    for (int64_t i = 0; i < shape->g; i++) {
+        double u0 = w[i] / s0, error = rint(u0) - u0, u = w[i] / s + error;
+        bool inside = rint(u0) >= low && rint(u0) <= high;
+        sum += dy[i] * s * (inside ? u : rint(u0) < low ? low : high);
+    }
+    return sum;
+}
+
+static void scale_of_either_sign_has_its_derivative(void **state)
+{
+    (void)state;
+    enum { G = 48 };
+    float w[G], dy[G], z, ds, dz;
+    for (int bits = 2; bits <= 8; bits += bits == 4 ? 4 : 1) {
+        const eq_quant_shape shape = {.K = G, .g = G, .bits = bits, .symmetric = true};
+        z = (float)(1 << (bits - 1));
+        for (int sign = -1; sign <= 1; sign += 2) {
+            const double s = (double)(0.7f * (float)sign / z), step = 1e-4 * s;
+            const float scale = (float)s;
+            fill_uniform(w, G, -1, 1, 50);
+            fill_uniform(dy, G, -1, 1, 51);
+            double numeric =
+                (held_loss(w, dy, &shape, s, s + step) - held_loss(w, dy, &shape, s, s - step)) /
+                (2 * step);
+            ds = dz = 0;
+            ref()->fakequant_backward(dy, &ds, &dz, w, &scale, &z, &shape);
+            /* Quotients w / s in f32, up to Q, of which the rounding error is the difference. */
+            assert_float_equal(ds, numeric, G * 256 * 0x1p-24);
+        }
+    }
+}
+
+static void smallest_scale_keeps_its_sign(void **state)
+{
+    (void)state;
+    const eq_quant_shape shape = {.K = 2, .g = 2, .bits = 4, .symmetric = true};
+    const float w[2] = {3.2e-4f, -5}, z = 8;
+    for (int sign = -1; sign <= 1; sign += 2) {
+        float y[2], s = (float)sign * 1e-6f;
+        ref()->fakequant_forward(y, w, &s, &z, &shape, EQ_F32);
+        assert_float_equal(y[0], 3e-4f, 1e-9);
+        assert_float_equal(y[1], sign < 0 ? -7e-4f : -8e-4f, 1e-9);
+        assert_true(eq_clamp_scale((float)sign * 1e6f, &shape) == (float)sign * 1e4f);
+    }
+    const eq_quant_shape plain = {.bits = 4};
+    assert_true(eq_clamp_scale(-1, &plain) == 1e-4f);
+    assert_true(isnan(eq_clamp_scale(NAN, &shape)) && isnan(eq_clamp_scale(NAN, &plain)));
+}
+
 /* The search finds the best of all candidates, evaluated here in f64. */
 static void start_search_finds_the_best(void **state)
 {
@@ -357,6 +434,38 @@ static void start_search_finds_the_best(void **state)
     }
 }
 
+/* The same on the symmetric grid, where every scale is tried with both signs. Weights that reach
+ * further up want a negative one, and mirrored weights the same scale with the other sign. */
+static void symmetric_search_finds_the_best(void **state)
+{
+    (void)state;
+    enum { G = 48 };
+    float w[G], h[G], s, z, first = 0;
+    fill_uniform(w, G, -0.3f, 0.8f, 14);
+    fill_uniform(h, G, 0.1f, 2, 15);
+    w[7] = 1.1f;
+    for (int bits = 2; bits <= 8; bits += bits == 4 ? 4 : 1) {
+        eq_start_search search = {
+            {.g = G, .bits = bits, .symmetric = true}, 33, 0.3f, 1.4f, 0x1p-14f};
+        const double Q = (1 << bits) - 1, middle = 1 << (bits - 1);
+        for (int side = 0; side < 2; side++) {
+            double least = INFINITY;
+            for (int i = 0; i < 66; i++) {
+                double scale = (double)1.1f / middle * (0.3 + 1.1 * (i % 33) / 32);
+                least = fmin(least, weighted_error(w, h, G, i < 33 ? scale : -scale, middle, Q));
+            }
+            float error = ref()->start_search(&s, &z, w, h, &search);
+            assert_float_equal(error, least, 1e-4 * least); /* codes at ties may differ */
+            assert_true(z == (float)middle && fabsf(s) > 0.29f * 1.1f / (float)middle);
+            if (bits < 8) assert_true(side ? s > 0 : s < 0);
+            if (side && bits < 8) assert_true(s == -first);
+            first = s;
+            for (int i = 0; i < G; i++)
+                w[i] = -w[i];
+        }
+    }
+}
+
 static void start_search_takes_odd_groups(void **state)
 {
     (void)state;
@@ -370,6 +479,11 @@ static void start_search_takes_odd_groups(void **state)
         search.scales = 1; /* only the smallest share */
         ref()->start_search(&s, &z, same, ones, &search);
         assert_float_equal(s, 0.3 * 2 / ((1 << bits) - 1), 1e-6);
+        search.shape.symmetric = true; /* the long side reaches further, so the minus wins */
+        ref()->start_search(&s, &z, same, ones, &search);
+        assert_float_equal(s, -0.3 * 2 / (1 << (bits - 1)), 1e-6);
+        assert_true(ref()->start_search(&s, &z, nothing, ones, &search) == 0);
+        assert_true(s == 1e-4f && z == (float)(1 << (bits - 1)));
     }
 }
 
@@ -428,7 +542,11 @@ int main(void)
         cmocka_unit_test(fakequant_matches_golden),
         cmocka_unit_test(fakequant_by_hand),
         cmocka_unit_test(smallest_scale_holds),
+        cmocka_unit_test(negative_scale_by_hand),
+        cmocka_unit_test(scale_of_either_sign_has_its_derivative),
+        cmocka_unit_test(smallest_scale_keeps_its_sign),
         cmocka_unit_test(start_search_finds_the_best),
+        cmocka_unit_test(symmetric_search_finds_the_best),
         cmocka_unit_test(start_search_takes_odd_groups),
         cmocka_unit_test(adamw_follows_its_equations),
         cmocka_unit_test(losses_are_right),

@@ -13,6 +13,8 @@ typedef struct quantize_args {
 static const eq_choice methods[] = {
     {"block-ap", EQ_METHOD_BLOCK_AP}, {"rtn", EQ_METHOD_RTN}, {NULL, 0}};
 static const eq_choice bits[] = {{"2", 2}, {"3", 3}, {"4", 4}, {"8", 8}, {NULL, 0}};
+static const eq_choice grids[] = {
+    {"asymmetric", EQ_GRID_ASYMMETRIC}, {"symmetric", EQ_GRID_SYMMETRIC}, {NULL, 0}};
 static const eq_choice presets[] = {
     {"default", EQ_PRESET_DEFAULT}, {"paper", EQ_PRESET_PAPER}, {NULL, 0}};
 static const eq_choice starts[] = {
@@ -53,6 +55,11 @@ static const eq_option options[] = {
      .help = "weights that share a scale and zero point, -1: a whole row",
      .low = -1,
      .high = 1 << 24},
+    {.name = "grid",
+     .kind = EQ_OPTION_CHOICE,
+     .offset = offsetof(quantize_args, q.grid),
+     .choices = grids,
+     .help = "each group's own zero point, or the middle code for all and scales of either sign"},
     {.name = "preset",
      .kind = EQ_OPTION_CHOICE,
      .offset = offsetof(quantize_args, preset),

@@ -14,6 +14,7 @@
 
 #include "tensor/codes.h"
 #include "tensor/dtype.h"
+#include <math.h>
 
 /* The uniform affine quantizer along a row of K columns in groups of g (K % g == 0).
  *   q = clamp(rne(w / s) + z, 0, Q),  Q = 2^bits - 1,  w^ = (q - z) * s    [EfficientQAT, eq. 1] */
@@ -25,6 +26,9 @@ typedef struct eq_quant_shape {
      * the paper's equations, and in PyTorch up to 2.14, they do not; PyTorch 2.15 gives clamp no
      * gradient at its bounds. */
     bool edges_clipped;
+    /* The zero point is 2^(bits-1) for every group, which the caller keeps in z, and a scale may be
+     * negative: the one code more that the grid has below zero then lies above. */
+    bool symmetric;
 } eq_quant_shape;
 
 /* The least scale: 1e-4, and 2^-14, the smallest normal half, at 8 bits, whose scales are smaller.
@@ -32,6 +36,15 @@ typedef struct eq_quant_shape {
 static inline float eq_least_scale(int bits)
 {
     return bits == 8 ? 0x1p-14f : 1e-4f;
+}
+
+/* s within [least, 1e4]; on a symmetric grid its magnitude, and the sign stays. NaN stays NaN. */
+static inline float eq_clamp_scale(float s, const eq_quant_shape *shape)
+{
+    const float least = eq_least_scale(shape->bits), most = 1e4f;
+    const float size = shape->symmetric ? fabsf(s) : s;
+    const float clamped = size < least ? least : size > most ? most : size;
+    return shape->symmetric ? copysignf(clamped, s) : clamped;
 }
 
 /* One AdamW step with the bias corrections already worked out:
@@ -59,7 +72,7 @@ typedef struct eq_start_search {
     int scales;           /* number of scales tried */
     float shrink;         /* the smallest, as a share of the min-max scale; the largest is `grow` */
     float grow;
-    float smallest; /* no scale below this */
+    float smallest; /* no scale below this (its magnitude on a symmetric grid) */
 } eq_start_search;
 
 typedef struct eq_kernels {
@@ -118,8 +131,7 @@ typedef struct eq_kernels {
                      int64_t ldb, int64_t rows, int64_t n, eq_dtype type);
 
     /* w^ of one row (see eq_quant_shape): y out [K] type; w in [K] f32; s, z in [K/g];
-     * inside, s is clamped to [eq_least_scale, 1e4] and z rounded (half to even) and clamped to [0,
-     * Q]. */
+     * inside, s is clamped (eq_clamp_scale) and z rounded (half to even) and clamped to [0, Q]. */
     void (*fakequant_forward)(void *y, const float *w, const float *s, const float *z,
                               const eq_quant_shape *shape, eq_dtype type);
     /* Backward of fakequant_forward for one row, straight-through for rounding and the clamps of
@@ -142,6 +154,8 @@ typedef struct eq_kernels {
      * widened to hold 0, and all zero points 0 .. Q; at 8 bits only that of the min-max quantizer
      * and its two neighbours. Ties: the first found, scales ascending, zeros ascending. Inside,
      * w / s is w * (1 / s), which may choose the other code at a tie.
+     * On a symmetric grid the scales go from shrink to grow times max |w| / 2^(bits-1), first with
+     * a plus, then all of them with a minus, and the zero point is 2^(bits-1).
      * s out, z out; w, h in [g]; returns the least weighted error. */
     float (*start_search)(float *s, float *z, const float *w, const float *h,
                           const eq_start_search *search);

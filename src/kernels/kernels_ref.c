@@ -161,7 +161,7 @@ static void fakequant_backward(float *dy, float *ds, float *dz, const float *w, 
     const float Q = levels(shape);
     const float edge = shape->edges_clipped ? 0.5f : 0; /* codes are whole numbers */
     for (int64_t k = 0; k < groups; k++) {
-        const float scale = clamp_scale(s[k], shape->bits), zero = clamp_zero(z[k], Q);
+        const float scale = eq_clamp_scale(s[k], shape), zero = clamp_zero(z[k], Q);
         double sum_s = 0, sum_z = 0;
         for (int64_t i = k * g; i < (k + 1) * g; i++) {
             float u = w[i] / scale, r = rintf(u), v = r + zero;
@@ -198,7 +198,7 @@ static float start_search(float *s, float *z, const float *w, const float *h,
     float least = INFINITY;
     *s = search_scale(search, range.scale, 0);
     *z = (float)range.first;
-    for (int64_t i = 0; i < search->scales; i++) {
+    for (int64_t i = 0; i < search_count(search); i++) {
         float scale = search_scale(search, range.scale, i);
         for (int zero = range.first; zero <= range.last; zero++) {
             float loss =

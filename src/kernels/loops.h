@@ -44,13 +44,6 @@ static inline float levels(const eq_quant_shape *shape)
     return (float)((1 << shape->bits) - 1);
 }
 
-/* Smallest and largest scale of a trained quantizer. */
-static inline float clamp_scale(float s, int bits)
-{
-    const float least = eq_least_scale(bits), most = 1e4f;
-    return s < least ? least : s > most ? most : s;
-}
-
 static inline float clamp_zero(float z, float Q)
 {
     float whole = rintf(z);
@@ -94,7 +87,7 @@ static void fakequant_forward(void *y, const float *w, const float *s, const flo
     const int64_t g = shape->g, groups = shape->K / g;
     const float Q = levels(shape);
     for (int64_t k = 0; k < groups; k++) {
-        const float scale = clamp_scale(s[k], shape->bits), zero = clamp_zero(z[k], Q);
+        const float scale = eq_clamp_scale(s[k], shape), zero = clamp_zero(z[k], Q);
         for (int64_t i = k * g; i < (k + 1) * g; i++) {
             float v = rintf(w[i] / scale) + zero;
             float q = v < 0 ? 0 : v > Q ? Q : v;
@@ -119,7 +112,7 @@ static void quantize_codes(uint8_t *q, const float *w, const float *s, const flo
 }
 
 /* The zero points that start_search tries: all of them, or, at 8 bits, the one of the min-max
- * quantizer and its two neighbours. */
+ * quantizer and its two neighbours; the middle one alone on a symmetric grid. */
 typedef struct search_range {
     float scale;     /* of the min-max quantizer */
     int first, last; /* zero points */
@@ -133,6 +126,10 @@ static inline search_range search_bounds(const float *w, const eq_start_search *
         low = w[i] < low ? w[i] : low;
         high = w[i] > high ? w[i] : high;
     }
+    if (search->shape.symmetric) {
+        const int middle = (Q + 1) / 2;
+        return (search_range){fmaxf(-low, high) / (float)middle, middle, middle};
+    }
     search_range r = {(high - low) / (float)Q, 0, Q};
     if (search->shape.bits < 8) return r;
     /* Not finite, or all zero: any zero point serves. */
@@ -143,13 +140,21 @@ static inline search_range search_bounds(const float *w, const eq_start_search *
     return r;
 }
 
+/* How many scales start_search tries: on a symmetric grid each with either sign. */
+static inline int64_t search_count(const eq_start_search *search)
+{
+    return search->shape.symmetric ? 2 * (int64_t)search->scales : search->scales;
+}
+
 /* Scale number i of the search. */
 static inline float search_scale(const eq_start_search *search, float minmax, int64_t i)
 {
+    const bool negative = i >= search->scales;
     float step =
         search->scales > 1 ? (search->grow - search->shrink) / (float)(search->scales - 1) : 0;
-    float s = (search->shrink + step * (float)i) * minmax;
-    return s > search->smallest ? s : search->smallest;
+    float s = (search->shrink + step * (float)(negative ? i - search->scales : i)) * minmax;
+    s = s > search->smallest ? s : search->smallest;
+    return negative ? -s : s;
 }
 
 #endif

@@ -79,7 +79,7 @@ static void fakequant_backward(float *dy, float *ds, float *dz, const float *w, 
     const float edge = shape->edges_clipped ? 0.5f : 0; /* codes are whole numbers */
     const vec nothing = v_set(0), bottom = v_set(edge), top = v_set(Q - edge);
     for (int64_t k = 0; k < groups; k++) {
-        const float scale = clamp_scale(s[k], shape->bits), zero = clamp_zero(z[k], Q);
+        const float scale = eq_clamp_scale(s[k], shape), zero = clamp_zero(z[k], Q);
         vec sum_s = nothing, sum_z = nothing;
         for (int64_t i = 0; i < g; i += LANES) {
             part m = v_part(g - i);
@@ -217,14 +217,15 @@ static float start_search(float *s, float *z, const float *w, const float *h,
     float loss[ZEROS_MAX][LANES], scale[LANES], least = INFINITY;
     *s = search_scale(search, range.scale, 0);
     *z = (float)range.first;
-    for (int64_t i = 0; i < search->scales; i += LANES) {
+    const int64_t count = search_count(search);
+    for (int64_t i = 0; i < count; i += LANES) {
         for (int l = 0; l < LANES; l++)
             scale[l] = search_scale(search, range.scale, i + l);
         const vec scales = v_load(scale, ALL);
         for (int k = range.first; k <= range.last; k += ZEROS_AT_ONCE)
             search_losses(loss + (k - range.first), w, h, search->shape.g, scales, k,
                           levels(&search->shape));
-        for (int l = 0; l < LANES && i + l < search->scales; l++) {
+        for (int l = 0; l < LANES && i + l < count; l++) {
             for (int k = range.first; k <= range.last; k++) {
                 if (!(loss[k - range.first][l] < least)) continue;
                 least = loss[k - range.first][l];

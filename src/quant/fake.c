@@ -61,7 +61,8 @@ static void apply_row(const eq_linear *linear, eq_fake *f, const float *dw, int6
         kernels->adamw(f->w + w, f->w_m + w, f->w_v + w, dw, K, &f->step->weights);
     if (f->step->train_quant) {
         kernels->adamw(f->s + s, f->s_m + s, f->s_v + s, f->ds + s, groups, &f->step->quant);
-        kernels->adamw(f->z + s, f->z_m + s, f->z_v + s, f->dz + s, groups, &f->step->quant);
+        if (!f->shape.symmetric)
+            kernels->adamw(f->z + s, f->z_m + s, f->z_v + s, f->dz + s, groups, &f->step->quant);
     }
     refresh_row(linear, f, row);
 }
@@ -88,7 +89,7 @@ static void fake_gradient(eq_linear *linear, float *dw, int64_t row0, int64_t ro
 static void fake_freeze(eq_ctx *ctx, const eq_linear *linear, uint8_t *q, float *s16, uint8_t *z8)
 {
     const eq_fake *f = linear->state;
-    const eq_scheme scheme = {f->shape.bits, f->shape.g};
+    const eq_scheme scheme = {.bits = f->shape.bits, .group = f->shape.g};
     eq_fake_freeze(ctx, f, &scheme, q, s16, z8);
 }
 
@@ -116,13 +117,12 @@ void eq_fake_freeze(eq_ctx *ctx, const eq_fake *fake, const eq_scheme *scheme, u
                     float *s16, uint8_t *z8)
 {
     int64_t K = fake->shape.K, groups = K / fake->shape.g;
-    float least = eq_least_scale(scheme->bits), top = (float)((1 << scheme->bits) - 1);
+    float top = (float)((1 << scheme->bits) - 1);
 #pragma omp parallel for schedule(dynamic, CHUNK) num_threads(ctx->threads)
     for (int64_t row = 0; row < fake->N; row++) {
         float *z = fake->dz + row * groups; /* free by now: holds the whole zero points */
         for (int64_t i = row * groups; i < (row + 1) * groups; i++) {
-            float s = fmaxf(fake->s[i], least);
-            s16[i] = eq_f16_f32(eq_f32_f16(fminf(s, 65504.0f)));
+            s16[i] = eq_f16_f32(eq_f32_f16(eq_clamp_scale(fake->s[i], &fake->shape)));
             float whole = fminf(fmaxf(nearbyintf(fake->z[i]), 0.0f), top);
             fake->dz[i] = whole;
             z8[i] = (uint8_t)whole;

@@ -1,5 +1,5 @@
 /* The form "fake" of a linear: f32 masters W, scales s and zero points z, all trainable through the
- * rounding.
+ * rounding; on a symmetric grid the zero points stay what they are.
  *
  *   W^ = (clamp(rne(W / s) + rne(z), 0, Q) - rne(z)) s                       [EfficientQAT, eq. 1
  * and 2]
@@ -44,7 +44,7 @@ eq_linear eq_linear_fake(const eq_kernels *kernels, eq_fake *fake);
 void eq_fake_refresh(eq_ctx *ctx, eq_fake *fake);
 
 /* Final codes, as the file will hold them:
- *   s16 = fp16(max(s, least)),  z8 = clamp(rne(z), 0, Q),  q = clamp(rne(W / s16) + z8, 0, Q)
+ *   s16 = fp16(eq_clamp_scale(s)),  z8 = clamp(rne(z), 0, Q),  q = clamp(rne(W / s16) + z8, 0, Q)
  * q out [N, K], s16 out [N, K/g] (f32 values that fp16 holds), z8 out [N, K/g]. */
 void eq_fake_freeze(eq_ctx *ctx, const eq_fake *fake, const eq_scheme *scheme, uint8_t *q,
                     float *s16, uint8_t *z8);

@@ -1,5 +1,10 @@
 #include "quant/scheme.h"
 
+eq_scheme eq_scheme_of(const eq_quantize_options *options)
+{
+    return (eq_scheme){options->bits, options->group, options->grid};
+}
+
 int64_t eq_scheme_group(const eq_scheme *scheme, int64_t K)
 {
     return scheme->group == -1 ? K : scheme->group;

@@ -6,14 +6,34 @@
 enum { SCALES = 33, STEPS = 3, CHUNK = 8 };
 static const float SHRINK = 0.4f, GROW = 1.05f, ROUND = 0x1.8p23f;
 
-static void minmax_group(float *s, float *z, const float *w, int64_t g, float top, float least)
+static float top_code(const eq_quant_shape *shape)
 {
-    float low = 0.0f, high = 0.0f;
-    for (int64_t i = 0; i < g; i++) {
+    return (float)((1 << shape->bits) - 1);
+}
+
+static float middle_code(const eq_quant_shape *shape)
+{
+    return (float)(1 << (shape->bits - 1));
+}
+
+/* The side with one code more goes to the weight of the largest magnitude, the first of equals. */
+static void symmetric_group(float *s, float *z, const float *w, const eq_quant_shape *shape)
+{
+    float largest = 0.0f;
+    for (int64_t i = 0; i < shape->g; i++)
+        if (fabsf(w[i]) > fabsf(largest)) largest = w[i];
+    *z = middle_code(shape);
+    *s = eq_clamp_scale(-largest / *z, shape);
+}
+
+static void minmax_group(float *s, float *z, const float *w, const eq_quant_shape *shape)
+{
+    float low = 0.0f, high = 0.0f, top = top_code(shape);
+    for (int64_t i = 0; i < shape->g; i++) {
         low = fminf(low, w[i]);
         high = fmaxf(high, w[i]);
     }
-    *s = fminf(fmaxf((high - low) / top, least), 1e4f);
+    *s = eq_clamp_scale((high - low) / top, shape);
     *z = fminf(fmaxf(nearbyintf(-low / *s), 0.0f), top);
 }
 
@@ -38,13 +58,14 @@ static double grid_error(double *best, const float *w, const float *h, int64_t g
 
 /* Between two scales of the search lies a better one: alternate codes and scale while that helps.
  * */
-static void refine_scale(float *s, float z, const float *w, const float *h, int64_t g, float top,
-                         float least)
+static void refine_scale(float *s, float z, const float *w, const float *h,
+                         const eq_quant_shape *shape)
 {
-    double next = 0, unused = 0, error = grid_error(&next, w, h, g, *s, z, top);
+    const float top = top_code(shape);
+    double next = 0, unused = 0, error = grid_error(&next, w, h, shape->g, *s, z, top);
     for (int step = 0; step < STEPS; step++) {
-        float t = fmaxf((float)next, least);
-        double lower = grid_error(&unused, w, h, g, t, z, top);
+        float t = eq_clamp_scale((float)next, shape);
+        double lower = grid_error(&unused, w, h, shape->g, t, z, top);
         if (!(lower < error)) break;
         *s = t;
         error = lower;
@@ -52,23 +73,34 @@ static void refine_scale(float *s, float z, const float *w, const float *h, int6
     }
 }
 
-void eq_start_values(eq_ctx *ctx, eq_fake *fake, const eq_scheme *scheme, eq_start start,
-                     const float *importance)
+/* A symmetric grid must reach as far with its short side as with its long one: at 2 bits that is
+ * twice the scale, and the grid of weights -a, 0 and a. */
+static eq_start_search search_of(const eq_quant_shape *shape)
 {
-    int64_t K = fake->shape.K, g = fake->shape.g, groups = K / g;
-    float least = eq_least_scale(scheme->bits), top = (float)((1 << scheme->bits) - 1);
-    const eq_start_search search = {fake->shape, SCALES, SHRINK, GROW, least};
+    const float middle = middle_code(shape);
+    const float grow = shape->symmetric ? GROW * middle / (middle - 1) : GROW;
+    return (eq_start_search){*shape, SCALES, SHRINK, grow, eq_least_scale(shape->bits)};
+}
+
+void eq_start_values(eq_ctx *ctx, eq_fake *fake, eq_start start, const float *importance)
+{
+    const eq_quant_shape *shape = &fake->shape;
+    const eq_start_search search = search_of(shape);
+    int64_t K = shape->K, g = shape->g, groups = K / g;
 #pragma omp parallel for schedule(dynamic, CHUNK) num_threads(ctx->threads)
     for (int64_t row = 0; row < fake->N; row++) {
         for (int64_t k = 0; k < groups; k++) {
             const float *w = fake->w + row * K + k * g;
             float *s = fake->s + row * groups + k, *z = fake->z + row * groups + k;
             if (start == EQ_START_MINMAX) {
-                minmax_group(s, z, w, g, top, least);
+                if (shape->symmetric)
+                    symmetric_group(s, z, w, shape);
+                else
+                    minmax_group(s, z, w, shape);
                 continue;
             }
             ctx->kernels->start_search(s, z, w, importance + k * g, &search);
-            refine_scale(s, *z, w, importance + k * g, g, top, least);
+            refine_scale(s, *z, w, importance + k * g, shape);
         }
     }
     eq_fake_refresh(ctx, fake);

@@ -201,7 +201,7 @@ static void loop_adamw(const loops *l, int64_t row, int64_t rows)
 
 static void loop_fakequant(const loops *l, int64_t row, int64_t rows)
 {
-    const eq_quant_shape shape = {l->b->config->F / GROUP * GROUP, GROUP, BITS, false};
+    const eq_quant_shape shape = {.K = l->b->config->F / GROUP * GROUP, .g = GROUP, .bits = BITS};
     for (int64_t r = row; r < row + rows; r++)
         l->b->ctx->kernels->fakequant_forward(at(l->y, r, shape.K, l->b->type), l->x + r * shape.K,
                                               l->w, l->z, &shape, l->b->type);
@@ -209,7 +209,7 @@ static void loop_fakequant(const loops *l, int64_t row, int64_t rows)
 
 static void loop_fakequant_backward(const loops *l, int64_t row, int64_t rows)
 {
-    const eq_quant_shape shape = {l->b->config->F / GROUP * GROUP, GROUP, BITS, false};
+    const eq_quant_shape shape = {.K = l->b->config->F / GROUP * GROUP, .g = GROUP, .bits = BITS};
     float ds[1 << 12], dz[1 << 12];
     if (shape.K / GROUP > 1 << 12) return;
     for (int64_t r = row; r < row + rows; r++)
@@ -335,7 +335,7 @@ static eq_status bench_step(bench *b)
 {
     const eq_quantize_options none = {0};
     eq_student_shape shape = {.config = b->config,
-                              .scheme = {BITS, GROUP},
+                              .scheme = {.bits = BITS, .group = GROUP},
                               .options = none.train,
                               .T = T,
                               .type = b->type};

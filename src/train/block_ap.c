@@ -6,8 +6,11 @@ static void layout_unit(eq_student *s, const eq_student_shape *shape, eq_unit un
     eq_part parts[EQ_MAX_PARTS];
     int count = eq_unit_parts(c, unit, parts);
     int64_t N = parts[count - 1].row0 + parts[count - 1].rows, K = eq_unit_columns(c, unit);
-    const eq_quant_shape quant = {K, eq_scheme_group(&shape->scheme, K), shape->scheme.bits,
-                                  shape->options.edges == EQ_EDGES_CLIPPED};
+    const eq_quant_shape quant = {.K = K,
+                                  .g = eq_scheme_group(&shape->scheme, K),
+                                  .bits = shape->scheme.bits,
+                                  .edges_clipped = shape->options.edges == EQ_EDGES_CLIPPED,
+                                  .symmetric = shape->scheme.grid == EQ_GRID_SYMMETRIC};
     s->fakes[unit] = eq_fake_layout(&s->arena, N, &quant, shape->type, false);
     s->importance[unit] = eq_arena_take(&s->arena, K, sizeof(float));
 }
@@ -144,7 +147,7 @@ void eq_student_start(eq_ctx *ctx, eq_student *s)
     for (int u = 0; u < EQ_UNITS; u++) {
         for (int64_t k = 0; s->options.start == EQ_START_MSE && k < s->fakes[u].shape.K; k++)
             s->importance[u][k] = 1.0f;
-        eq_start_values(ctx, &s->fakes[u], &s->scheme, s->options.start, s->importance[u]);
+        eq_start_values(ctx, &s->fakes[u], s->options.start, s->importance[u]);
     }
 }
 

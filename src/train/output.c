@@ -94,7 +94,7 @@ static void contents_free(contents *m)
 static eq_status list_contents(eq_ctx *ctx, contents *m, const eq_quantize_job *job)
 {
     const eq_config *c = &job->teacher->config;
-    const eq_scheme scheme = {job->options->bits, job->options->group};
+    const eq_scheme scheme = eq_scheme_of(job->options);
     *m = (contents){.entries = eq_alloc(ctx, c->L * EQ_BLOCK_TENSORS + ENDS, sizeof *m->entries),
                     .names = eq_alloc(ctx, c->L * EQ_BLOCK_TENSORS, sizeof *m->names)};
     eq_status st = m->entries && m->names ? find_ends(ctx, job->teacher, job->final_norm, &m->ends)
@@ -149,9 +149,9 @@ static json_t *quantization_config(const eq_quantize_options *o)
 {
     json_t *q =
         json_pack("{s:s, s:s, s:i, s:I, s:b, s:b, s:b, s:s, s:s, s:s, s:b}", "quant_method", "gptq",
-                  "method", "gptq", "bits", o->bits, "group_size", (json_int_t)o->group, "sym", 0,
-                  "desc_act", 0, "lm_head", 0, "checkpoint_format", "gptq_v2", "format", "gptq_v2",
-                  "pack_dtype", "int32", "true_sequential", 1);
+                  "method", "gptq", "bits", o->bits, "group_size", (json_int_t)o->group, "sym",
+                  o->grid == EQ_GRID_SYMMETRIC, "desc_act", 0, "lm_head", 0, "checkpoint_format",
+                  "gptq_v2", "format", "gptq_v2", "pack_dtype", "int32", "true_sequential", 1);
     json_object_set_new(q, "meta", json_pack("{s:[s]}", "quantizer", "eqat:" EQAT_VERSION));
     return q;
 }

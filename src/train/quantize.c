@@ -45,7 +45,7 @@ static eq_student_shape student_shape(const eq_quantize_job *job)
 {
     const eq_quantize_options *o = job->options;
     return (eq_student_shape){.config = &job->teacher->config,
-                              .scheme = {o->bits, o->group},
+                              .scheme = eq_scheme_of(o),
                               .options = o->train,
                               .T = o->data.seqlen,
                               .type = job->type};
@@ -299,7 +299,7 @@ static eq_status make_block(eq_ctx *ctx, state *s, eq_stream *full_next, const c
     if (st == EQ_OK && trains(o)) st = train_block(ctx, s, s->in_file ? full_next : &s->full);
     if (st == EQ_OK) st = eq_ctx_status(ctx);
     if (st == EQ_OK) st = write_masters(ctx, s);
-    const eq_scheme scheme = {o->bits, o->group};
+    const eq_scheme scheme = eq_scheme_of(o);
     return st == EQ_OK ? eq_block_file_write(ctx, &s->student.block, &scheme, s->block, path) : st;
 }
 
@@ -307,7 +307,7 @@ static eq_status advance_quantized(eq_ctx *ctx, state *s, eq_stream *next, const
 {
     eq_block_file file;
     const eq_quantize_options *o = s->job->options;
-    const eq_scheme scheme = {o->bits, o->group};
+    const eq_scheme scheme = eq_scheme_of(o);
     eq_status st =
         eq_block_file_open(ctx, &file, &s->job->teacher->config, &scheme, s->block, path);
     if (st != EQ_OK) return st;

@@ -8,7 +8,10 @@ static int64_t linears(const eq_whole_shape *s)
 static eq_quant_shape unit_shape(const eq_whole_shape *s, eq_unit unit)
 {
     int64_t K = eq_unit_columns(&s->base->config, unit);
-    return (eq_quant_shape){.K = K, .g = eq_scheme_group(&s->scheme, K), .bits = s->scheme.bits};
+    return (eq_quant_shape){.K = K,
+                            .g = eq_scheme_group(&s->scheme, K),
+                            .bits = s->scheme.bits,
+                            .symmetric = s->scheme.grid == EQ_GRID_SYMMETRIC};
 }
 
 static int64_t unit_rows(const eq_whole_shape *s, eq_unit unit)

@@ -30,6 +30,43 @@ expect 0 logits ap --tokens 1,2,3 -o ap.npy
 expect 0 logits m --tokens 1,2,3 -o m.npy
 cmp -s ap.npy m.npy && complain "quantization changed nothing"
 
+# The symmetric grid: fixed zero points, scales of both signs, before and after training.
+cat >symmetric.py <<'PYTHON'
+import array, json, sys
+folder = sys.argv[1]
+config = json.load(open(folder + "/quantize_config.json"))
+bits = config["bits"]
+data = open(folder + "/model.safetensors", "rb").read()
+start = 8 + int.from_bytes(data[:8], "little")
+header = json.loads(data[8:start])
+middle = sum(1 << bits * i + bits - 1 for i in range(32)).to_bytes(4 * bits, "little")
+signs = set()
+for name, t in header.items():
+    raw = data[start:][slice(*t.get("data_offsets", (0, 0)))]
+    if name.endswith(".qzeros"):  # rows of 32 n fields
+        assert raw == middle * (len(raw) // len(middle)), name
+    if name.endswith(".scales"):
+        halves = array.array("H", raw)
+        assert all(h & 0x7fff for h in halves), name
+        signs |= {h >> 15 for h in halves}
+assert config["sym"] is True and signs == {0, 1}, (config, signs)
+PYTHON
+for bits in 2 3 4 8; do
+    expect 0 quantize m -o "sym$bits" -q --method rtn --init minmax --grid symmetric --bits $bits \
+        --group 32
+    python3 symmetric.py "sym$bits" || complain "sym$bits"
+    expect 0 logits "sym$bits" --tokens 1,2,3 -o sym.npy
+done
+python3 symmetric.py rtn2 2>/dev/null && complain "symmetric.py does not see an asymmetric grid"
+expect 0 quantize m -o symrow -q --method rtn --init mse --grid symmetric --bits 4 --group -1
+python3 symmetric.py symrow || complain symrow
+# shellcheck disable=SC2046
+expect 0 $(small_run symap --epochs 2 --grid symmetric --quant-lr 0.1)
+python3 symmetric.py symap || complain symap
+# shellcheck disable=SC2046
+expect 0 $(small_run symstart --epochs 0 --grid symmetric)
+cmp -s symap/model.safetensors symstart/model.safetensors && complain "nothing was trained"
+
 # A finished folder is recognised and left as it is.
 cp -r ap before
 # shellcheck disable=SC2046

@@ -23,6 +23,7 @@ wrong eval m --text t --json=3
 wrong quantize m
 wrong quantize m -o o --bits 5
 wrong quantize m -o o --method magic
+wrong quantize m -o o --grid signed
 wrong quantize m -o o --group 1.5
 wrong quantize m -o o --memory 12Q
 wrong quantize m -o o --memory -1

@@ -15,7 +15,7 @@ TOOLS = pathlib.Path(__file__).resolve().parents[2] / "tools"
 sys.path.insert(0, str(TOOLS))
 import gptq_reader
 from gguf_reader import Gguf
-from rtn_model import quantize
+from rtn_model import Grid, quantize, search
 
 
 def pack_rows(values, bits):
@@ -85,6 +85,34 @@ class RoundToNearest(unittest.TestCase):
         q, z, s = quantize(np.zeros((1, 4), np.float32), 3, 4)
         self.assertEqual((q.tolist(), z.tolist()), ([[0] * 4], [[0]]))
         self.assertEqual(s[0, 0], np.float32(np.float16(1e-4)))
+
+    def test_symmetric_group_by_hand(self):
+        w = np.array([[-0.5, 0.25, 1.0, 0.75]], np.float32)
+        q, z, s = quantize(w, 2, 4, symmetric=True)
+        # w / s = 1, -0.5, -2, -1.5: the largest gets code 0, ties go to the even number
+        self.assertEqual((q.tolist(), z.tolist(), s.tolist()), ([[3, 2, 0, 0]], [[2]], [[-0.5]]))
+
+    def test_search_finds_a_planted_grid(self):
+        random = np.random.default_rng(4)
+        for bits in (2, 3, 4):  # at 8 the next scale tried is too far for the codes to come right
+            codes = random.integers(2**bits, size=(8, 1, 64))
+            codes[:, 0, :2] = 0, 2**bits - 1
+            for symmetric in (False, True):
+                zero = 2**(bits - 1) if symmetric else random.integers(2**bits, size=(8, 1, 1))
+                sign = np.where(np.arange(8) % 2, -1, 1) if symmetric else np.ones(8)
+                step = np.float32(0.03) * sign.astype(np.float32)[:, None, None]
+                w = ((codes - zero) * step).astype(np.float32)
+                s, _ = search(w, np.ones(64, np.float32), Grid(bits, symmetric))
+                np.testing.assert_allclose(s, step[..., 0], 1e-3)
+
+    def test_search_looks_at_the_weights(self):
+        w = np.random.default_rng(5).normal(size=(4, 2, 32)).astype(np.float32)
+        heavy = np.ones((2, 32), np.float32)
+        heavy[:, 7] = 1e6
+        for symmetric in (False, True):
+            s, z = search(w, heavy, Grid(3, symmetric))
+            q = np.clip(np.rint(w[..., 7] / s) + z, 0, 7)
+            self.assertLess(np.abs((q - z) * s - w[..., 7]).max(), 2e-3)
 
     def test_error_is_half_a_step(self):
         w = np.random.default_rng(2).normal(size=(16, 64)).astype(np.float32)
