@@ -178,7 +178,8 @@ static eq_status self_windows(eq_ctx *ctx, const call *c, eq_token_windows *out,
                                   .normal = normal,
                                   .ends = ends,
                                   .end_count = eq_end_tokens(c->checkpoint, ends)};
-    *out = (eq_token_windows){eq_alloc(ctx, n * self.T, sizeof(int32_t)), n, self.T};
+    *out =
+        (eq_token_windows){.ids = eq_alloc(ctx, n * self.T, sizeof(int32_t)), .n = n, .T = self.T};
     eq_status st = normal && out->ids ? EQ_OK : EQ_ENOMEM;
     for (int32_t id = 0; st == EQ_OK && id < c->decoder->config.V; id++)
         normal[id] = !c->tokenizer || !eq_tokenizer_is_special(c->tokenizer, id);
