@@ -65,7 +65,8 @@ static eq_status self_windows(eq_ctx *ctx, const eq_data_job *job, eq_token_wind
                                   .normal = normal,
                                   .ends = ends,
                                   .end_count = eq_end_tokens(job->decoder->checkpoint, ends)};
-    *out = (eq_token_windows){eq_alloc(ctx, n * self.T, sizeof(int32_t)), n, self.T};
+    *out =
+        (eq_token_windows){.ids = eq_alloc(ctx, n * self.T, sizeof(int32_t)), .n = n, .T = self.T};
     eq_status st = normal && out->ids ? EQ_OK : EQ_ENOMEM;
     for (int32_t id = 0; st == EQ_OK && id < job->decoder->config.V; id++)
         normal[id] = !job->tokenizer || !eq_tokenizer_is_special(job->tokenizer, id);

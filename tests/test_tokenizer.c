@@ -88,6 +88,65 @@ static void added_tokens_in_the_text(void **state)
     expect_ids(tok, "  <|end|>  ", IDS(SMALL_TWO_SPACES, SMALL_END, SMALL_TWO_SPACES));
 }
 
+/* Names of special tokens in a content are letters; those of other added tokens are tokens. */
+static void contents_name_no_special_tokens(void **state)
+{
+    (void)state;
+    const eq_text text = {"hello<|end|><|end|>!", 20};
+    const int32_t want[] = {SMALL_HELLO, '<', '|', 'e', 'n', 'd', '|', '>', SMALL_END_MARK};
+    eq_ids ids = {0};
+    assert_int_equal(eq_tokenizer_append_content(&ctx, tok, text, &ids), EQ_OK);
+    assert_int_equal(ids.count, 9);
+    assert_memory_equal(ids.data, want, sizeof want);
+    eq_free(ids.data);
+    assert_int_equal(eq_tokenizer_special(tok, (eq_text){"<|end|>x", 8}), SMALL_END);
+    assert_int_equal(eq_tokenizer_special(tok, (eq_text){"<|end|>!", 8}), -1); /* this is text */
+    assert_int_equal(eq_tokenizer_special(tok, (eq_text){"x<|end|>", 8}), -1);
+    assert_int_equal(eq_tokenizer_special(tok, (eq_text){"", 0}), -1);
+}
+
+/* The tokens of a content must lie at `starts` of it. */
+static void expect_starts(const eq_tokenizer *t, eq_text text, const size_t *starts, int64_t n)
+{
+    eq_ids ids = {0};
+    size_t at = 0, start = 0;
+    assert_int_equal(eq_tokenizer_append_content(&ctx, t, text, &ids), EQ_OK);
+    assert_int_equal(ids.count, n);
+    for (int64_t i = 0; i < n; i++) {
+        at = eq_tokenizer_locate(t, text, at, ids.data[i], &start);
+        assert_int_equal(start, starts[i]);
+    }
+    assert_int_equal(at, text.size);
+    eq_free(ids.data);
+}
+
+static void places_of_tokens(void **state)
+{
+    (void)state;
+    const eq_text text = {"xhe\x04llo<|end|>! hello", 21};
+    expect_starts(tok, text, (const size_t[]){0, 1, 3, 4, 6, 7, 15}, 7);
+    small.tokens[4] = (eq_text){"other", 5}; /* byte 4 has no token now */
+    eq_tokenizer *t = NULL;
+    assert_int_equal(eq_tokenizer_from_vocab(&ctx, &t, &small.vocab), EQ_OK);
+    expect_starts(t, (eq_text){"\x04<|end|>!", 9}, (const size_t[]){1}, 1);
+    eq_tokenizer_free(t);
+    small.vocab.missing = SMALL_START;
+    assert_int_equal(eq_tokenizer_from_vocab(&ctx, &t, &small.vocab), EQ_OK);
+    expect_starts(t, text, (const size_t[]){0, 1, 3, 4, 6, 7, 15}, 7);
+    eq_tokenizer_free(t);
+}
+
+/* A byte that is dropped does not keep its neighbours apart. */
+static void places_of_tokens_around_a_dropped_byte(void **state)
+{
+    (void)state;
+    eq_tokenizer *t = NULL;
+    small.tokens['q'] = (eq_text){"other", 5};
+    assert_int_equal(eq_tokenizer_from_vocab(&ctx, &t, &small.vocab), EQ_OK);
+    expect_starts(t, (eq_text){"heqlloqx", 8}, (const size_t[]){0, 7}, 2);
+    eq_tokenizer_free(t);
+}
+
 static void bytes_that_are_no_characters(void **state)
 {
     (void)state;
@@ -342,6 +401,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(merges_by_rank, setup, teardown),
         cmocka_unit_test_setup_teardown(pieces_are_merged_alone, setup, teardown),
         cmocka_unit_test_setup_teardown(added_tokens_in_the_text, setup, teardown),
+        cmocka_unit_test_setup_teardown(contents_name_no_special_tokens, setup, teardown),
+        cmocka_unit_test_setup_teardown(places_of_tokens, setup, teardown),
+        cmocka_unit_test_setup_teardown(places_of_tokens_around_a_dropped_byte, setup, teardown),
         cmocka_unit_test_setup_teardown(bytes_that_are_no_characters, setup, teardown),
         cmocka_unit_test_setup_teardown(bytes_without_a_token, setup, teardown),
         cmocka_unit_test_setup_teardown(bos_only_when_asked, setup, teardown),

@@ -59,6 +59,7 @@ static void expect_windows(int64_t n, int64_t T, const int32_t *want, int64_t co
     assert_int_equal(st, EQ_OK);
     assert_int_equal(windows.n * windows.T, count);
     assert_int_equal(windows.T, T);
+    assert_null(windows.counts); /* every token counts */
     for (int64_t i = 0; i < count; i++)
         assert_int_equal(windows.ids[i], want[i]);
     eq_windows_deinit(&windows);
@@ -241,7 +242,7 @@ static void windows_from_elsewhere(void **state)
 {
     (void)state;
     int32_t ids[] = {0, 1, 2, 3, 4, 9};
-    eq_token_windows windows = {ids, 3, 2};
+    eq_token_windows windows = {.ids = ids, .n = 3, .T = 2};
     assert_int_equal(eq_windows_check(&ctx, &windows, "w.npy", 0, 2, 10), EQ_OK);
     assert_int_equal(windows.n, 3);
     assert_int_equal(eq_windows_check(&ctx, &windows, "w.npy", 0, 2, 9), EQ_EINVAL);

@@ -146,12 +146,14 @@ static eq_status index_added(eq_ctx *ctx, eq_token_table *table)
     return EQ_OK;
 }
 
-int32_t eq_token_table_added(const eq_token_table *table, const char *text, size_t n)
+int32_t eq_token_table_added(const eq_token_table *table, const char *text, size_t n, bool special)
 {
     uint8_t first = (uint8_t)text[0];
     for (int32_t i = table->added_start[first]; i < table->added_start[first + 1]; i++) {
-        const eq_text *name = &table->tokens[table->added[i]].name;
-        if (name->size <= n && !memcmp(name->data, text, name->size)) return table->added[i];
+        const eq_token *token = &table->tokens[table->added[i]];
+        if (!special && token->type != EQ_TOKEN_USER) continue;
+        if (token->name.size <= n && !memcmp(token->name.data, text, token->name.size))
+            return table->added[i];
     }
     return -1;
 }

@@ -27,8 +27,9 @@ eq_status eq_token_table_init(eq_ctx *ctx, eq_token_table *table, const eq_vocab
 void eq_token_table_deinit(eq_token_table *table);
 /* The id of a name, -1 when there is none. */
 int32_t eq_token_table_find(const eq_token_table *table, const char *name, size_t n);
-/* The longest added token at the front of text [n], n >= 1; -1 when there is none. */
-int32_t eq_token_table_added(const eq_token_table *table, const char *text, size_t n);
+/* The longest added token at the front of text [n], n >= 1; -1 when there is none. Unless `special`
+ * is set, only added tokens that are text. */
+int32_t eq_token_table_added(const eq_token_table *table, const char *text, size_t n, bool special);
 /* Whether tokens of this type are looked for in the text. */
 bool eq_token_type_added(int32_t type);
 

@@ -177,28 +177,71 @@ static eq_status append_plain(eq_ctx *ctx, const eq_tokenizer *tok, eq_text text
     return st;
 }
 
-eq_status eq_tokenizer_append(eq_ctx *ctx, const eq_tokenizer *tok, const char *text, size_t n,
-                              bool add_special, eq_ids *ids)
+/* Cut the text at its added tokens, special ones or not, and append everything. */
+static eq_status append_all(eq_ctx *ctx, const eq_tokenizer *tok, eq_text text, bool special,
+                            eq_ids *ids)
 {
     eq_word word = {0};
     eq_status st = EQ_OK;
-    if (add_special && tok->add_bos) st = eq_ids_push(ctx, ids, tok->bos);
     size_t start = 0; /* of the text since the last added token */
-    for (size_t at = 0; at < n && st == EQ_OK;) {
-        int32_t id = eq_token_table_added(&tok->table, text + at, n - at);
+    for (size_t at = 0; at < text.size && st == EQ_OK;) {
+        int32_t id = eq_token_table_added(&tok->table, text.data + at, text.size - at, special);
         if (id < 0) {
             at++;
             continue;
         }
-        st = append_plain(ctx, tok, (eq_text){text + start, at - start}, &word, ids);
+        st = append_plain(ctx, tok, (eq_text){text.data + start, at - start}, &word, ids);
         if (st == EQ_OK) st = eq_ids_push(ctx, ids, id);
         at += tok->table.tokens[id].name.size;
         start = at;
     }
-    if (st == EQ_OK && start < n)
-        st = append_plain(ctx, tok, (eq_text){text + start, n - start}, &word, ids);
+    if (st == EQ_OK && start < text.size)
+        st = append_plain(ctx, tok, (eq_text){text.data + start, text.size - start}, &word, ids);
     eq_word_deinit(&word);
     return st;
+}
+
+eq_status eq_tokenizer_append(eq_ctx *ctx, const eq_tokenizer *tok, const char *text, size_t n,
+                              bool add_special, eq_ids *ids)
+{
+    eq_status st = EQ_OK;
+    if (add_special && tok->add_bos) st = eq_ids_push(ctx, ids, tok->bos);
+    return st == EQ_OK ? append_all(ctx, tok, (eq_text){text, n}, true, ids) : st;
+}
+
+eq_status eq_tokenizer_append_content(eq_ctx *ctx, const eq_tokenizer *tok, eq_text text,
+                                      eq_ids *ids)
+{
+    return append_all(ctx, tok, text, false, ids);
+}
+
+int32_t eq_tokenizer_special(const eq_tokenizer *tok, eq_text text)
+{
+    int32_t id = text.size ? eq_token_table_added(&tok->table, text.data, text.size, true) : -1;
+    return id >= 0 && eq_tokenizer_is_special(tok, id) ? id : -1;
+}
+
+/* Whether a byte of a text is left out of the ids. */
+static bool dropped(const eq_tokenizer *tok, char byte)
+{
+    return tok->missing < 0 && tok->table.byte_ids[(uint8_t)byte] < 0;
+}
+
+size_t eq_tokenizer_locate(const eq_tokenizer *tok, eq_text text, size_t at, int32_t id,
+                           size_t *start)
+{
+    const eq_token *token = &tok->table.tokens[id];
+    const bool added = eq_token_type_added(token->type) && id != tok->missing;
+    size_t left = token->bytes.size;
+    while (at < text.size && dropped(tok, text.data[at]) &&
+           !(added && text.size - at >= left && !memcmp(text.data + at, token->bytes.data, left)))
+        at++;
+    *start = at;
+    if (added) return text.size - at < left ? text.size : at + left;
+    if (at < text.size && tok->table.byte_ids[(uint8_t)text.data[at]] < 0) left = 1; /* missing */
+    for (; at < text.size && left; at++)
+        left -= !dropped(tok, text.data[at]); /* neighbours of a dropped byte may be merged */
+    return at;
 }
 
 eq_status eq_tokenizer_encode(eq_ctx *ctx, const eq_tokenizer *tok, const char *text, size_t n,

@@ -77,6 +77,20 @@ eq_status eq_tokenizer_append(eq_ctx *ctx, const eq_tokenizer *tok, const char *
 eq_status eq_tokenizer_encode(eq_ctx *ctx, const eq_tokenizer *tok, const char *text, size_t n,
                               bool add_special, int32_t **ids, int64_t *count);
 
+/* The same for a text that must not name special tokens, such as what a user says: their names
+ * become the tokens of their letters. Added tokens that are text are found; no bos is put first. */
+eq_status eq_tokenizer_append_content(eq_ctx *ctx, const eq_tokenizer *tok, eq_text text,
+                                      eq_ids *ids);
+/* The special token whose name the text begins with, the longest one; -1 when there is none. */
+int32_t eq_tokenizer_special(const eq_tokenizer *tok, eq_text text);
+/* Where a token lies in the text that eq_tokenizer_append_content made it from.
+ *
+ * at     in   where the token before it ends, 0 for the first one
+ * start  out  its first byte; bytes before it were dropped
+ * Gives its end, at most text.size. */
+size_t eq_tokenizer_locate(const eq_tokenizer *tok, eq_text text, size_t at, int32_t id,
+                           size_t *start);
+
 /* The bytes that ids stand for, which need not be whole characters.
  *
  * ids           in   [count]; EQ_EINVAL for one outside the vocabulary

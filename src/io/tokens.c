@@ -1,92 +1,35 @@
 #include "io/tokens.h"
 
-#include "base/file.h"
+#include "io/lines.h"
 
-#include <jansson.h>
 #include <string.h>
 
 void eq_windows_deinit(eq_token_windows *windows)
 {
     eq_free(windows->ids);
+    eq_free(windows->counts);
     *windows = (eq_token_windows){0};
 }
 
 /* ---- documents of a file ------------------------------------------------------------------- */
 
-typedef struct documents {
-    eq_ctx *ctx;
-    eq_map map;
-    bool lines;    /* a .jsonl file */
-    size_t at;     /* where the next document starts */
-    int64_t line;  /* number of the line read last */
-    json_t *value; /* owned; that line */
-} documents;
-
-static eq_status documents_open(eq_ctx *ctx, documents *docs, const char *path)
-{
-    *docs = (documents){.ctx = ctx};
-    size_t n = strlen(path);
-    docs->lines = n >= 6 && !strcmp(path + n - 6, ".jsonl");
-    return eq_map_open(ctx, &docs->map, path);
-}
-
-static void documents_close(documents *docs)
-{
-    json_decref(docs->value);
-    eq_map_close(&docs->map);
-}
-
-/* Whether a line holds nothing but white space. */
-static bool blank(const char *line, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        if (!memchr(" \t\r", line[i], 3)) return false;
-    return true;
-}
-
-/* The text of one line of a .jsonl file, valid until the next one. */
-static eq_status parse_line(documents *docs, const char *line, size_t n, eq_text *text)
-{
-    json_error_t error;
-    json_decref(docs->value);
-    docs->value = json_loadb(line, n, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &error);
-    if (!docs->value)
-        return eq_fail(docs->ctx, EQ_EFORMAT, "%s: line %lld: %s", docs->map.path,
-                       (long long)docs->line, error.text);
-    const json_t *value = json_object_get(docs->value, "text");
-    if (!json_is_string(value))
-        return eq_fail(docs->ctx, EQ_EFORMAT, "%s: line %lld: has no string \"text\"",
-                       docs->map.path, (long long)docs->line);
-    *text = (eq_text){json_string_value(value), json_string_length(value)};
-    return EQ_OK;
-}
-
 /* The next document; *more is false when there is none. The text is valid until the next call. */
-static eq_status documents_next(documents *docs, bool *more, eq_text *text)
+static eq_status next_document(eq_lines *lines, bool *more, eq_text *text)
 {
-    const char *data = (const char *)docs->map.data;
-    *more = true;
-    while (docs->lines && docs->at < docs->map.size) {
-        const char *line = data + docs->at;
-        size_t n = docs->map.size - docs->at;
-        const char *end = memchr(line, '\n', n);
-        if (end) n = (size_t)(end - line);
-        docs->at += n + (end != NULL);
-        docs->line++;
-        if (!blank(line, n)) return parse_line(docs, line, n, text);
-    }
-    if (docs->at < docs->map.size) { /* the whole file */
-        *text = (eq_text){data, docs->map.size};
-        docs->at = docs->map.size;
-        return EQ_OK;
-    }
-    *more = false;
+    eq_status st = eq_lines_next(lines, more);
+    *text = lines->text;
+    if (st != EQ_OK || !*more || !lines->json) return st;
+    const json_t *value = json_object_get(lines->value, "text");
+    if (!json_is_string(value))
+        return eq_fail(lines->ctx, EQ_EFORMAT, "%s: line %lld: has no string \"text\"",
+                       lines->map.path, (long long)lines->line);
+    *text = (eq_text){json_string_value(value), json_string_length(value)};
     return EQ_OK;
 }
 
 /* ---- windows ------------------------------------------------------------------------------- */
 
-static eq_status check_sizes(eq_ctx *ctx, const eq_window_source *source, int64_t least)
+eq_status eq_windows_sizes(eq_ctx *ctx, const eq_window_source *source, int64_t least)
 {
     const int64_t n = source->n, T = source->T;
     if (n >= least && T >= 1 && T <= INT32_MAX && n <= INT64_MAX / T) return EQ_OK;
@@ -94,7 +37,7 @@ static eq_status check_sizes(eq_ctx *ctx, const eq_window_source *source, int64_
                    (long long)n, (long long)T);
 }
 
-static eq_status too_few(eq_ctx *ctx, const char *path, int64_t there, int64_t T, int64_t needed)
+eq_status eq_windows_short(eq_ctx *ctx, const char *path, int64_t there, int64_t T, int64_t needed)
 {
     return eq_fail(ctx, EQ_EINVAL, "%s: has %lld windows of %lld tokens, %lld are needed", path,
                    (long long)there, (long long)T, (long long)needed);
@@ -103,27 +46,27 @@ static eq_status too_few(eq_ctx *ctx, const char *path, int64_t there, int64_t T
 eq_status eq_windows_concat(eq_ctx *ctx, eq_token_windows *windows, const eq_window_source *source)
 {
     *windows = (eq_token_windows){0};
-    eq_status st = check_sizes(ctx, source, 0);
+    eq_status st = eq_windows_sizes(ctx, source, 0);
     if (st != EQ_OK) return st;
-    documents docs;
+    eq_lines lines;
     eq_ids ids = {0};
     eq_text text = {0};
     bool more = true;
-    st = documents_open(ctx, &docs, source->path);
+    st = eq_lines_open(ctx, &lines, source->path);
     while (st == EQ_OK && (!source->n || ids.count < source->n * source->T)) {
-        st = documents_next(&docs, &more, &text);
+        st = next_document(&lines, &more, &text);
         if (st != EQ_OK || !more) break;
         st = eq_tokenizer_append(ctx, source->tok, text.data, text.size, true, &ids);
-        if (st == EQ_OK && docs.lines && source->separator >= 0)
+        if (st == EQ_OK && lines.json && source->separator >= 0)
             st = eq_ids_push(ctx, &ids, source->separator);
         if (st == EQ_OK) st = eq_check_interrupt(ctx);
     }
     int64_t n = source->n ? source->n : ids.count / source->T;
     if (st == EQ_OK && (n < 1 || ids.count < n * source->T))
-        st = too_few(ctx, source->path, ids.count / source->T, source->T, n ? n : 1);
-    documents_close(&docs);
+        st = eq_windows_short(ctx, source->path, ids.count / source->T, source->T, n ? n : 1);
+    eq_lines_close(&lines);
     if (st == EQ_OK)
-        *windows = (eq_token_windows){ids.data, n, source->T};
+        *windows = (eq_token_windows){.ids = ids.data, .n = n, .T = source->T};
     else
         eq_free(ids.data);
     return st;
@@ -172,12 +115,12 @@ static eq_status grow(eq_ctx *ctx, long_documents *list)
 
 static eq_status read_long(eq_ctx *ctx, long_documents *list, const eq_window_source *source)
 {
-    documents docs;
+    eq_lines lines;
     eq_text text = {0};
     bool more = true;
-    eq_status st = documents_open(ctx, &docs, source->path);
+    eq_status st = eq_lines_open(ctx, &lines, source->path);
     while (st == EQ_OK) {
-        st = documents_next(&docs, &more, &text);
+        st = next_document(&lines, &more, &text);
         if (st != EQ_OK || !more) break;
         int64_t start = list->ids.count;
         st = eq_tokenizer_append(ctx, source->tok, text.data, text.size, true, &list->ids);
@@ -194,7 +137,7 @@ static eq_status read_long(eq_ctx *ctx, long_documents *list, const eq_window_so
         }
         st = eq_check_interrupt(ctx);
     }
-    documents_close(&docs);
+    eq_lines_close(&lines);
     return st;
 }
 
@@ -205,7 +148,7 @@ eq_status eq_windows_random(eq_ctx *ctx, eq_token_windows *windows, const eq_win
     const int64_t n = source->n, T = source->T;
     long_documents list = {0};
     int32_t *out = NULL;
-    eq_status st = check_sizes(ctx, source, 1);
+    eq_status st = eq_windows_sizes(ctx, source, 1);
     if (st == EQ_OK) st = read_long(ctx, &list, source);
     if (st == EQ_OK && !list.n)
         st = eq_fail(ctx, EQ_EINVAL,
@@ -224,7 +167,7 @@ eq_status eq_windows_random(eq_ctx *ctx, eq_token_windows *windows, const eq_win
         memcpy(out + i * T, list.ids.data + list.starts[k] + (int64_t)start,
                (size_t)T * sizeof *out);
     }
-    *windows = (eq_token_windows){out, n, T};
+    *windows = (eq_token_windows){.ids = out, .n = n, .T = T};
 done:
     long_documents_deinit(&list);
     return st;
@@ -237,7 +180,8 @@ eq_status eq_windows_check(eq_ctx *ctx, eq_token_windows *windows, const char *p
         return eq_fail(ctx, EQ_EINVAL, "%s: has windows of %lld tokens, %lld are wanted", path,
                        (long long)windows->T, (long long)T);
     int64_t wanted = n ? n : windows->n;
-    if (windows->n < wanted || wanted < 1) return too_few(ctx, path, windows->n, T, n ? n : 1);
+    if (windows->n < wanted || wanted < 1)
+        return eq_windows_short(ctx, path, windows->n, T, n ? n : 1);
     for (int64_t i = 0; i < wanted * T; i++)
         if (windows->ids[i] < 0 || windows->ids[i] >= vocabulary)
             return eq_fail(ctx, EQ_EINVAL,

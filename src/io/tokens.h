@@ -12,6 +12,8 @@
 typedef struct eq_token_windows {
     int32_t *ids; /* owned; [n, T] */
     int64_t n, T;
+    uint8_t *counts; /* owned; [n, T], 1 where the token at this position counts as a target of the
+                        loss; NULL: every token counts */
 } eq_token_windows;
 
 void eq_windows_deinit(eq_token_windows *windows);
@@ -40,6 +42,11 @@ eq_status eq_windows_concat(eq_ctx *ctx, eq_token_windows *windows, const eq_win
  * Errors as above; separators are not used. */
 eq_status eq_windows_random(eq_ctx *ctx, eq_token_windows *windows, const eq_window_source *source,
                             eq_rng *rng);
+
+/* For producers of windows. EQ_EINVAL unless n >= least and T >= 1 windows can be addressed. */
+eq_status eq_windows_sizes(eq_ctx *ctx, const eq_window_source *source, int64_t least);
+/* EQ_EINVAL: `there` windows of T tokens where more are needed. */
+eq_status eq_windows_short(eq_ctx *ctx, const char *path, int64_t there, int64_t T, int64_t needed);
 
 /* Accept windows that were read from a file of ids.
  *

@@ -1,0 +1,28 @@
+/* Text files read piece by piece: a file whose name ends in .jsonl has a JSON value on each line,
+ * empty lines are skipped; any other file is one text as it stands. */
+#ifndef EQ_IO_LINES_H
+#define EQ_IO_LINES_H
+
+#include "base/file.h"
+#include "io/gguf.h"
+#include <jansson.h>
+
+typedef struct eq_lines {
+    eq_ctx *ctx;
+    eq_map map;
+    bool json;     /* a .jsonl file */
+    size_t at;     /* where the next piece starts */
+    int64_t line;  /* number of the line read last, from 1 */
+    json_t *value; /* owned; of that line; NULL in any other file */
+    eq_text text;  /* borrowed from map; the whole of any other file */
+} eq_lines;
+
+eq_status eq_lines_open(eq_ctx *ctx, eq_lines *lines, const char *path);
+void eq_lines_close(eq_lines *lines); /* harmless on zeroed storage */
+
+/* Read the next line into lines->value, or the whole file into lines->text; both are valid until
+ * the next call. *more is false when there is none. EQ_EFORMAT names file, line and what is wrong
+ * with the JSON. */
+eq_status eq_lines_next(eq_lines *lines, bool *more);
+
+#endif

@@ -1,0 +1,134 @@
+#include "io/marked.h"
+
+#include <string.h>
+
+/* ---- lists --------------------------------------------------------------------------------- */
+
+void eq_marked_deinit(eq_marked *list)
+{
+    eq_free(list->ids);
+    eq_free(list->counts);
+    *list = (eq_marked){0};
+}
+
+static eq_status reserve(eq_ctx *ctx, eq_marked *list, int64_t more)
+{
+    if (list->room - list->count >= more) return EQ_OK;
+    int64_t room = 2 * list->count + more + 64;
+    int32_t *ids = eq_alloc(ctx, room, sizeof *ids);
+    uint8_t *counts = eq_alloc(ctx, room, sizeof *counts);
+    if (!ids || !counts) {
+        eq_free(ids);
+        eq_free(counts);
+        return EQ_ENOMEM;
+    }
+    if (list->count) {
+        memcpy(ids, list->ids, (size_t)list->count * sizeof *ids);
+        memcpy(counts, list->counts, (size_t)list->count);
+    }
+    eq_free(list->ids);
+    eq_free(list->counts);
+    list->ids = ids;
+    list->counts = counts;
+    list->room = room;
+    return EQ_OK;
+}
+
+eq_status eq_marked_push(eq_ctx *ctx, eq_marked *list, int32_t id, bool counts)
+{
+    const uint8_t mark = counts;
+    return eq_marked_append(ctx, list, &id, &mark, 1);
+}
+
+eq_status eq_marked_append(eq_ctx *ctx, eq_marked *list, const int32_t *ids, const uint8_t *counts,
+                           int64_t n)
+{
+    eq_status st = reserve(ctx, list, n);
+    if (st != EQ_OK || !n) return st;
+    memcpy(list->ids + list->count, ids, (size_t)n * sizeof *ids);
+    memcpy(list->counts + list->count, counts, (size_t)n);
+    list->count += n;
+    return EQ_OK;
+}
+
+/* ---- from texts ---------------------------------------------------------------------------- */
+
+void eq_marker_deinit(eq_marker *marker)
+{
+    eq_free(marker->text);
+    eq_free(marker->counts);
+    eq_free(marker->ids.data);
+    *marker = (eq_marker){0};
+}
+
+eq_status eq_marker_content(eq_ctx *ctx, eq_marker *marker, eq_text text, bool counts)
+{
+    if (!text.size) return EQ_OK;
+    if (marker->room - marker->size < text.size) {
+        size_t room = 2 * marker->size + text.size + 256;
+        char *bytes = eq_alloc(ctx, (int64_t)room, 1);
+        uint8_t *marks = eq_alloc(ctx, (int64_t)room, 1);
+        if (!bytes || !marks) {
+            eq_free(bytes);
+            eq_free(marks);
+            return EQ_ENOMEM;
+        }
+        if (marker->size) {
+            memcpy(bytes, marker->text, marker->size);
+            memcpy(marks, marker->counts, marker->size);
+        }
+        eq_free(marker->text);
+        eq_free(marker->counts);
+        marker->text = bytes;
+        marker->counts = marks;
+        marker->room = room;
+    }
+    memcpy(marker->text + marker->size, text.data, text.size);
+    memset(marker->counts + marker->size, counts, text.size);
+    marker->size += text.size;
+    return EQ_OK;
+}
+
+eq_status eq_marker_markup(eq_ctx *ctx, eq_marker *marker, const char *text, bool counts)
+{
+    eq_status st = EQ_OK;
+    size_t n = strlen(text), start = 0, at = 0;
+    while (at < n && st == EQ_OK) {
+        /* within this piece only: what a user says must not complete a name */
+        int32_t id = eq_tokenizer_special(marker->tok, (eq_text){text + at, n - at});
+        if (id < 0) {
+            at++;
+            continue;
+        }
+        st = eq_marker_content(ctx, marker, (eq_text){text + start, at - start}, counts);
+        if (st == EQ_OK) st = eq_marker_token(ctx, marker, id, counts);
+        size_t size = 0;
+        eq_tokenizer_piece(marker->tok, id, &size);
+        start = at += size;
+    }
+    if (st != EQ_OK) return st;
+    return eq_marker_content(ctx, marker, (eq_text){text + start, n - start}, counts);
+}
+
+eq_status eq_marker_token(eq_ctx *ctx, eq_marker *marker, int32_t id, bool counts)
+{
+    eq_status st = eq_marker_flush(ctx, marker);
+    return st == EQ_OK ? eq_marked_push(ctx, marker->out, id, counts) : st;
+}
+
+eq_status eq_marker_flush(eq_ctx *ctx, eq_marker *marker)
+{
+    const eq_text text = {marker->text, marker->size};
+    marker->size = 0;
+    marker->ids.count = 0;
+    if (!text.size) return EQ_OK;
+    eq_status st = eq_tokenizer_append_content(ctx, marker->tok, text, &marker->ids);
+    if (st == EQ_OK) st = reserve(ctx, marker->out, marker->ids.count);
+    size_t at = 0, start = 0;
+    for (int64_t i = 0; i < marker->ids.count && st == EQ_OK; i++) {
+        at = eq_tokenizer_locate(marker->tok, text, at, marker->ids.data[i], &start);
+        st = eq_marked_push(ctx, marker->out, marker->ids.data[i],
+                            start < text.size && marker->counts[start]);
+    }
+    return st;
+}
