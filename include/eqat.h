@@ -163,13 +163,21 @@ typedef enum eq_preset { EQ_PRESET_DEFAULT, EQ_PRESET_PAPER } eq_preset;
  * weight, through the rounding. */
 typedef enum eq_train_what { EQ_TRAIN_SCALES, EQ_TRAIN_NORMS, EQ_TRAIN_ALL } eq_train_what;
 
+/* How instruction data are put: as a fixed text with headings, or in the model's chat format. */
+typedef enum eq_instructions { EQ_INSTRUCTIONS_ALPACA, EQ_INSTRUCTIONS_CHAT } eq_instructions;
+
 typedef struct eq_data_options {
-    const char *calib; /* text, .jsonl, int32 .npy [n, T], or "self": text sampled from the model */
-    const char *val;   /* the same for validation; NULL: the last windows of calib */
-    int64_t samples;   /* training windows */
+    /* Text, .jsonl (texts, instructions, conversations: docs/formats.md), or several of them as
+     * "path:weight,path:weight"; int32 .npy [n, T]; or "self": text sampled from the model. */
+    const char *calib;
+    const char *val;     /* the same for validation; NULL: the last windows of calib */
+    int64_t samples;     /* training windows */
     int64_t val_samples; /* validation windows */
     int64_t seqlen;      /* tokens of a window */
     eq_order order;      /* of the documents of a .jsonl */
+    eq_instructions instructions;
+    const char *chat_format; /* "chatml", "llama2", "llama3", "mistral"; NULL: the model's own */
+    int64_t source_max, target_max; /* tokens of a prompt and of an answer; 0: any */
 } eq_data_options;
 
 typedef struct eq_train_options {

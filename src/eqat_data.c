@@ -3,13 +3,45 @@
 
 #include "base/hash.h"
 #include "infer/self.h"
+#include "io/mix.h"
 #include "io/npy.h"
-#include "io/tokens.h"
 
 static bool ends_with(const char *path, const char *ending)
 {
     size_t n = strlen(path), m = strlen(ending);
     return n >= m && !strcmp(path + n - m, ending);
+}
+
+/* A name that is a file's is that file; else it may be a list of files. */
+static eq_status parse_mix(eq_ctx *ctx, eq_mix *mix, const char *path)
+{
+    if (!eq_file_exists(path)) return eq_mix_parse(ctx, mix, path);
+    mix->sources = eq_alloc(ctx, 1, sizeof *mix->sources);
+    if (!mix->sources) return EQ_ENOMEM;
+    mix->sources[0] = (eq_mix_source){eq_strndup(ctx, path, strlen(path)), 1};
+    mix->n = 1;
+    return mix->sources[0].path ? EQ_OK : EQ_ENOMEM;
+}
+
+static eq_status mixed_windows(eq_ctx *ctx, const eq_data_job *job, eq_token_windows *out,
+                               const eq_window_source *source)
+{
+    const eq_data_options *o = job->options;
+    eq_mix mix = {0};
+    eq_chat chat = {0};
+    eq_dialog_options dialogs = {
+        .style = o->instructions == EQ_INSTRUCTIONS_CHAT ? EQ_DIALOG_CHAT : EQ_DIALOG_ALPACA,
+        .chat = &chat,
+        .source_max = o->source_max,
+        .target_max = o->target_max};
+    eq_status st = parse_mix(ctx, &mix, source->path);
+    if (st == EQ_OK)
+        st = eq_chat_init(ctx, &chat, source->tok, o->chat_format,
+                          eq_checkpoint_path(job->decoder->checkpoint));
+    if (st == EQ_OK) st = eq_windows_mix(ctx, out, &mix, source, &dialogs);
+    eq_chat_deinit(&chat);
+    eq_mix_deinit(&mix);
+    return st;
 }
 
 static eq_status text_windows(eq_ctx *ctx, const eq_data_job *job, eq_token_windows *out,
@@ -25,7 +57,7 @@ static eq_status text_windows(eq_ctx *ctx, const eq_data_job *job, eq_token_wind
                                      .n = n,
                                      .T = o->seqlen};
     if (o->order != EQ_ORDER_RANDOM_DOC || !ends_with(path, ".jsonl"))
-        return eq_windows_concat(ctx, out, &source);
+        return mixed_windows(ctx, job, out, &source);
     eq_rng rng;
     eq_rng_init(&rng, job->seed, 0);
     return eq_windows_random(ctx, out, &source, &rng);
@@ -98,11 +130,15 @@ eq_status eq_data_load(eq_ctx *ctx, const eq_data_job *job, eq_data *data)
         st = load_windows(ctx, job, &data->calib, o->calib, n);
     }
     if (st != EQ_OK) return st;
+    int64_t behind = job->samples * o->seqlen;
     data->train = data->calib.ids;
-    data->val = data->calib.ids + job->samples * o->seqlen;
+    data->val = data->calib.ids + behind;
+    data->train_counts = data->calib.counts;
+    data->val_counts = data->calib.counts ? data->calib.counts + behind : NULL;
     if (!o->val || !job->val_samples) return EQ_OK;
     st = load_windows(ctx, job, &data->own_val, o->val, job->val_samples);
     data->val = data->own_val.ids;
+    data->val_counts = data->own_val.counts;
     return st;
 }
 
@@ -117,7 +153,10 @@ uint64_t eq_data_hash(const eq_data *data)
 {
     const eq_token_windows *sets[] = {&data->calib, &data->own_val};
     uint64_t hash = EQ_HASH_START;
-    for (int i = 0; i < 2; i++)
-        hash = eq_hash(hash, sets[i]->ids, (size_t)(sets[i]->n * sets[i]->T) * sizeof(int32_t));
+    for (int i = 0; i < 2; i++) {
+        size_t tokens = (size_t)(sets[i]->n * sets[i]->T);
+        hash = eq_hash(hash, sets[i]->ids, tokens * sizeof(int32_t));
+        if (sets[i]->counts) hash = eq_hash(hash, sets[i]->counts, tokens);
+    }
     return hash;
 }

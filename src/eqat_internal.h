@@ -30,8 +30,9 @@ eq_status eq_tokenizer_files(eq_ctx *ctx, const eq_checkpoint *checkpoint,
 
 /* Windows of a training: calibration, and validation from files of their own or the last ones. */
 typedef struct eq_data {
-    eq_token_windows calib, own_val; /* owned */
-    const int32_t *train, *val;      /* [samples, seqlen], [val_samples, seqlen] of them */
+    eq_token_windows calib, own_val;          /* owned */
+    const int32_t *train, *val;               /* [samples, seqlen], [val_samples, seqlen] of them */
+    const uint8_t *train_counts, *val_counts; /* the same of eq_token_windows.counts, or NULL */
 } eq_data;
 
 typedef struct eq_data_job {

@@ -12,7 +12,12 @@ eq_quantize_options eq_quantize_defaults(eq_method method, int bits, eq_preset p
         .method = method,
         .bits = bits,
         .group = 64,
-        .data = {.calib = "self", .samples = 64, .val_samples = 8, .seqlen = 1024},
+        .data = {.calib = "self",
+                 .samples = 64,
+                 .val_samples = 8,
+                 .seqlen = 1024,
+                 .source_max = 384,
+                 .target_max = 128},
         .train = {.start = EQ_START_WEIGHTED,
                   .start_windows = 16,
                   .loss = EQ_LOSS_BOUNDED,
@@ -32,8 +37,11 @@ eq_quantize_options eq_quantize_defaults(eq_method method, int bits, eq_preset p
     };
     if (method == EQ_METHOD_RTN) o.tune.epochs = 0;
     if (!paper) return o;
-    o.data = (eq_data_options){
-        .samples = 4096, .val_samples = 64, .seqlen = 2048, .order = EQ_ORDER_RANDOM_DOC};
+    o.data.calib = NULL;
+    o.data.samples = 4096;
+    o.data.val_samples = 64;
+    o.data.seqlen = 2048;
+    o.data.order = EQ_ORDER_RANDOM_DOC;
     o.train.start = EQ_START_MINMAX;
     o.train.loss = EQ_LOSS_MSE;
     o.train.epochs = 2;
@@ -254,8 +262,8 @@ static eq_tune_job tune_job(const call *c)
                          .scheme = eq_scheme_of(o),
                          .T = o->data.seqlen,
                          .type = c->job.type,
-                         .train = {c->data.train, NULL, o->data.samples},
-                         .val = {c->data.val, NULL, o->data.val_samples}};
+                         .train = {c->data.train, c->data.train_counts, o->data.samples},
+                         .val = {c->data.val, c->data.val_counts, o->data.val_samples}};
 }
 
 /* The end-to-end phase on the blocks of the run. */

@@ -162,8 +162,8 @@ static void make_jobs(call *c)
 {
     const eq_decoder *d = c->model->decoder;
     const eq_finetune_options *o = c->options;
-    c->scheme = (eq_quantize_options){
-        .bits = d->bits, .group = d->group, .grid = grid_of(d->checkpoint)};
+    c->scheme =
+        (eq_quantize_options){.bits = d->bits, .group = d->group, .grid = grid_of(d->checkpoint)};
     c->job.base = d;
     c->job.teacher = c->reference ? c->reference->decoder : NULL;
     c->job.options = &o->tune;
@@ -172,8 +172,8 @@ static void make_jobs(call *c)
     c->job.run = &c->run;
     c->job.block = stored_block;
     c->job.self = c->model->decoder;
-    c->job.train = (eq_tune_windows){c->data.train, NULL, o->data.samples};
-    c->job.val = (eq_tune_windows){c->data.val, NULL, o->data.val_samples};
+    c->job.train = (eq_tune_windows){c->data.train, c->data.train_counts, o->data.samples};
+    c->job.val = (eq_tune_windows){c->data.val, c->data.val_counts, o->data.val_samples};
     c->output = (eq_quantize_job){.teacher = d, .options = &c->scheme, .run = &c->run};
 }
 

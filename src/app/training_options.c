@@ -6,14 +6,18 @@ static const eq_choice orders[] = {
 static const eq_choice trained[] = {
     {"scales", EQ_TRAIN_SCALES}, {"norms", EQ_TRAIN_NORMS}, {"all", EQ_TRAIN_ALL}, {NULL, 0}};
 
+static const eq_choice instructions[] = {
+    {"alpaca", EQ_INSTRUCTIONS_ALPACA}, {"chat", EQ_INSTRUCTIONS_CHAT}, {NULL, 0}};
+
 const eq_option eq_data_section[] = {
     {.kind = EQ_OPTION_HEADING, .name = "", .help = "Calibration data"},
     {.name = "calib",
      .kind = EQ_OPTION_STRING,
      .offset = offsetof(eq_data_options, calib),
      .argument = "FILE",
-     .help = "text, .jsonl with a \"text\" each line, int32 .npy [windows, tokens], or self: text "
-             "that the model samples itself"},
+     .help = "text, .jsonl of texts, instructions or conversations, several of them as "
+             "path:weight,path:weight, int32 .npy [windows, tokens], or self: text that the model "
+             "samples itself"},
     {.name = "val",
      .kind = EQ_OPTION_STRING,
      .offset = offsetof(eq_data_options, val),
@@ -44,6 +48,28 @@ const eq_option eq_data_section[] = {
      .offset = offsetof(eq_data_options, order),
      .choices = orders,
      .help = "documents one after the other, or a random piece of a random document each time"},
+    {.name = "instructions",
+     .kind = EQ_OPTION_CHOICE,
+     .offset = offsetof(eq_data_options, instructions),
+     .choices = instructions,
+     .help = "how instruction data are put: as text with headings, or in the chat format"},
+    {.name = "chat-format",
+     .kind = EQ_OPTION_STRING,
+     .offset = offsetof(eq_data_options, chat_format),
+     .argument = "NAME",
+     .help = "of conversations: chatml, llama2, llama3 or mistral; without it the model's own"},
+    {.name = "source-max",
+     .kind = EQ_OPTION_INT64,
+     .offset = offsetof(eq_data_options, source_max),
+     .argument = "N",
+     .help = "tokens of an instruction's prompt, the rest is cut off; 0: any number",
+     .high = 1e9},
+    {.name = "target-max",
+     .kind = EQ_OPTION_INT64,
+     .offset = offsetof(eq_data_options, target_max),
+     .argument = "N",
+     .help = "tokens of an answer, the rest is cut off; 0: any number",
+     .high = 1e9},
     {.name = NULL}};
 
 const eq_option eq_tune_section[] = {
