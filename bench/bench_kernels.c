@@ -87,13 +87,14 @@ static void swiglu_backward(const eq_kernels *k, work *w)
 /* The last 64 queries of a window of 512. */
 static void softmax(const eq_kernels *k, work *w)
 {
-    k->softmax_causal(w->a, w->d, w->b, T, 64, T, T - 64, 0.125f, w->type);
+    const eq_causal tile = {64, T, T, T - 64, 0.125f, w->type};
+    k->softmax_causal(w->a, w->d, w->b, &tile);
 }
 
 static void softmax_backward(const eq_kernels *k, work *w)
 {
-    k->softmax_causal_backward(w->a, w->c, w->b, w->e, w->d, w->d + T, T, 64, T, T - 64, 0.125f,
-                               w->type);
+    const eq_causal tile = {64, T, T, T - 64, 0.125f, w->type};
+    k->softmax_causal_backward(w->a, w->c, w->b, w->e, w->d, w->d + T, &tile);
 }
 
 static void dot_rows(const eq_kernels *k, work *w)

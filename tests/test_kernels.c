@@ -226,15 +226,16 @@ static void check_softmax(void **state, int64_t first, eq_dtype type)
     pair p = pair_make(type, n, 0, 1, 24), again = pair_make(type, n, 0, 1, 24);
     pair lse = pair_make(EQ_F32, ROWS, 0, 1, 25), delta = pair_make(EQ_F32, ROWS, -1, 1, 26);
     pair ds = pair_make(type, n, 0, 1, 27);
+    const eq_causal tile = {ROWS, cols, ld, first, 0.5f, type};
     for (int i = 0; i < 2; i++) {
         const eq_kernels *k = pick(state, i);
-        k->softmax_causal(at(&p, i), at(&lse, i), at(&s, i), ld, ROWS, cols, first, 0.5f, type);
+        k->softmax_causal(at(&p, i), at(&lse, i), at(&s, i), &tile);
         k->softmax_causal_backward(at(&again, i), at(&ds, i), at(&s, i), at(&dp, i), at(&lse, i),
-                                   at(&delta, i), ld, ROWS, cols, first, 0.5f, type);
+                                   at(&delta, i), &tile);
         assert_memory_equal(at(&p, i), at(&again, i), eq_dtype_bytes(type, n));
         /* In place, as attention does. */
         k->softmax_causal_backward(at(&s, i), at(&dp, i), at(&s, i), at(&dp, i), at(&lse, i),
-                                   at(&delta, i), ld, ROWS, cols, first, 0.5f, type);
+                                   at(&delta, i), &tile);
         for (int64_t r = 0; r < ROWS; r++) {
             size_t row = eq_dtype_bytes(type, r * ld), size = eq_dtype_bytes(type, cols);
             assert_memory_equal((char *)at(&s, i) + row, (char *)at(&p, i) + row, size);
@@ -305,11 +306,11 @@ static void exponentials(void **state)
     s[4] = -INFINITY;
     s[5] = INFINITY;
     s[6] = 0;
+    const eq_causal tile = {1, LONGEST, LONGEST, LONGEST - 1, 1, EQ_F32};
     for (int i = 0; i < 2; i++) {
         p[i] = test_malloc(LONGEST * sizeof *s);
         float *ds = test_malloc(LONGEST * sizeof *s);
-        pick(state, i)->softmax_causal_backward(p[i], ds, s, s, &none, &none, LONGEST, 1, LONGEST,
-                                                LONGEST - 1, 1, EQ_F32);
+        pick(state, i)->softmax_causal_backward(p[i], ds, s, s, &none, &none, &tile);
         test_free(ds);
     }
     /* 2 units, and 1 of the smallest number below the normal range. */

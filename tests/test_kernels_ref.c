@@ -116,10 +116,12 @@ static void swiglu_has_its_derivative(void **state)
 
 enum { FIRST = 2, LD = 8 }; /* row r of a tile sees columns 0 .. FIRST + r */
 
+static const eq_causal TILE = {ROWS, LD, LD, FIRST, 0.7f, EQ_F32};
+
 static double softmax_loss(const float *s, const float *dp)
 {
     float p[ROWS * LD];
-    ref()->softmax_causal(p, NULL, s, LD, ROWS, LD, FIRST, 0.7f, EQ_F32);
+    ref()->softmax_causal(p, NULL, s, &TILE);
     return dot_f64(p, dp, ROWS * LD);
 }
 
@@ -131,9 +133,9 @@ static void softmax_has_its_derivative(void **state)
     fill_uniform(s, N, -4, 4, 8);
     fill_uniform(dp, N, -1, 1, 9);
     fill_uniform(along, N, -1, 1, 10);
-    ref()->softmax_causal(p, lse, s, LD, ROWS, LD, FIRST, 0.7f, EQ_F32);
+    ref()->softmax_causal(p, lse, s, &TILE);
     ref()->dot_rows(delta, 1, p, LD, dp, LD, ROWS, LD, EQ_F32);
-    ref()->softmax_causal_backward(again, ds, s, dp, lse, delta, LD, ROWS, LD, FIRST, 0.7f, EQ_F32);
+    ref()->softmax_causal_backward(again, ds, s, dp, lse, delta, &TILE);
     assert_memory_equal(p, again, sizeof p);
     for (int r = 0; r < ROWS; r++) {
         double sum = 0;

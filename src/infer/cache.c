@@ -82,11 +82,12 @@ void eq_cache_attend(eq_ctx *ctx, const eq_cache *k, int64_t block, int64_t posi
         float *s = (float *)(void *)(k->scratch + (size_t)eq_this_thread() * k->part);
         const char *q = (const char *)qkv + (size_t)(b * eq_config_qkv(c) + kv * group * D) * elem;
         eq_gemm_serial(ctx, scores, eq_this_thread(), s, q, k->keys + slab);
+        const eq_causal tile = {1, keys, keys, position, scale, k->type};
         /* In place, and in bf16 a row of p is half as long as one of s: ascending rows never
          * meet. */
         for (int64_t h = 0; h < group; h++)
             ctx->kernels->softmax_causal((char *)s + (size_t)(h * keys) * elem, NULL, s + h * keys,
-                                         keys, 1, keys, position, scale, k->type);
+                                         &tile);
         char *o = (char *)out + (size_t)((b * c->H + kv * group) * D) * elem;
         eq_gemm_serial(ctx, mix, eq_this_thread(), o, s, k->values + slab);
     }

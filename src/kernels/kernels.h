@@ -57,6 +57,14 @@ typedef struct eq_adamw {
     float root;  /* 1 / sqrt(1 - beta2^t) */
 } eq_adamw;
 
+/* A tile of causal attention scores. */
+typedef struct eq_causal {
+    int64_t rows, cols, ld; /* columns 0 .. cols-1 of the result are written */
+    int64_t first;          /* columns that row 0 sees besides its own; cols >= first + rows */
+    float scale;
+    eq_dtype type; /* of the results */
+} eq_causal;
+
 /* The gradient of a loss on one row of logits x, with those of a teacher r (both already multiplied
  * by 1 / temperature); lx, lr: logsumexp of x and r; sharp = temperature, ls: logsumexp of
  * sharp * x, the logits as they were.
@@ -113,19 +121,17 @@ typedef struct eq_kernels {
     void (*swiglu_backward)(void *gu, void *y, const void *dy, int64_t rows, int64_t F,
                             eq_dtype type);
 
-    /* Causal softmax of a tile of scores. Row r may see columns 0 .. first + r:
+    /* Causal softmax of a tile of scores, see eq_causal. Row r may see columns 0 .. first + r:
      *   p[r][j] = exp(scale * s[r][j] - lse[r]) for j <= first + r, else 0;  lse[r] = log sum exp
      * p out [rows, ld] type, may start at the same address as s; lse out [rows], may be NULL; s in
-     * [rows, ld] f32; columns 0 .. cols-1 of p are written, cols >= first + rows. */
-    void (*softmax_causal)(void *p, float *lse, const float *s, int64_t ld, int64_t rows,
-                           int64_t cols, int64_t first, float scale, eq_dtype type);
+     * [rows, ld] f32. */
+    void (*softmax_causal)(void *p, float *lse, const float *s, const eq_causal *tile);
     /* Recompute p from s and lse as above, and the gradient of s:
      *   ds[r][j] = scale * p[r][j] * (dp[r][j] - delta[r]), 0 where masked
      * p, ds out [rows, ld] type; s, dp in [rows, ld] f32; lse, delta in [rows]. p may start
      * at the same address as s, and ds at dp, whatever the type. */
     void (*softmax_causal_backward)(void *p, void *ds, const float *s, const float *dp,
-                                    const float *lse, const float *delta, int64_t ld, int64_t rows,
-                                    int64_t cols, int64_t first, float scale, eq_dtype type);
+                                    const float *lse, const float *delta, const eq_causal *tile);
     /* out[r * stride] = sum_c a[r][c] * b[r][c]; a and b [rows, lda / ldb] type, n columns. */
     void (*dot_rows)(float *out, int64_t stride, const void *a, int64_t lda, const void *b,
                      int64_t ldb, int64_t rows, int64_t n, eq_dtype type);

@@ -107,9 +107,11 @@ static void swiglu_backward(void *gu, void *y, const void *dy, int64_t rows, int
     }
 }
 
-static void softmax_causal(void *p, float *lse, const float *s, int64_t ld, int64_t rows,
-                           int64_t cols, int64_t first, float scale, eq_dtype type)
+static void softmax_causal(void *p, float *lse, const float *s, const eq_causal *tile)
 {
+    const int64_t ld = tile->ld, rows = tile->rows, cols = tile->cols, first = tile->first;
+    const float scale = tile->scale;
+    const eq_dtype type = tile->type;
     for (int64_t r = 0; r < rows; r++) {
         const float *sr = s + r * ld;
         const int64_t seen = first + r + 1;
@@ -129,9 +131,11 @@ static void softmax_causal(void *p, float *lse, const float *s, int64_t ld, int6
 }
 
 static void softmax_causal_backward(void *p, void *ds, const float *s, const float *dp,
-                                    const float *lse, const float *delta, int64_t ld, int64_t rows,
-                                    int64_t cols, int64_t first, float scale, eq_dtype type)
+                                    const float *lse, const float *delta, const eq_causal *tile)
 {
+    const int64_t ld = tile->ld, rows = tile->rows, cols = tile->cols, first = tile->first;
+    const float scale = tile->scale;
+    const eq_dtype type = tile->type;
     for (int64_t r = 0; r < rows; r++) {
         for (int64_t j = 0; j < cols; j++) {
             bool seen = j <= first + r;

@@ -156,9 +156,11 @@ VEC void put_zeros(void *x, int64_t from, int64_t to, eq_dtype type)
         v_put(x, i, type, v_set(0), v_part(to - i));
 }
 
-static void softmax_causal(void *p, float *lse, const float *s, int64_t ld, int64_t rows,
-                           int64_t cols, int64_t first, float scale, eq_dtype type)
+static void softmax_causal(void *p, float *lse, const float *s, const eq_causal *tile)
 {
+    const int64_t ld = tile->ld, rows = tile->rows, cols = tile->cols, first = tile->first;
+    const float scale = tile->scale;
+    const eq_dtype type = tile->type;
     const vec factor = v_set(scale);
     for (int64_t r = 0; r < rows; r++) {
         const float *sr = s + r * ld;
@@ -177,9 +179,11 @@ static void softmax_causal(void *p, float *lse, const float *s, int64_t ld, int6
 }
 
 static void softmax_causal_backward(void *p, void *ds, const float *s, const float *dp,
-                                    const float *lse, const float *delta, int64_t ld, int64_t rows,
-                                    int64_t cols, int64_t first, float scale, eq_dtype type)
+                                    const float *lse, const float *delta, const eq_causal *tile)
 {
+    const int64_t ld = tile->ld, rows = tile->rows, cols = tile->cols, first = tile->first;
+    const float scale = tile->scale;
+    const eq_dtype type = tile->type;
     const vec factor = v_set(scale);
     for (int64_t r = 0; r < rows; r++) {
         void *pr = at(p, r * ld, type), *dr = at(ds, r * ld, type);

@@ -192,17 +192,26 @@ static int64_t lse_offset(const geometry *g, const step *s, int64_t h)
     return (s->b * g->a->H + s->kv * g->group + h) * g->a->T + s->t0;
 }
 
+static eq_causal causal_tile(const geometry *g, const step *s)
+{
+    return (eq_causal){.rows = s->rows,
+                       .cols = s->keys,
+                       .ld = s->keys,
+                       .first = s->t0,
+                       .scale = 1.0f / sqrtf((float)g->a->D),
+                       .type = g->a->type};
+}
+
 static void forward_step(eq_ctx *ctx, void *out, float *lse, const void *qkv, const geometry *g,
                          buffers *b, const step *s)
 {
-    float scale = 1.0f / sqrtf((float)g->a->D);
+    const eq_causal tile = causal_tile(g, s);
     gather_queries(b->q, qkv, g->ld, g, s);
     eq_gemm_serial(ctx, s->use->scores, s->thread, b->s, b->q, b->k);
     for (int64_t h = 0; h < g->group; h++) {
         int64_t first = h * s->rows * s->keys;
         ctx->kernels->softmax_causal(b->p + (size_t)first * g->elem, lse + lse_offset(g, s, h),
-                                     b->s + first, s->keys, s->rows, s->keys, s->t0, scale,
-                                     g->a->type);
+                                     b->s + first, &tile);
     }
     eq_gemm_serial(ctx, s->use->mix, s->thread, b->o, b->p, b->v);
     scatter_queries(ctx, out, g->width, b->o, g, s);
@@ -247,7 +256,7 @@ static void gather_delta(eq_ctx *ctx, buffers *b, const void *dout, const void *
 static void backward_step(eq_ctx *ctx, void *qkv, const void *dout, const geometry *g, buffers *b,
                           const step *s)
 {
-    float scale = 1.0f / sqrtf((float)g->a->D);
+    const eq_causal tile = causal_tile(g, s);
     const products *use = s->use;
     gather_queries(b->q, qkv, g->ld, g, s);
     gather_queries(b->dout, dout, g->width, g, s);
@@ -257,8 +266,7 @@ static void backward_step(eq_ctx *ctx, void *qkv, const void *dout, const geomet
         int64_t at = h * s->rows * s->keys;
         ctx->kernels->softmax_causal_backward(b->p + (size_t)at * g->elem,
                                               b->ds + (size_t)at * g->elem, b->s + at, b->dp + at,
-                                              b->lse + h * s->rows, b->delta + h * s->rows, s->keys,
-                                              s->rows, s->keys, s->t0, scale, g->a->type);
+                                              b->lse + h * s->rows, b->delta + h * s->rows, &tile);
     }
     eq_gemm_serial(ctx, use->collect, s->thread, b->dv, b->p, b->dout);
     eq_gemm_serial(ctx, use->collect, s->thread, b->dk, b->ds, b->q);
