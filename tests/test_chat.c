@@ -1,4 +1,5 @@
-/* Chat formats. The expected texts were made with jinja2 from a template of each family. */
+/* Chat formats. The expected texts are those of a template of each family in jinja2, but for system
+ * messages of Mistral, which its first templates refuse. */
 #include "io/chat.h"
 
 #include "base/file.h"
@@ -108,7 +109,7 @@ static void chatml(void **state)
     expect_chat(
         SPACES, 3, false,
         "<|im_start|>system\n s\n<|im_end|>\n<|im_start|>user\n\t hi \u00a0\n<|im_end|>\n"
-        "<|im_start|>assistant\n\n{\u3000yes\x1f <|im_end|>}\n"); /* one token, not two line feeds */
+        "<|im_start|>assistant\n\n{\u3000yes\x1f <|im_end|>}\n"); /* two line feeds: one token */
 }
 
 static void llama3(void **state)
@@ -180,8 +181,7 @@ static void default_system_messages(void **state)
     static const char *const templates[] = {
         "{{ '<|im_start|>system\nBe good<|im_end|>\n' }}",
         "{{ \"<|im_start|>system\\nBe good<|im_end|>\\n\" }}",
-        "{{ '<|im_start|>system\\n' + m + '<|im_end|>' }}{{ '<|im_start|>system\\nBe "
-        "good<|im_end|>\\n' }}",
+        "'<|im_start|>system\\n' + m + '<|im_end|>' '<|im_start|>system\\nBe good<|im_end|>\\n'",
         "<|im_start|>system\nno string<|im_end|>{{ '<|im_start|>system\nBe good<|im_end|>\n' }}"};
     for (size_t i = 0; i < 4; i++) {
         use_template(templates[i]);
@@ -339,7 +339,18 @@ static void failing_allocations(void **state)
     assert_in_range(n, 8, 100); /* there were allocations to fail */
 }
 
-/* Ids that the model's own template gives with jinja2 and the tokenizers package. */
+/* Ids that the real model's template gives with jinja2 and the tokenizers package. */
+static const int32_t first[] = {1,    9690, 198,   2683, 359,  253, 5356, 5646,  11173, 3365,
+                                3511, 308,  34519, 28,   7018, 411, 407,  19712, 8182,  2,
+                                198,  1,    4093,  198,  1780, 314, 216,  34,    1232,  216,
+                                34,   47,   2,     198,  1,    520, 9531, 198};
+static const int32_t second[] = {1,    9690, 198,  6077, 5453,  30,  2,    198, 1,    4093, 198,
+                                 5820, 253,  2380, 30,   2,     198, 1,    520, 9531, 198,  23390,
+                                 30,   2,    198,  1,    4093,  198, 4809, 47,  2,    198,  1,
+                                 520,  9531, 198,  198,  12869, 30,  198,  2,   198};
+static const int32_t third[] = {1, 9690, 198,  2,   198, 1,    4093, 198,   15876, 198, 2, 198,
+                                1, 520,  9531, 198, 83,  1939, 2756, 17097, 241,   115, 2, 198};
+
 static void real_model(void **state)
 {
     (void)state;
@@ -352,16 +363,6 @@ static void real_model(void **state)
     static const eq_message two[] = {SYSTEM("Be brief."), USER("Name a color."), ASSISTANT("Blue."),
                                      USER("Another?"), ASSISTANT("\nRed.\n")};
     static const eq_message three[] = {SYSTEM(""), USER(" hi\n"), ASSISTANT("caf\u00e9 \u65e5")};
-    static const int32_t first[] = {1,    9690, 198,   2683, 359,  253, 5356, 5646,  11173, 3365,
-                                    3511, 308,  34519, 28,   7018, 411, 407,  19712, 8182,  2,
-                                    198,  1,    4093,  198,  1780, 314, 216,  34,    1232,  216,
-                                    34,   47,   2,     198,  1,    520, 9531, 198};
-    static const int32_t second[] = {
-        1,    9690, 198, 6077, 5453, 30,   2,    198,   1,   4093,  198, 5820, 253,  2380,
-        30,   2,    198, 1,    520,  9531, 198,  23390, 30,  2,     198, 1,    4093, 198,
-        4809, 47,   2,   198,  1,    520,  9531, 198,   198, 12869, 30,  198,  2,    198};
-    static const int32_t third[] = {1, 9690, 198,  2,   198, 1,    4093, 198,   15876, 198, 2, 198,
-                                    1, 520,  9531, 198, 83,  1939, 2756, 17097, 241,   115, 2, 198};
     const struct {
         const eq_message *messages;
         int64_t n;

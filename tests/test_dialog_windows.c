@@ -120,7 +120,8 @@ static const char TALK[] = "{\"messages\": [{\"role\": \"user\", \"content\": \"
 #define PROMPT                                                                                     \
     "This is a task. Answer with what it asks for.\n\n### Instruction:\ndo\n\n### Response:\n"
 
-#define A       "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n{yes<|im_end|>}\n" /* 26 tokens */
+/* Of 26 tokens. */
+#define A       "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n{yes<|im_end|>}\n"
 #define ENDS_3  "<|end|><|end|><|end|>"
 #define ENDS_9  ENDS_3 ENDS_3 ENDS_3
 #define ENDS_27 ENDS_9 ENDS_9 ENDS_9
