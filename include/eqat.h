@@ -185,6 +185,7 @@ typedef struct eq_train_options {
     int64_t start_windows; /* windows that weigh the input channels for EQ_START_WEIGHTED */
     eq_loss loss;
     eq_edges edges;
+    bool exact_scales; /* train with scales in f32, not as the file will hold them */
     int epochs;
     int64_t batch;    /* windows of a step */
     double quant_lr;  /* of scales and zero points; 0 freezes them */
@@ -203,7 +204,10 @@ typedef struct eq_tune_options {
     eq_train_what train;
     double kl, ce;      /* weights of KL(full precision || model) and of cross-entropy */
     double temperature; /* of the distributions in the KL */
-    int64_t batch;      /* windows of a step */
+    /* Run the full-precision model once before the training and keep so many tokens of each
+     * position on disk; all others count as one. 0: it runs alongside, nothing is left out. */
+    int64_t teacher_top;
+    int64_t batch; /* windows of a step */
     double scale_lr, norm_lr, weight_lr;
     double warmup;        /* share of the steps in which the rates rise */
     double min_lr_factor; /* then a cosine to lr / factor; 0: to 0 */

@@ -43,6 +43,7 @@ eq_quantize_options eq_quantize_defaults(eq_method method, int bits, eq_preset p
     o.data.seqlen = 2048;
     o.data.order = EQ_ORDER_RANDOM_DOC;
     o.train.start = EQ_START_MINMAX;
+    o.train.exact_scales = true;
     o.train.loss = EQ_LOSS_MSE;
     o.train.epochs = 2;
     o.train.schedule = EQ_SCHEDULE_COSINE;
@@ -172,12 +173,12 @@ static json_t *describe_run(const call *c, const char *model)
                   "seqlen", (json_int_t)o->data.seqlen, "seed", (json_int_t)o->run.seed, "order",
                   (int)o->data.order, "precision", eq_dtype_get(c->job.type)->name);
     json_t *train = json_pack(
-        "{s:i, s:I, s:i, s:i, s:i, s:I, s:f, s:f, s:i, s:f, s:f, s:f, s:f, s:f, s:i}", "start",
+        "{s:i, s:I, s:i, s:i, s:b, s:i, s:I, s:f, s:f, s:i, s:f, s:f, s:f, s:f, s:f, s:i}", "start",
         (int)t->start, "start_windows", (json_int_t)t->start_windows, "loss", (int)t->loss, "edges",
-        (int)t->edges, "epochs", t->epochs, "batch", (json_int_t)t->batch, "quant_lr", t->quant_lr,
-        "weight_lr", t->weight_lr, "schedule", (int)t->schedule, "min_lr_factor", t->min_lr_factor,
-        "beta1", t->beta1, "beta2", t->beta2, "epsilon", t->epsilon, "weight_decay",
-        t->weight_decay, "early_stop", t->early_stop);
+        (int)t->edges, "exact_scales", t->exact_scales, "epochs", t->epochs, "batch",
+        (json_int_t)t->batch, "quant_lr", t->quant_lr, "weight_lr", t->weight_lr, "schedule",
+        (int)t->schedule, "min_lr_factor", t->min_lr_factor, "beta1", t->beta1, "beta2", t->beta2,
+        "epsilon", t->epsilon, "weight_decay", t->weight_decay, "early_stop", t->early_stop);
     json_t *tune = eq_tune_describe(&o->tune);
     json_t *inputs = json_object();
     json_object_set_new(inputs, "model", eq_hash_text(eq_checkpoint_fingerprint(c->checkpoint)));

@@ -35,13 +35,13 @@ json_t *eq_tune_describe(const eq_tune_options *o)
 {
     if (!o->epochs) return json_pack("{s:i}", "epochs", 0);
     return json_pack("{s:i, s:i, s:f, s:f, s:f, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, "
-                     "s:f}",
+                     "s:f, s:I}",
                      "epochs", o->epochs, "train", (int)o->train, "kl", o->kl, "ce", o->ce,
                      "temperature", o->temperature, "batch", (json_int_t)o->batch, "scale_lr",
                      o->scale_lr, "norm_lr", o->norm_lr, "weight_lr", o->weight_lr, "warmup",
                      o->warmup, "min_lr_factor", o->min_lr_factor, "clip", o->clip, "beta1",
                      o->beta1, "beta2", o->beta2, "epsilon", o->epsilon, "weight_decay",
-                     o->weight_decay);
+                     o->weight_decay, "teacher_top", (json_int_t)o->teacher_top);
 }
 
 /* One call of eq_finetune. */

@@ -173,7 +173,8 @@ static void load_fake_block(eq_safetensors *file, eq_fake fakes[EQ_UNITS], eq_bl
     for (int u = 0; u < EQ_UNITS; u++) {
         int64_t N = unit_rows((eq_unit)u), K = eq_unit_columns(&CONFIG, (eq_unit)u);
         const eq_quant_shape quant = {.K = K, .g = 8, .bits = 2};
-        fakes[u] = eq_fake_layout(arena, N, &quant, EQ_F32, true);
+        const eq_fake_kind kind = {EQ_F32, true, true};
+        fakes[u] = eq_fake_layout(arena, N, &quant, &kind);
         fakes[u].effective = eq_arena_take(arena, N * K, sizeof(float));
         for_parts(file, "", "weight", (eq_unit)u, fakes[u].w, K, false);
         for_parts(file, "", "scale", (eq_unit)u, fakes[u].s, K / 8, false);

@@ -104,6 +104,13 @@ const eq_option eq_tune_section[] = {
      .help = "of the distributions in the divergence",
      .low = 1e-3,
      .high = 1e3},
+    {.name = "teacher-top",
+     .kind = EQ_OPTION_INT64,
+     .offset = offsetof(eq_tune_options, teacher_top),
+     .argument = "N",
+     .help = "run the full-precision model once and keep its N likeliest tokens of each position "
+             "on disk; 0: it runs alongside each pass",
+     .high = 65536},
     {.name = "tune-batch",
      .kind = EQ_OPTION_INT64,
      .offset = offsetof(eq_tune_options, batch),

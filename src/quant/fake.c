@@ -4,21 +4,22 @@
 
 enum { CHUNK = 16 }; /* rows of a task */
 
-eq_fake eq_fake_layout(eq_arena *arena, int64_t N, const eq_quant_shape *shape, eq_dtype type,
-                       bool keep_gradients)
+eq_fake eq_fake_layout(eq_arena *arena, int64_t N, const eq_quant_shape *shape,
+                       const eq_fake_kind *kind)
 {
     int64_t weights = N * shape->K, groups = N * (shape->K / shape->g);
-    eq_fake f = {.N = N, .shape = *shape, .type = type};
+    eq_fake f = {.N = N, .shape = *shape, .type = kind->type};
     float **full[] = {&f.w, &f.w_m, &f.w_v};
     float **small[] = {&f.s, &f.z, &f.s_m, &f.s_v, &f.z_m, &f.z_v, &f.ds, &f.dz};
     for (int i = 0; i < 3; i++)
         *full[i] = eq_arena_take(arena, weights, sizeof(float));
     for (int i = 0; i < 8; i++)
         *small[i] = eq_arena_take(arena, groups, sizeof(float));
-    if (keep_gradients)
+    f.seen = kind->exact_scales ? f.s : eq_arena_take(arena, groups, sizeof(float));
+    if (kind->keep_gradients)
         f.dw = eq_arena_take(arena, weights, sizeof(float));
     else
-        f.effective = eq_arena_take(arena, weights, eq_elem_bytes(type));
+        f.effective = eq_arena_take(arena, weights, eq_elem_bytes(kind->type));
     return f;
 }
 
@@ -30,8 +31,11 @@ static char *effective_row(const eq_fake *f, int64_t row)
 static void refresh_row(const eq_linear *linear, eq_fake *f, int64_t row)
 {
     int64_t K = f->shape.K, groups = K / f->shape.g;
-    linear->kernels->fakequant_forward(effective_row(f, row), f->w + row * K, f->s + row * groups,
-                                       f->z + row * groups, &f->shape, f->type);
+    for (int64_t i = row * groups; f->seen != f->s && i < (row + 1) * groups; i++)
+        f->seen[i] = eq_f16_f32(eq_f32_f16(eq_clamp_scale(f->s[i], &f->shape)));
+    linear->kernels->fakequant_forward(effective_row(f, row), f->w + row * K,
+                                       f->seen + row * groups, f->z + row * groups, &f->shape,
+                                       f->type);
 }
 
 static void fake_rows(const eq_linear *linear, void *out, eq_dtype type, int64_t row0, int64_t rows)
@@ -41,7 +45,7 @@ static void fake_rows(const eq_linear *linear, void *out, eq_dtype type, int64_t
     for (int64_t r = 0; r < rows; r++) {
         int64_t row = row0 + r;
         char *to = (char *)out + (size_t)(r * K) * (type == EQ_F32 ? 4 : 2);
-        linear->kernels->fakequant_forward(to, f->w + row * K, f->s + row * groups,
+        linear->kernels->fakequant_forward(to, f->w + row * K, f->seen + row * groups,
                                            f->z + row * groups, &f->shape, type);
     }
 }
@@ -78,7 +82,7 @@ static void fake_gradient(eq_linear *linear, float *dw, int64_t row0, int64_t ro
             memset(f->dz + s, 0, (size_t)groups * sizeof *f->dz);
         }
         linear->kernels->fakequant_backward(dw + r * K, f->ds + s, f->dz + s, f->w + row * K,
-                                            f->s + s, f->z + s, &f->shape);
+                                            f->seen + s, f->z + s, &f->shape);
         if (f->dw)
             linear->kernels->add(f->dw + row * K, dw + r * K, K);
         else

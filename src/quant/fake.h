@@ -23,6 +23,7 @@ typedef struct eq_fake {
     eq_quant_shape shape;
     float *w;                     /* [N, K] masters */
     float *s, *z;                 /* [N, K/g] */
+    float *seen;                  /* [N, K/g] what the forward pass sees of s: see eq_fake_kind */
     float *w_m, *w_v;             /* [N, K] moments */
     float *s_m, *s_v, *z_m, *z_v; /* [N, K/g] */
     float *ds, *dz;               /* [N, K/g] gradients of the current step */
@@ -34,10 +35,18 @@ typedef struct eq_fake {
     const eq_fake_step *step; /* borrowed; of the current training step */
 } eq_fake;
 
+typedef struct eq_fake_kind {
+    eq_dtype type; /* of the effective weights */
+    bool keep_gradients;
+    /* Scales are seen in f32, not rounded to the fp16 that the file will hold. Training leaves many
+     * weights at the border of two codes, where that rounding would change the code afterwards. */
+    bool exact_scales;
+} eq_fake_kind;
+
 /* Take the buffers from an arena (also while measuring). With keep_gradients, dw is among them and
  * the effective weights are not: they stand in a buffer of the caller, which fakes may share. */
-eq_fake eq_fake_layout(eq_arena *arena, int64_t N, const eq_quant_shape *shape, eq_dtype type,
-                       bool keep_gradients);
+eq_fake eq_fake_layout(eq_arena *arena, int64_t N, const eq_quant_shape *shape,
+                       const eq_fake_kind *kind);
 /* A linear over `fake` (borrowed). */
 eq_linear eq_linear_fake(const eq_kernels *kernels, eq_fake *fake);
 /* Recompute W^ from w, s, z. */

@@ -101,7 +101,7 @@ static eq_status time_windows(eq_ctx *ctx, eq_whole *w, double *seconds)
     double runs[RUNS], loss;
     for (int t = 0; t < T; t++)
         ids[t] = (int32_t)(t * 37 % w->shape.base->config.V);
-    const eq_whole_window window = {ids, NULL, 1.0f / (T - 1)};
+    const eq_whole_window window = {.ids = ids, .share = 1.0f / (T - 1)};
     eq_status st = EQ_OK;
     for (int i = -1; st == EQ_OK && i < RUNS; i++) { /* the first one makes plans and warms up */
         double start = eq_seconds();

@@ -11,7 +11,8 @@ static void layout_unit(eq_student *s, const eq_student_shape *shape, eq_unit un
                                   .bits = shape->scheme.bits,
                                   .edges_clipped = shape->options.edges == EQ_EDGES_CLIPPED,
                                   .symmetric = shape->scheme.grid == EQ_GRID_SYMMETRIC};
-    s->fakes[unit] = eq_fake_layout(&s->arena, N, &quant, shape->type, false);
+    const eq_fake_kind kind = {.type = shape->type, .exact_scales = shape->options.exact_scales};
+    s->fakes[unit] = eq_fake_layout(&s->arena, N, &quant, &kind);
     s->importance[unit] = eq_arena_take(&s->arena, K, sizeof(float));
 }
 

@@ -1,15 +1,19 @@
 #include "train/logits_loss.h"
 
+#include <math.h>
+
 enum { SLICE_BYTES = 64 << 20, LEAST_SLICE = 16 };
 
 eq_logits_loss eq_logits_loss_layout(eq_arena *arena, const eq_logits_shape *s)
 {
-    eq_logits_loss l = {.T = s->T, .C = s->C, .V = s->V, .type = s->type, .weights = s->weights};
+    eq_logits_loss l = {
+        .T = s->T, .C = s->C, .V = s->V, .type = s->type, .top = s->top, .weights = s->weights};
     l.slice = SLICE_BYTES / (s->V * (int64_t)sizeof(float));
     if (l.slice < LEAST_SLICE) l.slice = LEAST_SLICE;
     if (l.slice > s->T) l.slice = s->T;
     l.logits = eq_arena_take(arena, l.slice * s->V, sizeof(float));
-    if (s->weights.kl > 0) l.teacher = eq_arena_take(arena, l.slice * s->V, sizeof(float));
+    if (s->weights.kl > 0 && !s->top)
+        l.teacher = eq_arena_take(arena, l.slice * s->V, sizeof(float));
     l.dlogits = eq_arena_take(arena, l.slice * s->V, eq_elem_bytes(s->type));
     l.n = eq_arena_take(arena, l.slice * s->C, eq_elem_bytes(s->type));
     l.dn = eq_arena_take(arena, l.slice * s->C, sizeof(float));
@@ -44,7 +48,8 @@ static void scale_row(float *x, int64_t n, float factor)
 }
 
 /* One row of logits x, of the teacher r, and the next token. The loss, and how its gradient is
- * made. x and r may be scaled. */
+ * made. x and r come back
+ * multiplied by 1 / tau. r NULL: without the divergence. */
 static double row_loss(const eq_kernels *k, float *x, float *r, int64_t V, int32_t next,
                        const eq_logits_weights *w, float share, eq_softmax_error *e)
 {
@@ -55,11 +60,12 @@ static double row_loss(const eq_kernels *k, float *x, float *r, int64_t V, int32
     if (!(w->kl > 0)) return share * loss;
     if (tau != 1) {
         scale_row(x, V, 1 / tau);
-        scale_row(r, V, 1 / tau);
+        if (r) scale_row(r, V, 1 / tau);
         e->lx = k->logsumexp(x, V, &unused);
         e->c = share * w->ce;
         e->a = 0;
     }
+    if (!r) return share * loss;
     e->lr = k->logsumexp(r, V, &unused);
     e->b = share * w->kl * tau;
     e->a += e->b;
@@ -67,13 +73,49 @@ static double row_loss(const eq_kernels *k, float *x, float *r, int64_t V, int32
     return share * loss;
 }
 
-/* dlogits[next] -= amount. */
-static void subtract_at(void *dlogits, int64_t i, float amount, eq_dtype type)
+static float get_at(const void *d, int64_t i, eq_dtype type)
+{
+    return type == EQ_F32 ? ((const float *)d)[i] : eq_bf16_f32(((const uint16_t *)d)[i]);
+}
+
+static void put_at(void *d, int64_t i, float value, eq_dtype type)
 {
     if (type == EQ_F32)
-        ((float *)dlogits)[i] -= amount;
+        ((float *)d)[i] = value;
     else
-        ((uint16_t *)dlogits)[i] = eq_f32_bf16(eq_bf16_f32(((uint16_t *)dlogits)[i]) - amount);
+        ((uint16_t *)d)[i] = eq_f32_bf16(value);
+}
+
+/* Divergence from the known part of a teacher, w_kl tau^2 KL. The gradient of tokens outside of it
+ * is that of the softmax times 1 - q_rest / p_rest, which goes into *e. */
+static double top_loss(const eq_logits_loss *l, const float *x, const int32_t *ids, const float *q,
+                       float share, eq_softmax_error *e)
+{
+    double kl = 0, q_rest = 1, p_rest = 1;
+    for (int64_t i = 0; i < l->top; i++) {
+        double log_p = (double)x[ids[i]] - (double)e->lx;
+        if (q[i] > 0) kl += (double)q[i] * (log((double)q[i]) - log_p);
+        q_rest -= (double)q[i];
+        p_rest -= exp(log_p);
+    }
+    q_rest = fmax(q_rest, 0); /* what rounding may leave below */
+    p_rest = fmax(p_rest, 1e-6);
+    if (q_rest > 0) kl += q_rest * log(q_rest / p_rest);
+    const eq_logits_weights *w = &l->weights;
+    e->a += share * w->kl * w->temperature * (float)(1 - q_rest / p_rest);
+    return (double)(w->kl * w->temperature * w->temperature) * kl;
+}
+
+/* The gradient at the known tokens themselves: w_kl tau (p - q), and that of the cross-entropy. */
+static void put_top(const eq_logits_loss *l, void *d, const float *x, const int32_t *ids,
+                    const float *q, float share, const eq_softmax_error *e)
+{
+    const eq_logits_weights *w = &l->weights;
+    for (int64_t i = 0; i < l->top; i++) {
+        float p = expf(x[ids[i]] - e->lx), sharp = expf(e->sharp * x[ids[i]] - e->ls);
+        float value = share * (w->kl * w->temperature * (p - q[i]) + w->ce * sharp);
+        put_at(d, ids[i], value, l->type);
+    }
 }
 
 /* What a row of a slice needs. */
@@ -99,9 +141,15 @@ static void do_row(eq_ctx *ctx, const rows_job *job, int64_t i)
     float *x = l->logits + i * l->V, *r = l->teacher ? l->teacher + i * l->V : NULL;
     eq_softmax_error e;
     l->rows[i] = row_loss(ctx->kernels, x, r, l->V, w->ids[t + 1], &l->weights, job->share, &e);
+    const int32_t *ids = l->top ? w->top.ids + t * l->top : NULL;
+    const float *q = l->top ? w->top.q + t * l->top : NULL;
+    if (l->top) l->rows[i] += job->share * top_loss(l, x, ids, q, job->share, &e);
     if (!job->gradient) return;
     ctx->kernels->softmax_error(d, x, r, l->V, &e, l->type);
-    if (l->weights.ce > 0) subtract_at(d, w->ids[t + 1], job->share * l->weights.ce, l->type);
+    if (l->top) put_top(l, d, x, ids, q, job->share, &e);
+    int32_t next = w->ids[t + 1];
+    float pull = job->share * l->weights.ce;
+    if (pull > 0) put_at(d, next, get_at(d, next, l->type) - pull, l->type);
 }
 
 /* dlogits of a slice to dx and dnorm. l->n and l->rstd are the model's. */
@@ -134,4 +182,40 @@ double eq_logits_loss_window(eq_ctx *ctx, eq_logits_loss *l, const eq_logits_win
         if (dx) slice_backward(ctx, l, w, first, rows, dx, dnorm);
     }
     return sum;
+}
+
+/* The n largest of x [V], largest first; of equal ones the first. */
+static void largest(const float *x, int64_t V, int64_t n, int32_t *ids)
+{
+    int64_t held = 0;
+    for (int64_t i = 0; i < V; i++) {
+        if (held == n && !(x[i] > x[ids[n - 1]])) continue;
+        int64_t at = held < n ? held++ : n - 1;
+        for (; at > 0 && x[i] > x[ids[at - 1]]; at--)
+            ids[at] = ids[at - 1];
+        ids[at] = (int32_t)i;
+    }
+}
+
+static void find_row(eq_ctx *ctx, const eq_logits_loss *l, float *x, int32_t *ids, float *q)
+{
+    int64_t unused;
+    scale_row(x, l->V, 1 / l->weights.temperature);
+    float lse = ctx->kernels->logsumexp(x, l->V, &unused);
+    largest(x, l->V, l->top, ids);
+    for (int64_t i = 0; i < l->top; i++)
+        q[i] = expf(x[ids[i]] - lse);
+}
+
+void eq_logits_find_top(eq_ctx *ctx, eq_logits_loss *l, const eq_logits_end *end, const float *x,
+                        const eq_logits_top *out)
+{
+    for (int64_t first = 0; first < l->T - 1; first += l->slice) {
+        int64_t rows = l->T - 1 - first < l->slice ? l->T - 1 - first : l->slice;
+        form_logits(ctx, l, l->logits, end, x + first * l->C, rows);
+#pragma omp parallel for schedule(dynamic, 4) num_threads(ctx->threads)
+        for (int64_t i = 0; i < rows; i++)
+            find_row(ctx, l, l->logits + i * l->V, out->ids + (first + i) * l->top,
+                     out->q + (first + i) * l->top);
+    }
 }

@@ -2,23 +2,18 @@
 
 #include "train/state_file.h"
 
-enum { VECTORS = 3 * EQ_UNITS };
-
-static eq_parameters list_vectors(eq_parameter list[VECTORS], const eq_fake fakes[EQ_UNITS])
+static eq_parameters list_vectors(eq_parameter list[EQ_UNITS], const eq_fake fakes[EQ_UNITS])
 {
     for (int u = 0; u < EQ_UNITS; u++) {
         const eq_fake *f = &fakes[u];
-        int64_t weights = f->N * f->shape.K, groups = weights / f->shape.g;
-        list[3 * u] = (eq_parameter){.w = f->w, .n = weights};
-        list[3 * u + 1] = (eq_parameter){.w = f->s, .n = groups};
-        list[3 * u + 2] = (eq_parameter){.w = f->z, .n = groups};
+        list[u] = (eq_parameter){.w = f->w, .n = f->N * f->shape.K};
     }
-    return (eq_parameters){list, VECTORS};
+    return (eq_parameters){list, EQ_UNITS};
 }
 
 eq_status eq_masters_write(eq_ctx *ctx, const char *path, const eq_fake fakes[EQ_UNITS])
 {
-    eq_parameter list[VECTORS];
+    eq_parameter list[EQ_UNITS];
     const eq_saved_state none = {0};
     const eq_parameters vectors = list_vectors(list, fakes);
     return eq_state_write(ctx, path, &vectors, &none, false);
@@ -26,7 +21,7 @@ eq_status eq_masters_write(eq_ctx *ctx, const char *path, const eq_fake fakes[EQ
 
 eq_status eq_masters_read(eq_ctx *ctx, const char *path, const eq_fake fakes[EQ_UNITS])
 {
-    eq_parameter list[VECTORS];
+    eq_parameter list[EQ_UNITS];
     eq_saved_state unused;
     const eq_parameters vectors = list_vectors(list, fakes);
     return eq_state_read(ctx, path, &vectors, &unused, false);

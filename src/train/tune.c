@@ -4,6 +4,7 @@
 #include "train/block_file.h"
 #include "train/masters.h"
 #include "train/state_file.h"
+#include "train/teacher_file.h"
 
 #include <math.h>
 
@@ -12,10 +13,16 @@ typedef struct tuning {
     const eq_tune_job *job;
     eq_whole whole;
     eq_optimizer optimizer;
-    eq_saved_state state; /* rate and rollbacks; fit as of the last save */
-    double saved_at;      /* seconds of the clock */
-    char *last, *best;    /* owned paths */
+    eq_saved_state state;       /* rate and rollbacks; fit as of the last save */
+    double saved_at;            /* seconds of the clock */
+    char *last, *best;          /* owned paths */
+    eq_safetensors *teacher[2]; /* owned; of training and validation windows, with teacher_top */
 } tuning;
+
+static int64_t least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
 
 static eq_whole_shape whole_shape(const eq_tune_job *job)
 {
@@ -24,6 +31,7 @@ static eq_whole_shape whole_shape(const eq_tune_job *job)
                             .teacher = o->kl > 0 ? job->teacher : NULL,
                             .scheme = job->scheme,
                             .train = o->train,
+                            .top = o->kl > 0 ? least(o->teacher_top, job->base->config.V) : 0,
                             .weights = {(float)o->kl, (float)o->ce, (float)o->temperature},
                             .T = job->T,
                             .type = job->type};
@@ -51,6 +59,11 @@ eq_status eq_tune_plan(eq_ctx *ctx, const eq_tune_job *job, int64_t limit)
            WHAT[o->train],
            o->kl > 0 ? (o->ce > 0 ? "KL and cross-entropy" : "KL") : "cross-entropy",
            (long long)job->train.n, (long long)job->T, o->epochs, need);
+    int64_t disk = eq_teacher_file_bytes(job->train.n + job->val.n, job->T, shape.top);
+    if (shape.top)
+        eq_log(ctx, EQ_LOG_INFO,
+               "plan: %.0f MiB on disk for the %lld likeliest tokens of the teacher",
+               (double)disk / (1 << 20), (long long)shape.top);
     if (!limit || need <= most) return EQ_OK;
     return eq_fail(ctx, EQ_ENOMEM,
                    "the end-to-end phase needs %.1f MiB and may use %.1f MiB; give a larger "
@@ -71,11 +84,14 @@ static eq_status windows_pass(eq_ctx *ctx, tuning *t, const eq_tune_windows *w, 
     for (int64_t i = first; i < first + count; i++)
         positions += eq_logits_positions(counts_of(w, i, T), T);
     *loss = 0;
+    const eq_safetensors *teacher = t->teacher[w == &t->job->val];
     for (int64_t i = first; positions && i < first + count; i++) {
-        const eq_whole_window window = {w->ids + i * T, counts_of(w, i, T),
-                                        1.0f / (float)positions};
+        eq_whole_window window = {
+            .ids = w->ids + i * T, .counts = counts_of(w, i, T), .share = 1.0f / (float)positions};
         double part = 0;
-        eq_status st = eq_whole_window_pass(ctx, &t->whole, &window, backward, &part);
+        eq_status st = EQ_OK;
+        if (teacher) st = eq_teacher_file_window(ctx, teacher, &t->whole, i, &window.top);
+        if (st == EQ_OK) st = eq_whole_window_pass(ctx, &t->whole, &window, backward, &part);
         if (st != EQ_OK) return st;
         *loss += part;
     }
@@ -190,10 +206,30 @@ static eq_status rollback(eq_ctx *ctx, void *self, eq_fit_state *fit)
     return st == EQ_OK ? save(ctx, t, fit, true) : st;
 }
 
+/* What the teacher says about the windows, made when it is not there yet. */
+static eq_status open_teacher(eq_ctx *ctx, tuning *t)
+{
+    static const char *const NAMES[2] = {"tune-teacher.safetensors",
+                                         "tune-teacher-val.safetensors"};
+    const eq_tune_windows *sets[2] = {&t->job->train, &t->job->val};
+    eq_status st = EQ_OK;
+    for (int i = 0; st == EQ_OK && t->whole.shape.top && i < 2; i++) {
+        if (!sets[i]->n) continue;
+        char *path = eq_path_join(ctx, t->job->run->folder, NAMES[i]);
+        st = path ? EQ_OK : EQ_ENOMEM;
+        if (path && !eq_file_exists(path))
+            st = eq_teacher_file_make(ctx, path, &t->whole, sets[i]->ids, sets[i]->n);
+        if (st == EQ_OK) st = eq_safetensors_open(ctx, &t->teacher[i], path);
+        eq_free(path);
+    }
+    return st;
+}
+
 /* Where an earlier call stopped, or the start, whose state is saved too. */
 static eq_status begin(eq_ctx *ctx, tuning *t, eq_fit_state *fit)
 {
     eq_status st = load_blocks(ctx, t);
+    if (st == EQ_OK) st = open_teacher(ctx, t);
     if (st != EQ_OK) return st;
     if (eq_file_exists(t->last)) {
         st = eq_state_read(ctx, t->last, &t->whole.parameters, &t->state, true);
@@ -265,6 +301,8 @@ eq_status eq_tune(eq_ctx *ctx, const eq_tune_job *job, float *norm)
     if (st == EQ_OK) st = train(ctx, &t);
     if (st == EQ_OK) st = write_blocks(ctx, &t, norm);
     eq_whole_deinit(&t.whole);
+    eq_safetensors_close(t.teacher[0]);
+    eq_safetensors_close(t.teacher[1]);
     eq_free(t.last);
     eq_free(t.best);
     return st;

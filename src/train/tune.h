@@ -2,7 +2,9 @@
  * [EfficientQAT, 3.3]
  *
  *   run/tune-last.safetensors   where the training stands: values, moments, step
- *   run/tune-best.safetensors   values of the best validation loss so far */
+ *   run/tune-best.safetensors   values of the best validation loss so far
+ *   run/tune-teacher.safetensors, run/tune-teacher-val.safetensors   with teacher_top: what the
+ *                               teacher says about the windows */
 #ifndef EQ_TRAIN_TUNE_H
 #define EQ_TRAIN_TUNE_H
 

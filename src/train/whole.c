@@ -37,7 +37,8 @@ static void layout_linear(eq_whole *w, int64_t i)
     const eq_quant_shape quant = unit_shape(s, unit);
     int64_t N = unit_rows(s, unit), groups = N * (quant.K / quant.g);
     if (s->train == EQ_TRAIN_ALL) {
-        eq_fake f = eq_fake_layout(&w->arena, N, &quant, s->type, true);
+        const eq_fake_kind kind = {.type = s->type, .keep_gradients = true};
+        eq_fake f = eq_fake_layout(&w->arena, N, &quant, &kind);
         f.effective = w->effective[unit];
         add_parameter(w, (eq_parameter){.w = f.w, .g = f.dw, .n = N * quant.K});
         add_parameter(w,
@@ -57,7 +58,7 @@ static void layout_passes(eq_whole *w, int threads)
     const eq_whole_shape *s = &w->shape;
     const eq_config *c = &s->base->config;
     const eq_block_shape block = {1, s->T, s->type, true};
-    const eq_logits_shape loss = {s->T, c->C, c->V, s->type, s->weights};
+    const eq_logits_shape loss = {s->T, c->C, c->V, s->type, s->weights, s->top};
     w->acts = eq_activations_layout(&w->arena, c, &block, threads);
     w->rope = eq_rope_layout(&w->arena, c, s->T);
     w->inputs = eq_arena_take(&w->arena, (c->L + 1) * s->T * c->C, sizeof(float));
@@ -244,15 +245,17 @@ eq_status eq_whole_window_pass(eq_ctx *ctx, eq_whole *w, const eq_whole_window *
 {
     const eq_decoder *base = w->shape.base, *teacher = w->shape.teacher;
     const eq_config *c = &base->config;
-    eq_status st = teacher ? teacher_forward(ctx, w, window->ids) : EQ_OK;
+    bool alongside = teacher && !w->shape.top;
+    eq_status st = alongside ? teacher_forward(ctx, w, window->ids) : EQ_OK;
     if (st == EQ_OK) st = model_forward(ctx, w, window->ids);
     if (st != EQ_OK) return st;
     eq_logits_window logits = {.ids = window->ids,
                                .counts = window->counts,
                                .x = input_of(w, c->L),
                                .teacher = w->teacher_hidden,
+                               .top = window->top,
                                .end = end_of(base, w->norms, &w->head)};
-    if (teacher) logits.teacher_end = end_of(teacher, teacher->norms, &w->teacher_head);
+    if (alongside) logits.teacher_end = end_of(teacher, teacher->norms, &w->teacher_head);
     bool norms = w->shape.train != EQ_TRAIN_SCALES;
     *loss =
         eq_logits_loss_window(ctx, &w->loss, &logits, window->share, backward ? w->acts.dh : NULL,
@@ -261,11 +264,20 @@ eq_status eq_whole_window_pass(eq_ctx *ctx, eq_whole *w, const eq_whole_window *
     return st == EQ_OK ? eq_ctx_status(ctx) : st;
 }
 
+eq_status eq_whole_find_top(eq_ctx *ctx, eq_whole *w, const int32_t *ids, const eq_logits_top *out)
+{
+    const eq_decoder *teacher = w->shape.teacher;
+    const eq_logits_end end = end_of(teacher, teacher->norms, &w->teacher_head);
+    eq_status st = teacher_forward(ctx, w, ids);
+    if (st == EQ_OK) eq_logits_find_top(ctx, &w->loss, &end, w->teacher_hidden, out);
+    return st == EQ_OK ? eq_ctx_status(ctx) : st;
+}
+
 double eq_whole_flops(const eq_whole_shape *s)
 {
     const eq_config *c = &s->base->config;
     double head = 2.0 * (double)c->V * (double)c->C * (double)s->T;
     double blocks = (double)c->L * eq_block_flops(c, 1, s->T, true) + 2.0 * head;
-    if (s->teacher) blocks += (double)c->L * eq_block_flops(c, 1, s->T, false) + head;
+    if (s->teacher && !s->top) blocks += (double)c->L * eq_block_flops(c, 1, s->T, false) + head;
     return blocks;
 }

@@ -15,6 +15,7 @@ typedef struct eq_whole_shape {
     eq_scheme scheme;
     eq_train_what train;
     eq_logits_weights weights;
+    int64_t top; /* tokens known of a teacher that is run before; 0: it runs alongside */
     int64_t T;
     eq_dtype type;
 } eq_whole_shape;
@@ -47,11 +48,16 @@ typedef struct eq_whole_window {
     const int32_t *ids;    /* [T] */
     const uint8_t *counts; /* [T] or NULL, see eq_logits_window */
     float share;           /* weight of a counted position */
+    eq_logits_top top;     /* with shape.top */
 } eq_whole_window;
 
 /* Loss of a window; with `backward` gradients are added to those of all parameters. */
 eq_status eq_whole_window_pass(eq_ctx *ctx, eq_whole *whole, const eq_whole_window *window,
                                bool backward, double *loss);
+
+/* Run the teacher alone; out gets its shape.top most likely tokens. */
+eq_status eq_whole_find_top(eq_ctx *ctx, eq_whole *whole, const int32_t *ids,
+                            const eq_logits_top *out);
 
 /* Useful work of one window in FLOP, without what is computed twice: see eq_block_flops; the head
  * 2 V C a token forward and the same backward, for the teacher forward only. */

@@ -31,11 +31,23 @@ for what in norms all; do
     expect 0 $(tune $what --tune $what)
     losses $what 't[3] < t[1]'
 done
-for loss in '--kl 0 --ce 1' '--kl 0.5 --ce 0.5' '--temperature 2'; do
+for loss in '--kl 0 --ce 1' '--kl 0.5 --ce 0.5' '--temperature 2' '--teacher-top 16' \
+    '--teacher-top 8 --temperature 2 --ce 0.5'; do
     # shellcheck disable=SC2046,SC2086
     expect 0 $(tune "loss-${loss// /}" $loss)
     losses "loss-${loss// /}" 't[3] < t[1]'
 done
+
+# All tokens of a teacher that was run before are the same as the teacher itself, to rounding.
+# shellcheck disable=SC2046
+expect 0 $(tune top --teacher-top 257)
+python3 - <<'PYTHON' || complain "a teacher that was run before has other losses"
+import json
+def losses(folder):
+    lines = [json.loads(line) for line in open(folder + "/run/log.jsonl")]
+    return [line["val_loss"] for line in lines if line.get("event") == "tune"]
+assert all(abs(a - b) < 1e-4 * b for a, b in zip(losses("top"), losses("scales")))
+PYTHON
 
 # Trained scales keep codes and zero points; nothing but scales differs.
 python3 - <<'PYTHON' || complain "codes, zero points and norms are not those of the start"
