@@ -242,6 +242,9 @@ typedef struct eq_quantize_result {
     int64_t blocks_resumed; /* blocks that were already there */
     int64_t bytes;          /* of the written tensors */
     double bits_per_weight; /* of the quantized linears, scales and zero points included */
+    /* Of the model on the validation windows, of full precision on them, and between the two; 0
+     * when there are none, negative without a reference, 0 when the folder was finished before. */
+    double val_perplexity, val_reference_perplexity, val_kl, val_top1;
 } eq_quantize_result;
 
 /* Defaults of the end-to-end phase by bit-width. */

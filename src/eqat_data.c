@@ -130,6 +130,7 @@ eq_status eq_data_load(eq_ctx *ctx, const eq_data_job *job, eq_data *data)
         st = load_windows(ctx, job, &data->calib, o->calib, n);
     }
     if (st != EQ_OK) return st;
+    data->val_windows = job->val_samples;
     int64_t behind = job->samples * o->seqlen;
     data->train = data->calib.ids;
     data->val = data->calib.ids + behind;

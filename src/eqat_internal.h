@@ -30,8 +30,9 @@ eq_status eq_tokenizer_files(eq_ctx *ctx, const eq_checkpoint *checkpoint,
 
 /* Windows of a training: calibration, and validation from files of their own or the last ones. */
 typedef struct eq_data {
-    eq_token_windows calib, own_val;          /* owned */
-    const int32_t *train, *val;               /* [samples, seqlen], [val_samples, seqlen] of them */
+    eq_token_windows calib, own_val; /* owned */
+    const int32_t *train, *val;      /* [samples, seqlen], [val_samples, seqlen] of them */
+    int64_t val_windows;
     const uint8_t *train_counts, *val_counts; /* the same of eq_token_windows.counts, or NULL */
 } eq_data;
 
@@ -51,6 +52,20 @@ bool eq_data_is_made(const eq_data_options *options);
 eq_status eq_data_load(eq_ctx *ctx, const eq_data_job *job, eq_data *data);
 void eq_data_deinit(eq_data *data);
 uint64_t eq_data_hash(const eq_data *data);
+
+/* What a model card is made from. */
+typedef struct eq_card {
+    const char *out, *model;     /* the folder, and the path of what it was made from */
+    const json_t *plan;          /* of the run */
+    const eq_decoder *reference; /* full precision; NULL: no divergence */
+    const int32_t *val;          /* [windows, T]; windows may be 0 */
+    int64_t windows, T;
+    eq_dtype type;
+    eq_quantize_result *result; /* bits, group, bits_per_weight in; the val_ figures out */
+} eq_card;
+
+/* Measure the finished model in the folder on the validation windows and write its README.md. */
+eq_status eq_card_write(eq_ctx *ctx, const eq_card *card);
 
 /* For the plan of a run: a fingerprint as text, and the options of the end-to-end phase. */
 json_t *eq_hash_text(uint64_t hash);

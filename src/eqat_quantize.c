@@ -281,10 +281,28 @@ static eq_status tune(eq_ctx *ctx, call *c)
     return c->norm ? eq_tune(ctx, &job, c->norm) : EQ_ENOMEM;
 }
 
-static eq_status finish(eq_ctx *ctx, call *c, const char *out)
+static eq_status write_card(eq_ctx *ctx, const call *c, const char *model, const char *out,
+                            eq_quantize_result *result)
+{
+    bool data = c->data.val != NULL;
+    const eq_card card = {.out = out,
+                          .model = model,
+                          .plan = c->run.plan,
+                          .reference = c->decoder,
+                          .val = c->data.val,
+                          .windows = data ? c->data.val_windows : 0,
+                          .T = c->options->data.seqlen,
+                          .type = c->job.type,
+                          .result = result};
+    return eq_card_write(ctx, &card);
+}
+
+static eq_status finish(eq_ctx *ctx, call *c, const char *model, const char *out,
+                        eq_quantize_result *result)
 {
     eq_status st = eq_tokenizer_files(ctx, c->checkpoint, c->tokenizer, out);
     if (st == EQ_OK) st = eq_output_model(ctx, &c->job);
+    if (st == EQ_OK) st = write_card(ctx, c, model, out, result);
     if (st == EQ_OK) st = eq_run_finish(ctx, &c->run);
     if (st == EQ_OK) eq_output_finish(ctx, &c->job);
     return st;
@@ -316,7 +334,7 @@ static eq_status run(eq_ctx *ctx, call *c, const char *model, const char *out,
     }
     st = eq_quantize_blocks(ctx, &c->job, in_file, &result->blocks_resumed);
     if (st == EQ_OK) st = tune(ctx, c);
-    return st == EQ_OK ? finish(ctx, c, out) : st;
+    return st == EQ_OK ? finish(ctx, c, model, out, result) : st;
 }
 
 eq_status eq_quantize(eq_ctx *ctx, const char *model, const char *out,

@@ -54,6 +54,7 @@ typedef struct call {
     eq_quantize_options scheme;  /* bits and group, for the output */
     eq_quantize_job output;
     eq_tune_job job;
+    eq_quantize_result *result; /* borrowed */
 } call;
 
 static eq_status stored_block(eq_ctx *ctx, void *self, int64_t i, const eq_block **block)
@@ -192,7 +193,29 @@ static eq_status open_run(eq_ctx *ctx, call *c, const char *model, const char *o
     return eq_run_open(ctx, &c->run, plan);
 }
 
-static eq_status train_and_write(eq_ctx *ctx, call *c, const char *out)
+static eq_status write_card(eq_ctx *ctx, call *c, const char *model, const char *out)
+{
+    const eq_card card = {.out = out,
+                          .model = model,
+                          .plan = c->run.plan,
+                          .reference = c->job.teacher,
+                          .val = c->data.val,
+                          .windows = c->data.val_windows,
+                          .T = c->options->data.seqlen,
+                          .type = c->job.type,
+                          .result = c->result};
+    return eq_card_write(ctx, &card);
+}
+
+static void fill_result(call *c)
+{
+    c->result->bits = c->scheme.bits;
+    c->result->group = c->scheme.group;
+    c->result->bits_per_weight =
+        eq_output_bits_per_weight(&c->model->decoder->config, &c->job.scheme);
+}
+
+static eq_status train_and_write(eq_ctx *ctx, call *c, const char *model, const char *out)
 {
     const eq_decoder *d = c->model->decoder;
     c->norm = eq_alloc(ctx, d->config.C, sizeof *c->norm);
@@ -200,6 +223,7 @@ static eq_status train_and_write(eq_ctx *ctx, call *c, const char *out)
     if (c->options->tune.train != EQ_TRAIN_SCALES) c->output.final_norm = c->norm;
     if (st == EQ_OK) st = eq_tokenizer_files(ctx, d->checkpoint, c->model->tokenizer, out);
     if (st == EQ_OK) st = eq_output_model(ctx, &c->output);
+    if (st == EQ_OK) st = write_card(ctx, c, model, out);
     if (st == EQ_OK) st = eq_run_finish(ctx, &c->run);
     if (st == EQ_OK) eq_output_finish(ctx, &c->output);
     return st;
@@ -216,7 +240,8 @@ static eq_status run(eq_ctx *ctx, call *c, const char *model, const char *refere
     if (st == EQ_OK) st = eq_tune_plan(ctx, &c->job, r->memory ? r->memory : eq_available_memory());
     if (st == EQ_OK) st = open_run(ctx, c, model, out);
     if (st != EQ_OK) return st;
-    if (!c->run.finished) return train_and_write(ctx, c, out);
+    fill_result(c);
+    if (!c->run.finished) return train_and_write(ctx, c, model, out);
     eq_output_finish(ctx, &c->output);
     eq_log(ctx, EQ_LOG_INFO, "%s: is finished already", out);
     return EQ_OK;
@@ -234,16 +259,10 @@ eq_status eq_finetune(eq_ctx *ctx, const char *model, const char *reference, con
                       const eq_finetune_options *options, eq_quantize_result *result)
 {
     double start = eq_seconds();
-    call c = {.options = options, .run = {.lock = -1}};
+    call c = {.options = options, .result = result, .run = {.lock = -1}};
     *result = (eq_quantize_result){0};
     eq_status st = run(ctx, &c, model, reference, out);
     if (st == EQ_OK) st = eq_output_bytes(ctx, &c.output, &result->bytes);
-    if (st == EQ_OK) {
-        result->bits = c.scheme.bits;
-        result->group = c.scheme.group;
-        result->bits_per_weight =
-            eq_output_bits_per_weight(&c.model->decoder->config, &c.job.scheme);
-    }
     result->seconds = eq_seconds() - start;
     eq_data_deinit(&c.data);
     eq_run_close(&c.run);

@@ -6,11 +6,13 @@
 static eq_status print_json(eq_session *session, const char *out, const eq_quantize_result *r)
 {
     return eq_json_print(
-        session, json_pack("{s:s, s:i, s:I, s:o, s:I, s:I, s:o, s:I}", "output", out, "bits",
-                           r->bits, "group", (json_int_t)r->group, "bits_per_weight",
-                           eq_json_real(r->bits_per_weight), "bytes", (json_int_t)r->bytes,
-                           "blocks_resumed", (json_int_t)r->blocks_resumed, "seconds",
-                           eq_json_real(r->seconds), "peak_memory", (json_int_t)eq_peak_memory()));
+        session,
+        json_pack("{s:s, s:i, s:I, s:o, s:I, s:I, s:o, s:I, s:o, s:o, s:o}", "output", out, "bits",
+                  r->bits, "group", (json_int_t)r->group, "bits_per_weight",
+                  eq_json_real(r->bits_per_weight), "bytes", (json_int_t)r->bytes, "blocks_resumed",
+                  (json_int_t)r->blocks_resumed, "seconds", eq_json_real(r->seconds), "peak_memory",
+                  (json_int_t)eq_peak_memory(), "val_perplexity", eq_json_real(r->val_perplexity),
+                  "val_kl", eq_json_real(r->val_kl), "val_top1", eq_json_real(r->val_top1)));
 }
 
 static void print_summary(const char *out, const eq_quantize_result *r)
@@ -22,6 +24,11 @@ static void print_summary(const char *out, const eq_quantize_result *r)
     printf("size             %s, %.3f bits per quantized weight\n", size, r->bits_per_weight);
     if (r->blocks_resumed > 0)
         printf("resumed          %lld blocks were there already\n", (long long)r->blocks_resumed);
+    if (r->val_perplexity > 0) printf("held-out text    perplexity %.2f", r->val_perplexity);
+    if (r->val_perplexity > 0 && r->val_reference_perplexity > 0)
+        printf(" (full precision %.2f), KL %.4f, %.1f %% same first choice",
+               r->val_reference_perplexity, r->val_kl, 100 * r->val_top1);
+    if (r->val_perplexity > 0) printf("\n");
     printf("time             %.1f s\n", r->seconds);
     printf("peak memory      %s\n", memory);
 }

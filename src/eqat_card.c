@@ -1,0 +1,86 @@
+/* The model card: README.md beside the weights, with what the model was made from and how far it
+ * is from that. */
+#include "eqat_internal.h"
+
+#include "base/file.h"
+#include "eval/perplexity.h"
+
+/* Perplexity, divergence and agreement on the validation windows. */
+static eq_status measure(eq_ctx *ctx, const eq_card *card, eq_eval_result *r)
+{
+    eq_checkpoint *checkpoint = NULL;
+    eq_decoder *decoder = NULL;
+    eq_status st = eq_checkpoint_open(ctx, &checkpoint, card->out);
+    if (st == EQ_OK) st = eq_decoder_open(ctx, &decoder, checkpoint);
+    if (st == EQ_OK)
+        st = eq_perplexity(ctx, decoder, card->reference, card->val, card->windows, card->T,
+                           card->type, r);
+    eq_decoder_close(decoder);
+    eq_checkpoint_close(checkpoint);
+    return st;
+}
+
+static void write_head(eq_output *f, const eq_card *card)
+{
+    const char *name = strrchr(card->model, '/');
+    eq_output_printf(f,
+                     "---\nbase_model: %s\nlibrary_name: transformers\ntags:\n- eqat\n- gptq\n"
+                     "- %d-bit\n---\n\n# %s in %d bits\n\n",
+                     card->model, card->result->bits, name ? name + 1 : card->model,
+                     card->result->bits);
+    eq_output_printf(f,
+                     "Quantized with eqat %s: the linears of all blocks have %d bits (%.3f with "
+                     "scales and zero points) in\ngroups of %lld; embedding, head and norms are "
+                     "not quantized. GPTQ-v2 tensors, as transformers,\nGPTQModel and eqat read "
+                     "them.\n",
+                     EQAT_VERSION, card->result->bits, card->result->bits_per_weight,
+                     (long long)card->result->group);
+}
+
+static void write_table(eq_output *f, const eq_card *card, const eq_eval_result *r)
+{
+    eq_output_printf(f, "\n## On %lld windows of %lld tokens held out from the training\n\n",
+                     (long long)card->windows, (long long)card->T);
+    eq_output_printf(f, "| model | perplexity | KL from the base | same first choice |\n"
+                        "|---|---|---|---|\n");
+    if (r->reference_perplexity > 0)
+        eq_output_printf(f, "| base | %.2f | 0 | 100 %% |\n", r->reference_perplexity);
+    eq_output_printf(f, "| this | %.2f |", r->perplexity);
+    if (r->kl >= 0)
+        eq_output_printf(f, " %.4f | %.1f %% |\n", r->kl, 100 * r->top1);
+    else
+        eq_output_printf(f, " | |\n");
+}
+
+static void write_settings(eq_output *f, const json_t *plan)
+{
+    json_t *shown = json_deep_copy(plan);
+    json_object_del(json_object_get(shown, "info"), "state");
+    char *text = json_dumps(shown, JSON_INDENT(1) | JSON_REAL_PRECISION(6));
+    json_decref(shown);
+    if (text) eq_output_printf(f, "\n## Settings\n\n```json\n%s\n```\n", text);
+    free(text);
+}
+
+eq_status eq_card_write(eq_ctx *ctx, const eq_card *card)
+{
+    eq_eval_result r = {.kl = -1, .top1 = -1, .reference_perplexity = -1};
+    eq_output f = {0};
+    eq_status st = card->windows ? measure(ctx, card, &r) : EQ_OK;
+    char *path = st == EQ_OK ? eq_path_join(ctx, card->out, "README.md") : NULL;
+    if (st == EQ_OK) st = path ? eq_output_open(ctx, &f, path) : EQ_ENOMEM;
+    if (st == EQ_OK) {
+        write_head(&f, card);
+        if (card->windows) write_table(&f, card, &r);
+        write_settings(&f, card->plan);
+        st = eq_output_commit(&f);
+    }
+    eq_free(path);
+    if (st == EQ_OK && card->windows) {
+        card->result->val_perplexity = r.perplexity;
+        card->result->val_reference_perplexity = r.reference_perplexity;
+        card->result->val_kl = r.kl;
+        card->result->val_top1 = r.top1;
+    }
+    return st;
+}
