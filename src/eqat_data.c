@@ -111,6 +111,11 @@ static eq_status self_windows(eq_ctx *ctx, const eq_data_job *job, eq_token_wind
     return st == EQ_OK ? eq_npy_write_i32(ctx, path, out->ids, n, self.T) : st;
 }
 
+const char *eq_order_name(eq_order order)
+{
+    return order == EQ_ORDER_CONCAT ? "concat" : "random-doc";
+}
+
 bool eq_data_is_made(const eq_data_options *options)
 {
     return !strcmp(options->calib, "self");

@@ -69,6 +69,7 @@ eq_status eq_card_write(eq_ctx *ctx, const eq_card *card);
 
 /* For the plan of a run: a fingerprint as text, and the options of the end-to-end phase. */
 json_t *eq_hash_text(uint64_t hash);
+const char *eq_order_name(eq_order order);
 json_t *eq_tune_describe(const eq_tune_options *options);
 
 #endif

@@ -161,24 +161,33 @@ json_t *eq_hash_text(uint64_t hash)
     return json_string(text);
 }
 
+/* Names of the enumerations of eqat.h, in their order. */
+static const char *const METHODS[] = {"rtn", "block-ap"};
+static const char *const GRIDS[] = {"asymmetric", "symmetric"};
+static const char *const STARTS[] = {"minmax", "mse", "weighted"};
+static const char *const LOSSES[] = {"mse", "relative", "bounded"};
+static const char *const EDGES[] = {"inside", "clipped"};
+static const char *const SCHEDULES[] = {"cosine", "ahead"};
+
 /* Everything that the result depends on. */
 static json_t *describe_run(const call *c, const char *model)
 {
     const eq_quantize_options *o = c->options;
     const eq_train_options *t = &o->train;
-    json_t *options =
-        json_pack("{s:i, s:i, s:I, s:i, s:I, s:I, s:I, s:I, s:i, s:s}", "method", (int)o->method,
-                  "bits", o->bits, "group", (json_int_t)o->group, "grid", (int)o->grid, "samples",
-                  (json_int_t)o->data.samples, "val_samples", (json_int_t)o->data.val_samples,
-                  "seqlen", (json_int_t)o->data.seqlen, "seed", (json_int_t)o->run.seed, "order",
-                  (int)o->data.order, "precision", eq_dtype_get(c->job.type)->name);
+    json_t *options = json_pack(
+        "{s:s, s:i, s:I, s:s, s:I, s:I, s:I, s:I, s:s, s:s}", "method", METHODS[o->method], "bits",
+        o->bits, "group", (json_int_t)o->group, "grid", GRIDS[o->grid], "samples",
+        (json_int_t)o->data.samples, "val_samples", (json_int_t)o->data.val_samples, "seqlen",
+        (json_int_t)o->data.seqlen, "seed", (json_int_t)o->run.seed, "order",
+        eq_order_name(o->data.order), "precision", eq_dtype_get(c->job.type)->name);
     json_t *train = json_pack(
-        "{s:i, s:I, s:i, s:i, s:b, s:i, s:I, s:f, s:f, s:i, s:f, s:f, s:f, s:f, s:f, s:i}", "start",
-        (int)t->start, "start_windows", (json_int_t)t->start_windows, "loss", (int)t->loss, "edges",
-        (int)t->edges, "exact_scales", t->exact_scales, "epochs", t->epochs, "batch",
+        "{s:s, s:I, s:s, s:s, s:b, s:i, s:I, s:f, s:f, s:s, s:f, s:f, s:f, s:f, s:f, s:i}", "start",
+        STARTS[t->start], "start_windows", (json_int_t)t->start_windows, "loss", LOSSES[t->loss],
+        "edges", EDGES[t->edges], "exact_scales", t->exact_scales, "epochs", t->epochs, "batch",
         (json_int_t)t->batch, "quant_lr", t->quant_lr, "weight_lr", t->weight_lr, "schedule",
-        (int)t->schedule, "min_lr_factor", t->min_lr_factor, "beta1", t->beta1, "beta2", t->beta2,
-        "epsilon", t->epsilon, "weight_decay", t->weight_decay, "early_stop", t->early_stop);
+        SCHEDULES[t->schedule], "min_lr_factor", t->min_lr_factor, "beta1", t->beta1, "beta2",
+        t->beta2, "epsilon", t->epsilon, "weight_decay", t->weight_decay, "early_stop",
+        t->early_stop);
     json_t *tune = eq_tune_describe(&o->tune);
     json_t *inputs = json_object();
     json_object_set_new(inputs, "model", eq_hash_text(eq_checkpoint_fingerprint(c->checkpoint)));

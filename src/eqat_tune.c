@@ -34,9 +34,10 @@ eq_tune_options eq_tune_defaults(int bits, eq_preset preset)
 json_t *eq_tune_describe(const eq_tune_options *o)
 {
     if (!o->epochs) return json_pack("{s:i}", "epochs", 0);
-    return json_pack("{s:i, s:i, s:f, s:f, s:f, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, "
+    static const char *const WHAT[] = {"scales", "norms", "all"};
+    return json_pack("{s:i, s:s, s:f, s:f, s:f, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, "
                      "s:f, s:I}",
-                     "epochs", o->epochs, "train", (int)o->train, "kl", o->kl, "ce", o->ce,
+                     "epochs", o->epochs, "train", WHAT[o->train], "kl", o->kl, "ce", o->ce,
                      "temperature", o->temperature, "batch", (json_int_t)o->batch, "scale_lr",
                      o->scale_lr, "norm_lr", o->norm_lr, "weight_lr", o->weight_lr, "warmup",
                      o->warmup, "min_lr_factor", o->min_lr_factor, "clip", o->clip, "beta1",
@@ -135,10 +136,10 @@ static json_t *describe_run(const call *c, const char *model)
     const eq_finetune_options *o = c->options;
     const eq_model *reference = c->reference;
     json_t *options =
-        json_pack("{s:I, s:I, s:I, s:I, s:i, s:s}", "samples", (json_int_t)o->data.samples,
+        json_pack("{s:I, s:I, s:I, s:I, s:s, s:s}", "samples", (json_int_t)o->data.samples,
                   "val_samples", (json_int_t)o->data.val_samples, "seqlen",
                   (json_int_t)o->data.seqlen, "seed", (json_int_t)o->run.seed, "order",
-                  (int)o->data.order, "precision", eq_dtype_get(c->job.type)->name);
+                  eq_order_name(o->data.order), "precision", eq_dtype_get(c->job.type)->name);
     json_t *inputs = json_object();
     json_object_set_new(inputs, "model",
                         eq_hash_text(eq_checkpoint_fingerprint(c->model->checkpoint)));
