@@ -60,6 +60,7 @@ bench: all
 bench-peer: all
 	scripts/venv.sh .venv-peer requirements/peer.txt
 	$(PEER) bench/peer_blockap.py --eqat $(BUILD)/eqat
+	$(PEER) bench/peer_e2e.py --eqat $(BUILD)/eqat
 
 clean:
 	rm -rf $(BUILD)

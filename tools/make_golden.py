@@ -4,25 +4,33 @@
 Inputs are random f32 numbers of a fixed seed. Results and gradients are computed in double
 precision and stored as f32, so that they do not depend on the CPU; the same in f32 is computed
 beside them and its distance printed, as a measure for tolerances. The block and the decoder are
-checked against transformers, the closed gradient of the quantizer against autograd.
+checked against transformers, the closed gradient of the quantizer against autograd, gradients of
+the scales of a whole model against central differences, its packed folder with gptq_reader.
 """
 import argparse
 import json
+import math
 import pathlib
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRotaryEmbedding
 
-from torch_block import NORMS, FakeQuant, Shape, block, fake_quant, least_scale, linear_sizes, rope_tables
+import gptq_reader
+from torch_block import (NORMS, Dequantize, FakeQuant, Shape, block, decoder, fake_quant, least_scale,
+                         linear_sizes, rope_tables)
 
 BLOCK = Shape(C=24, H=3, Hkv=1, D=8, F=40, eps=1e-5, theta=1e4)
 TIED = BLOCK._replace(F=16)
 UNTIED = Shape(C=24, H=4, Hkv=2, D=8, F=16, eps=1e-6, theta=5e5)  # H * D is not C
 B, T, LAYERS, VOCAB = 2, 13, 2, 50
 BITS, GROUP = 2, 8
+E2E = Shape(C=64, H=4, Hkv=2, D=16, F=32, eps=1e-5, theta=1e4)  # N and K suit GPTQ's 32 fields
+E2E_T, E2E_VOCAB, E2E_GROUP, TOP = 24, 80, 32, 8
+LOSSES = ("ce", "kl", "kl_t2", "mix", "ce_mask", "kl_mask", "top")
 
 
 def random_weights(shape, prefix=""):
@@ -91,13 +99,16 @@ def write(path, tensors, **sizes):
     print(f"{path.name}: {len(tensors)} tensors, {path.stat().st_size} bytes")
 
 
-def llama_config(shape, tied):
+def llama_config(shape, tied, vocab=VOCAB):
     return LlamaConfig(
         hidden_size=shape.C, num_attention_heads=shape.H, num_key_value_heads=shape.Hkv,
-        head_dim=shape.D, intermediate_size=shape.F, rms_norm_eps=shape.eps, vocab_size=VOCAB,
+        head_dim=shape.D, intermediate_size=shape.F, rms_norm_eps=shape.eps, vocab_size=vocab,
         rope_parameters={"rope_type": "default", "rope_theta": shape.theta},
         num_hidden_layers=LAYERS, max_position_embeddings=64, bos_token_id=1, eos_token_id=2,
         tie_word_embeddings=tied, attn_implementation="sdpa")
+
+
+E2E_CONFIG = llama_config(E2E, True, E2E_VOCAB)
 
 
 def check_same(what, ours, theirs):
@@ -191,16 +202,30 @@ def fake_block_golden():
     return {**inputs, **in_both_precisions(compute, inputs)}
 
 
-def decoder(tokens, weights, shape):
-    """Tokens [B, T] -> logits [B, T, V]."""
-    x = F.embedding(tokens, weights["model.embed_tokens.weight"])
-    tables = rope_tables(tokens.shape[1], shape, x.dtype)
-    for i in range(LAYERS):
-        prefix = f"model.layers.{i}."
-        x = block(x, {k.removeprefix(prefix): t for k, t in weights.items()
-                      if k.startswith(prefix)}, shape, tables)
-    x = F.rms_norm(x, (shape.C,), weights["model.norm.weight"], shape.eps)
-    return F.linear(x, weights.get("lm_head.weight", weights["model.embed_tokens.weight"]))
+def model_logits(tokens, weights, shape):
+    """Tokens [B, T] -> logits [B, T, V], with all weights under their names."""
+    def layer(prefix):
+        own = {k.removeprefix(prefix): t for k, t in weights.items() if k.startswith(prefix)}
+        return lambda x, tables: block(x, own, shape, tables)
+
+    layers = [layer(f"model.layers.{i}.") for i in range(LAYERS)]
+    return decoder(tokens, weights, layers, shape)
+
+
+def check_logits(what, logits, tokens, weights, config):
+    """Stop unless transformers computes the same logits."""
+    model = LlamaForCausalLM(config).double()
+    model.load_state_dict(weights, strict=not config.tie_word_embeddings)
+    check_same(what, logits, model(input_ids=tokens.long()).logits)
+
+
+def write_model(folder, weights, config, **more):
+    """A Hugging Face folder without a tokenizer."""
+    folder.mkdir(parents=True, exist_ok=True)
+    keys = config.to_diff_dict() | {"architectures": ["LlamaForCausalLM"], "dtype": "float32"}
+    keys = {k: v for k, v in keys.items() if k != "transformers_version"} | more
+    (folder / "config.json").write_text(json.dumps(keys, indent=2, sort_keys=True) + "\n")
+    write(folder / "model.safetensors", weights)
 
 
 def decoder_golden(folder, shape, tied):
@@ -217,7 +242,7 @@ def decoder_golden(folder, shape, tied):
 
     def compute(v):
         leaves = {k: t.requires_grad_() for k, t in v.items() if k in weights}
-        logits = decoder(v["tokens"], leaves, shape)
+        logits = model_logits(v["tokens"], leaves, shape)
         ahead = logits[:, :-1].flatten(0, 1).log_softmax(-1)
         teacher = v["teacher_logits"][:, :-1].flatten(0, 1).log_softmax(-1)
         cross_entropy = F.nll_loss(ahead, v["tokens"][:, 1:].flatten().long())
@@ -229,16 +254,190 @@ def decoder_golden(folder, shape, tied):
 
     outputs = in_both_precisions(compute, inputs | weights)
     config = llama_config(shape, tied)
-    model = LlamaForCausalLM(config).double()
-    model.load_state_dict(weights, strict=not tied)
-    check_same("decoder", outputs["logits"], model(input_ids=inputs["tokens"].long()).logits)
-
-    folder.mkdir(exist_ok=True)
-    keys = config.to_diff_dict() | {"architectures": ["LlamaForCausalLM"], "dtype": "float32"}
-    keys = {k: v for k, v in keys.items() if k != "transformers_version"}
-    (folder / "config.json").write_text(json.dumps(keys, indent=2, sort_keys=True) + "\n")
-    write(folder / "model.safetensors", weights)
+    check_logits(folder.name, outputs["logits"], inputs["tokens"], weights, config)
+    write_model(folder, weights, config)
     write(folder / "expected.safetensors", inputs | outputs)
+
+
+def pack(values, bits):
+    """Whole numbers [rows, n] -> words [rows, n * bits / 32]: each row a stream of bits."""
+    field = np.unpackbits(values.numpy().astype(np.uint8)[..., None], axis=-1, bitorder="little")
+    stream = field[..., :bits].reshape(len(values), -1)
+    return torch.from_numpy(np.packbits(stream, axis=-1, bitorder="little").view(np.int32))
+
+
+def frozen_codes(w, bits):
+    """Codes [N, K], zeros and scales [N, K/g] of w; the scales clip a little and are halves."""
+    scale, zero = min_max_grid(w, bits, E2E_GROUP)
+    scale = (scale * (0.7 + 0.3 * torch.rand_like(scale))).half().float()
+    group = w.view(*scale.shape, E2E_GROUP)
+    code = (group / scale.unsqueeze(-1)).round() + zero.unsqueeze(-1)
+    return code.clamp(0, 2**bits - 1).view_as(w), zero, scale
+
+
+def student_weights(frozen, scales, others):
+    """All weights of a quantized model: (q - z) * s for each linear, the others as they are."""
+    weights = dict(others)
+    for name, s in scales.items():
+        q, z, _ = frozen[name]
+        level = (q.view(*s.shape, E2E_GROUP) - z.unsqueeze(-1)).to(torch.int8)
+        weights[name + ".weight"] = Dequantize.apply(s, level, s.dtype)
+    return weights
+
+
+def cross_entropy(logits, tokens, mask):
+    """Next-token cross-entropy, mean over the targets that count; the first token is no target."""
+    counts = mask[:, 1:].bool()
+    return F.cross_entropy(logits[:, :-1][counts], tokens[:, 1:][counts].long())
+
+
+def divergence(logits, teacher, mask, temperature=1):
+    """temperature^2 * KL(softmax(teacher / temperature), softmax(logits / temperature))."""
+    counts = mask[:, 1:].bool()
+    log_p, log_q = ((t[:, :-1][counts] / temperature).log_softmax(-1) for t in (logits, teacher))
+    return temperature**2 * (log_q.exp() * (log_q - log_p)).sum(-1).mean()
+
+
+def with_rest(log_p, index):
+    """Log-probabilities at index and, behind them, that of all others together."""
+    others = log_p.scatter(-1, index, -torch.inf)
+    return torch.cat((log_p.gather(-1, index), others.logsumexp(-1, keepdim=True)), dim=-1)
+
+
+def top_divergence(logits, teacher):
+    """KL over the teacher's TOP most likely tokens and one bucket for all others."""
+    index = teacher[:, :-1].topk(TOP).indices
+    log_q, log_p = (with_rest(t[:, :-1].log_softmax(-1), index) for t in (teacher, logits))
+    return (log_q.exp() * (log_q - log_p)).sum(-1).mean()
+
+
+def e2e_losses(logits, teacher, tokens, mask):
+    everything = torch.ones_like(mask)
+    ce = cross_entropy(logits, tokens, everything)
+    kl = divergence(logits, teacher, everything)
+    return {"ce": ce, "kl": kl, "kl_t2": divergence(logits, teacher, everything, 2),
+            "mix": 0.7 * kl + 0.3 * ce, "ce_mask": cross_entropy(logits, tokens, mask),
+            "kl_mask": divergence(logits, teacher, mask), "top": top_divergence(logits, teacher)}
+
+
+def check_differences(losses, scales, names, grads):
+    """Compare gradients with central differences, at one scale of each linear, in double."""
+    h, checked = 1e-5, 0
+    for i, (name, s) in enumerate(scales.items()):
+        at = 7 * i % s.numel()
+        sides = []
+        for sign in (1, -1):
+            moved = s.detach().clone()
+            moved.view(-1)[at] += sign * h
+            sides.append(losses(scales | {name: moved}))
+        for loss in names:
+            slope = ((sides[0][loss] - sides[1][loss]) / (2 * h)).item()
+            exact = grads[f"{loss}.grad.{name}.scale"]
+            error = abs(slope - exact.view(-1)[at].item()) / exact.abs().max().item()
+            assert error < 1e-6, f"{loss}, {name}: differs from the difference by {error:.1e}"
+            checked += 1
+    print(f"  {checked} gradients agree with central differences")
+
+
+def train_scales(loss, scales, steps):
+    """AdamW on all scales behind a clip of their global norm: results of the first and last step."""
+    scales = {name: s.detach().clone().requires_grad_() for name, s in scales.items()}
+    optimizer = torch.optim.AdamW(scales.values(), lr=1e-3, weight_decay=0)
+    out, losses, norms = {}, [], []
+    for step in range(1, steps + 1):
+        optimizer.zero_grad()
+        losses.append(loss(scales))
+        losses[-1].backward()
+        norms.append(torch.nn.utils.clip_grad_norm_(scales.values(), 0.3))
+        assert norms[-1] > 0.3, "nothing to clip"
+        optimizer.step()
+        if step in (1, steps):
+            out |= {f"adamw{step}.{name}.scale": s.detach().clone() for name, s in scales.items()}
+    return out | {"adamw.loss": torch.stack(losses), "adamw.norm": torch.stack(norms)}
+
+
+def write_student(folder, frozen, others, bits):
+    """The quantized model in GPTQ's layout, version 2; it is read back bit by bit."""
+    tensors = dict(others)
+    for name, (q, z, s) in frozen.items():
+        tensors |= {name + ".qweight": pack(q, bits).T, name + ".qzeros": pack(z.T, bits),
+                    name + ".scales": s.T.half(),
+                    name + ".g_idx": (torch.arange(q.shape[1]) // E2E_GROUP).int()}
+    quantization = {
+        "quant_method": "gptq", "method": "gptq", "bits": bits, "group_size": E2E_GROUP,
+        "sym": False, "desc_act": False, "lm_head": False, "checkpoint_format": "gptq_v2",
+        "format": "gptq_v2", "pack_dtype": "int32", "true_sequential": True}
+    write_model(folder, tensors, E2E_CONFIG,
+                quantization_config=quantization)
+    (folder / "quantize_config.json").write_text(json.dumps(quantization, indent=2) + "\n")
+    scales = {name: s for name, (_, _, s) in frozen.items()}
+    expected = student_weights(frozen, scales, {})
+    found = {name + ".weight": gptq_reader.dequantize(*parts)
+             for name, *parts in gptq_reader.linears(folder)}
+    assert found.keys() == expected.keys()
+    assert all((found[name] == w.numpy()).all() for name, w in expected.items()), "packing"
+
+
+def e2e_teacher():
+    """Full-precision weights whose predictions are neither flat nor sure."""
+    weights = {"model.embed_tokens.weight": 0.25 * torch.randn(E2E_VOCAB, E2E.C),
+               "model.norm.weight": 1 + 0.2 * torch.randn(E2E.C)}
+    for i in range(LAYERS):
+        weights.update(random_weights(E2E, f"model.layers.{i}."))
+    return weights
+
+
+def e2e_data():
+    """Windows, and a mask like that of a chat: a prompt, holes, and unequal windows."""
+    mask = torch.ones(B, E2E_T, dtype=torch.uint8)
+    mask[0, :9] = mask[0, -1] = mask[1, 1:4] = mask[1, 12:14] = 0
+    return {"tokens": torch.randint(E2E_VOCAB, (B, E2E_T), dtype=torch.int32), "mask": mask,
+            "mask_ones": torch.ones_like(mask)}
+
+
+def e2e_golden(folder, teacher, data, bits, names, steps):
+    """A quantized model; the named losses with their gradients, and some steps of training on kl."""
+    frozen = {name.removesuffix(".weight"): frozen_codes(t, bits)
+              for name, t in teacher.items() if "proj" in name}
+    others = {name: t + 0.05 * torch.randn_like(t) if "norm" in name else t
+              for name, t in teacher.items() if "proj" not in name}
+    start = {name: s for name, (_, _, s) in frozen.items()}
+
+    def compute(v):
+        fixed = {k: v[k] for k in others}
+        scales = {name: v[name + ".scale"].requires_grad_() for name in frozen}
+        leaves = {k: t.requires_grad_() for k, t in fixed.items() if "norm" in k}
+        leaves |= {name + ".scale": t for name, t in scales.items()}
+        aim = model_logits(v["tokens"], {k: v["teacher." + k] for k in teacher}, E2E)
+
+        def losses(scales):
+            logits = model_logits(v["tokens"], student_weights(frozen, scales, fixed), E2E)
+            found = e2e_losses(logits, aim, v["tokens"], v["mask"])
+            return {"logits": logits} | {k: found[k] for k in names}
+
+        out = losses(scales) | {"teacher_logits": aim}
+        for name in names:
+            out |= gradients(out[name], name + ".grad.", leaves)
+        if aim.dtype == torch.float64:
+            with torch.no_grad():
+                check_differences(losses, scales, names, out)
+        return out | (train_scales(lambda s: losses(s)["kl"], scales, steps) if steps else {})
+
+    inputs = data | others | {name + ".scale": s for name, s in start.items()}
+    inputs |= {"teacher." + name: t for name, t in teacher.items()}
+    outputs = in_both_precisions(compute, inputs)
+    for what, weights in (("logits", student_weights(frozen, start, others)),
+                          ("teacher_logits", teacher)):
+        check_logits(what, outputs[what], data["tokens"], weights, E2E_CONFIG)
+    best = outputs["teacher_logits"].sort(descending=True)
+    assert (best.values[..., TOP - 1] - best.values[..., TOP]).min() > 1e-3, "a tie: another seed"
+    slopes = torch.cat([outputs[f"kl.grad.{name}.scale"].flatten() for name in frozen]).abs()
+    assert slopes.min() > 5e-5 * slopes.max(), "AdamW would hang on rounding: choose another seed"
+    if not steps:  # one copy of the largest tensors is enough
+        outputs = {name: t for name, t in outputs.items() if "logits" not in name}
+    write_student(folder, frozen, others, bits)
+    write(folder / "expected.safetensors",
+          data | {"top.tokens": best.indices[..., :TOP].int()} | outputs)
 
 
 def main():
@@ -257,6 +456,12 @@ def main():
     write(out / "block_fake.safetensors", fake_block_golden(), bits=BITS, g=GROUP, **sizes)
     decoder_golden(out / "decoder_tied", TIED, True)
     decoder_golden(out / "decoder_untied", UNTIED, False)
+
+    torch.manual_seed(27)
+    teacher, data = e2e_teacher(), e2e_data()
+    write_model(out / "e2e/teacher", teacher, E2E_CONFIG)
+    e2e_golden(out / "e2e/w2", teacher, data, 2, LOSSES, 3)
+    e2e_golden(out / "e2e/w3", teacher, data, 3, ("ce", "kl"), 0)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""A Llama decoder block and the group quantizer in plain PyTorch.
+"""A Llama decoder, its block, the group quantizer and frozen codes in plain PyTorch.
 
-Shared by tools/make_golden.py (in f32, where it is checked against transformers) and by
-bench/peer_blockap.py (under bf16 autocast). Names of weights are those of Hugging Face files.
+Shared by tools/make_golden.py (in f32 and f64, where it is checked against transformers) and by
+bench/peer_*.py (under bf16 autocast). Names of weights are those of Hugging Face files.
 """
 from collections import namedtuple
 
@@ -62,6 +62,21 @@ def block(x, weights, shape, tables):
     return x + linear("mlp.down_proj", F.silu(gate) * up)
 
 
+def decoder(tokens, outer, blocks, shape):
+    """Tokens [B, T] -> logits [B, T, V].
+
+    outer maps names to the embedding, the final norm and, if it is not tied, the head; blocks are
+    functions of (x, rotary tables), in order.
+    """
+    embedding = outer["model.embed_tokens.weight"]
+    x = F.embedding(tokens, embedding)
+    tables = rope_tables(tokens.shape[1], shape, x.dtype)
+    for run in blocks:
+        x = run(x, tables)
+    x = F.rms_norm(x, (shape.C,), outer["model.norm.weight"], shape.eps)
+    return F.linear(x, outer.get("lm_head.weight", embedding))
+
+
 def straight_through(f, x):
     """f(x) whose gradient with respect to x is 1.
 
@@ -115,3 +130,21 @@ class FakeQuant(torch.autograd.Function):
         ds = (dy * (step - ratio * inside)).sum(-1)
         dz = (dw - dy).sum(-1) * s.squeeze(-1)
         return dw.view(dw.shape[0], -1), ds, dz, None
+
+
+class Dequantize(torch.autograd.Function):
+    """(s, level, dtype) -> s * level, with s [N, K/g] f32 and level = q - z, int8 [N, K/g, g].
+
+    Codes are frozen: only s gets a gradient, the sum over its group of dw * level.
+    """
+
+    @staticmethod
+    def forward(ctx, s, level, dtype):
+        ctx.save_for_backward(level)
+        return level.to(dtype).mul_(s.to(dtype).unsqueeze(-1)).flatten(1)
+
+    @staticmethod
+    def backward(ctx, dw):
+        level, = ctx.saved_tensors
+        product = level.to(dw.dtype).mul_(dw.view(level.shape))
+        return product.sum(-1, dtype=torch.promote_types(dw.dtype, torch.float32)), None, None
