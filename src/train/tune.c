@@ -129,8 +129,17 @@ static eq_status validate(eq_ctx *ctx, void *self, double *loss)
     return st;
 }
 
-static eq_status log_line(eq_ctx *ctx, tuning *t, int epoch, double train, double val,
-                          double seconds)
+static eq_status log_start(eq_ctx *ctx, tuning *t, double val, double seconds)
+{
+    json_t *line =
+        json_pack("{s:s, s:f, s:f}", "event", "tune-start", "val_loss", val, "seconds", seconds);
+    eq_log(ctx, EQ_LOG_INFO, "end to end: validation loss %.6g before the first step, %.1f s", val,
+           seconds);
+    return eq_run_log(ctx, t->job->run, line);
+}
+
+static eq_status log_epoch(eq_ctx *ctx, tuning *t, int epoch, double train, double val,
+                           double seconds)
 {
     json_t *line = json_pack("{s:s, s:i, s:f, s:f, s:f}", "event", "tune", "epoch", epoch,
                              "train_loss", train, "val_loss", val, "seconds", seconds);
@@ -144,7 +153,7 @@ static eq_status epoch_done(eq_ctx *ctx, void *self, int epoch, double train, do
                             double seconds)
 {
     tuning *t = self;
-    eq_status st = log_line(ctx, t, epoch, train, val, seconds);
+    eq_status st = log_epoch(ctx, t, epoch, train, val, seconds);
     bool best = val < 0 || val < t->state.fit.best;
     if (st != EQ_OK || !best) return st;
     t->state.fit.best = val;
@@ -242,7 +251,7 @@ static eq_status begin(eq_ctx *ctx, tuning *t, eq_fit_state *fit)
     st = validate(ctx, t, &loss);
     if (st == EQ_OK && !isfinite(loss))
         st = eq_fail(ctx, EQ_ENUMERIC, "end to end: the loss before the first step is not finite");
-    if (st == EQ_OK) st = log_line(ctx, t, -1, -1, loss, eq_seconds() - start);
+    if (st == EQ_OK) st = log_start(ctx, t, loss, eq_seconds() - start);
     *fit = eq_fit_start();
     if (loss >= 0) fit->best = loss;
     t->state = (eq_saved_state){.fit = *fit, .rate = 1};

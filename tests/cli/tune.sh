@@ -16,7 +16,8 @@ losses() {
     python3 - "$1" "$2" <<'PYTHON' || complain "$1/run/log.jsonl: not $2"
 import json, sys
 lines = [json.loads(line) for line in open(sys.argv[1] + "/run/log.jsonl")]
-t, v = ([line[k] for line in lines if line.get("event") == "tune"] for k in ("train_loss", "val_loss"))
+lines = [line for line in lines if line.get("event", "").startswith("tune")]
+t, v = ([line.get(k) for line in lines] for k in ("train_loss", "val_loss"))
 sys.exit(0 if eval(sys.argv[2]) else 1)
 PYTHON
 }
@@ -45,7 +46,7 @@ python3 - <<'PYTHON' || complain "a teacher that was run before has other losses
 import json
 def losses(folder):
     lines = [json.loads(line) for line in open(folder + "/run/log.jsonl")]
-    return [line["val_loss"] for line in lines if line.get("event") == "tune"]
+    return [line["val_loss"] for line in lines if line.get("event", "").startswith("tune")]
 assert all(abs(a - b) < 1e-4 * b for a, b in zip(losses("top"), losses("scales")))
 PYTHON
 
