@@ -1,6 +1,7 @@
 #!/bin/bash
 # The quality table of docs/results.md, one row a result file: a row that is there is not made again.
-#   bench/table.sh [ROW...]     rows: full rtn-w4 rtn-w3 rtn-w2 weighted-w4 weighted-w3 weighted-w2 ap-w2 ap-w3 paper-w3
+#   bench/table.sh [ROW...]     rows: full rtn-w4 rtn-w3 rtn-w2 weighted-w4 weighted-w3 weighted-w2 ap-w2 ap-w3 paper-w3 eqat-w2 eqat-w3 eqat-w4
+#             (ap: blocks alone; paper: with its settings; eqat: the default recipe)
 # Needs build/eqat, `make model`, and calibration and evaluation text in ../shared/data (or EQAT_DATA).
 set -eu
 cd "$(dirname "$0")/.."
@@ -36,8 +37,9 @@ make_row() {
     full) [ -e "$out/full.c4_heldout.json" ] || evaluate full "$model" ;;
     rtn-w?) row "$1" --method rtn --bits "${1#rtn-w}" --init minmax ;;
     weighted-w?) row "$1" --method rtn --bits "${1#weighted-w}" --init weighted "${calib[@]}" "${tokens[@]}" ;;
-    ap-w?) row "$1" --bits "${1#ap-w}" "${calib[@]}" "${tokens[@]}" ;;
-    paper-w?) row "$1" --bits "${1#paper-w}" --preset paper --order concat "${calib[@]}" "${tokens[@]}" ;;
+    ap-w?) row "$1" --bits "${1#ap-w}" --tune-epochs 0 "${calib[@]}" "${tokens[@]}" ;;
+    eqat-w?) row "$1" --bits "${1#eqat-w}" "${calib[@]}" "${tokens[@]}" ;;
+    paper-w?) row "$1" --bits "${1#paper-w}" --preset paper --tune-epochs 0 --order concat "${calib[@]}" "${tokens[@]}" ;;
     *) echo "no row $1" >&2 && exit 2 ;;
     esac
 }
@@ -56,7 +58,8 @@ PY
 
 mkdir -p "$out"
 rows=("$@")
-[ $# -gt 0 ] || rows=(full rtn-w4 rtn-w3 rtn-w2 weighted-w4 weighted-w3 weighted-w2 ap-w2 ap-w3 paper-w3)
+[ $# -gt 0 ] || rows=(full rtn-w4 rtn-w3 rtn-w2 weighted-w4 weighted-w3 weighted-w2 ap-w2 ap-w3 paper-w3
+    eqat-w2 eqat-w3 eqat-w4)
 for r in "${rows[@]}"; do make_row "$r"; done
 echo "| row | wikitext2 ppl | KL | c4 ppl | KL | top-1 (c4) | minutes |"
 echo "|---|---|---|---|---|---|---|"

@@ -120,7 +120,7 @@ eq_status eq_bench_whole_run(eq_ctx *ctx, const eq_config *config, eq_dtype type
     eq_whole w = {0};
     const eq_whole_shape shape = {.base = &m.decoder,
                                   .teacher = &m.decoder,
-                                  .scheme = {BITS, GROUP},
+                                  .scheme = {.bits = BITS, .group = GROUP},
                                   .train = EQ_TRAIN_SCALES,
                                   .weights = {1, 0, 1},
                                   .T = T,
