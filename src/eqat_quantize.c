@@ -28,7 +28,7 @@ eq_quantize_options eq_quantize_defaults(eq_method method, int bits, eq_preset p
                   .weight_lr = bits == 2   ? 2e-3
                                : bits == 3 ? 1e-3
                                            : 5e-4,
-                  .min_lr_factor = 20,
+                  .min_lr_factor = paper ? 20 : 1000,
                   .beta1 = 0.9,
                   .beta2 = 0.999,
                   .epsilon = 1e-8},
@@ -94,6 +94,7 @@ static eq_status check_options(eq_ctx *ctx, const eq_quantize_options *o)
         st = check_range(ctx,
                          o->method == EQ_METHOD_RTN || !t->epochs || t->quant_lr + t->weight_lr > 0,
                          "both learning rates are 0: nothing would be trained");
+    if (st == EQ_OK) st = eq_tune_check(ctx, &o->tune);
     if (st == EQ_OK)
         st = check_range(ctx, !needs_data(o) || d->calib,
                          "calibration data is needed: --calib FILE, or --calib self");

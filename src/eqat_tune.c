@@ -6,14 +6,15 @@
 
 eq_tune_options eq_tune_defaults(int bits, eq_preset preset)
 {
-    eq_tune_options o = {.epochs = 0,
-                         .train = EQ_TRAIN_SCALES,
+    double scale_lr = bits == 2 ? 1e-3 : bits == 3 ? 5e-4 : 2e-4;
+    eq_tune_options o = {.epochs = 3,
+                         .train = EQ_TRAIN_NORMS,
                          .kl = 1,
                          .temperature = 1,
-                         .batch = 4,
-                         .scale_lr = 5e-4,
-                         .norm_lr = 1e-4,
-                         .weight_lr = 1e-4,
+                         .batch = 1,
+                         .scale_lr = scale_lr,
+                         .norm_lr = scale_lr / 2,
+                         .weight_lr = 1e-5,
                          .warmup = 0.03,
                          .min_lr_factor = 0,
                          .clip = 1,
@@ -23,12 +24,29 @@ eq_tune_options eq_tune_defaults(int bits, eq_preset preset)
                          .save_minutes = 3};
     if (preset != EQ_PRESET_PAPER) return o;
     o.epochs = 1;
+    o.train = EQ_TRAIN_SCALES;
     o.kl = 0;
     o.ce = 1;
     o.batch = 32;
     o.scale_lr = bits == 2 ? 2e-5 : 1e-5;
     o.clip = 0.3;
     return o;
+}
+
+eq_status eq_tune_check(eq_ctx *ctx, const eq_tune_options *o)
+{
+    bool sizes = o->epochs >= 0 && o->batch >= 1 && o->teacher_top >= 0;
+    bool rates = o->scale_lr >= 0 && o->norm_lr >= 0 && o->weight_lr >= 0 && o->clip >= 0;
+    if (!sizes || !rates || o->min_lr_factor < 0)
+        return eq_fail(ctx, EQ_EINVAL,
+                       "end to end: batch must be at least 1, rates, clip and counts not negative");
+    if (!(o->warmup >= 0 && o->warmup < 1) || !(o->temperature > 0))
+        return eq_fail(ctx, EQ_EINVAL,
+                       "end to end: warmup must be from 0 to below 1, temperature above 0");
+    if (!(o->kl >= 0 && o->ce >= 0 && o->kl + o->ce > 0))
+        return eq_fail(ctx, EQ_EINVAL,
+                       "end to end: the weights of the losses must not be negative, nor both 0");
+    return EQ_OK;
 }
 
 json_t *eq_tune_describe(const eq_tune_options *o)
@@ -90,10 +108,10 @@ static eq_status check_packed(eq_ctx *ctx, const eq_decoder *d)
 
 static eq_status check_options(eq_ctx *ctx, const eq_finetune_options *o, bool reference)
 {
-    if (o->tune.epochs < 1 || o->tune.batch < 1 || o->data.samples < 1 || o->data.seqlen < 2)
-        return eq_fail(ctx, EQ_EINVAL, "epochs, batch and samples must be at least 1, seqlen 2");
-    if (!(o->tune.kl + o->tune.ce > 0))
-        return eq_fail(ctx, EQ_EINVAL, "the weights of the losses are all 0");
+    if (o->tune.epochs < 1 || o->data.samples < 1 || o->data.val_samples < 0 || o->data.seqlen < 2)
+        return eq_fail(ctx, EQ_EINVAL, "tune-epochs and samples must be at least 1, seqlen 2");
+    eq_status st = eq_tune_check(ctx, &o->tune);
+    if (st != EQ_OK) return st;
     if (o->tune.kl > 0 && !reference)
         return eq_fail(ctx, EQ_EINVAL,
                        "a divergence needs the full-precision model: --reference MODEL, or --kl 0 "
@@ -250,9 +268,8 @@ static eq_status run(eq_ctx *ctx, call *c, const char *model, const char *refere
 
 eq_finetune_options eq_finetune_defaults(void)
 {
-    const eq_quantize_options q = eq_quantize_defaults(EQ_METHOD_BLOCK_AP, 2, EQ_PRESET_DEFAULT);
+    const eq_quantize_options q = eq_quantize_defaults(EQ_METHOD_BLOCK_AP, 3, EQ_PRESET_DEFAULT);
     eq_finetune_options o = {q.data, q.tune, q.run};
-    if (!o.tune.epochs) o.tune.epochs = 1;
     return o;
 }
 

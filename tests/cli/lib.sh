@@ -82,5 +82,5 @@ small_run() {
     local out=$1
     shift
     echo quantize m -o "$out" -q --bits 2 --group 32 --calib m/tokens.npy --samples 16 \
-        --val-samples 4 --seqlen 32 --batch 2 --precision f32 "$@"
+        --val-samples 4 --seqlen 32 --batch 2 --precision f32 --tune-epochs 0 "$@"
 }
