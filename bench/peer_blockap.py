@@ -85,12 +85,12 @@ def seconds_per_step(step, warm_up, count):
     return statistics.median(times[warm_up:])
 
 
-def eqat_tokens_per_second(program, threads):
-    """What `eqat bench` measures for the same step."""
+def eqat_tokens_per_second(program, threads, group):
+    """What `eqat bench` measures for the same work, "step" or "e2e"."""
     environment = {name: value for name, value in os.environ.items() if name != ISA}
-    run = subprocess.run([program, "bench", "--json", "--only", "step", "--threads", str(threads)],
+    run = subprocess.run([program, "bench", "--json", "--only", group, "--threads", str(threads)],
                          check=True, stdout=subprocess.PIPE, text=True, env=environment)
-    return json.loads(run.stdout)["step"]["tokens_per_second"]
+    return json.loads(run.stdout)[group]["tokens_per_second"]
 
 
 def main():
@@ -116,7 +116,7 @@ def main():
         peer, ours = [], []
         for _ in range(args.rounds):
             peer.append(B * T / seconds_per_step(step, 1, args.steps))
-            ours.append(eqat_tokens_per_second(args.eqat, args.threads))
+            ours.append(eqat_tokens_per_second(args.eqat, args.threads, "step"))
         seconds = B * T / statistics.median(peer)
         result["eqat_tokens_per_second"] = statistics.median(ours)
         result["ratio"] = statistics.median(o / p for o, p in zip(ours, peer))

@@ -13,16 +13,14 @@ import json
 import os
 import resource
 import statistics
-import subprocess
 
-from peer_blockap import ISA, seconds_per_step  # settles what PyTorch may use before it is loaded
+from peer_blockap import ISA, SHAPE, eqat_tokens_per_second, seconds_per_step  # before torch
 
 import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
-from torch_block import NORMS, Dequantize, Shape, block, decoder, linear_sizes
+from torch_block import NORMS, Dequantize, block, decoder, linear_sizes
 
-SHAPE = Shape(C=576, H=9, Hkv=3, D=64, F=1536, eps=1e-5, theta=1e5)
 LAYERS, VOCAB, T, GROUP = 30, 49152, 1024, 64
 
 
@@ -79,13 +77,6 @@ class Window:
         return loss.item()
 
 
-def eqat_tokens_per_second(program, threads):
-    environment = {name: value for name, value in os.environ.items() if name != ISA}
-    run = subprocess.run([program, "bench", "--json", "--only", "e2e", "--threads", str(threads)],
-                         check=True, stdout=subprocess.PIPE, text=True, env=environment)
-    return json.loads(run.stdout)["e2e"]["tokens_per_second"]
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=2)
@@ -106,7 +97,7 @@ def main():
         peer, ours = [], []
         for _ in range(args.rounds):
             peer.append(T / seconds_per_step(window, 1, args.steps))
-            ours.append(eqat_tokens_per_second(args.eqat, args.threads))
+            ours.append(eqat_tokens_per_second(args.eqat, args.threads, "e2e"))
         seconds = T / statistics.median(peer)
         result["eqat_tokens_per_second"] = statistics.median(ours)
         result["ratio"] = statistics.median(o / p for o, p in zip(ours, peer))

@@ -7,8 +7,9 @@
  * elements. Sizes are any positive number unless said otherwise. `type` is EQ_F32 or EQ_BF16 and
  * names the element type of the void buffers; arithmetic is always f32. Sums within one row run in
  * an order that depends on the instruction set only; the reference collects them in f64.
- * Conversions, unpack, dequantize, fakequant_forward, quantize_codes, adamw and start_search give the same bits
- * in every table. Gradients of activations overwrite, gradients of parameters are added. */
+ * Conversions, unpack, dequantize, fakequant_forward, quantize_codes, adamw and start_search give
+ * the same bits in every table. Gradients of activations overwrite, gradients of parameters are
+ * added. */
 #ifndef EQ_KERNELS_KERNELS_H
 #define EQ_KERNELS_KERNELS_H
 
@@ -166,13 +167,13 @@ typedef struct eq_kernels {
     float (*start_search)(float *s, float *z, const float *w, const float *h,
                           const eq_start_search *search);
 
-    /* One row of frozen codes, packed by eq_codes_pack:  y = (q - z) s  as f32, then rounded to type.
+    /* One row of frozen codes, packed by eq_codes_pack:  y = (q - z) s  as f32, rounded to type.
      * y out [K] type; codes with EQ_CODES_PAD readable bytes behind the row; s, z in [K/g], used as
      * they are. */
     void (*dequantize)(void *y, const uint8_t *codes, const float *s, const float *z,
                        const eq_quant_shape *shape, eq_dtype type);
     /* Backward of dequantize for the scales:  ds[k] += sum over the group of dy (q - z).
-     * ds in/out [K/g]; dy in [K] f32.                                [EfficientQAT, 3.3; its code] */
+     * ds in/out [K/g]; dy in [K] f32.                                        [EfficientQAT, 3.3] */
     void (*scale_gradient)(float *ds, const float *dy, const uint8_t *codes, const float *z,
                            const eq_quant_shape *shape);
 

@@ -1,6 +1,6 @@
-/* Codes of a row packed densely: field i of `bits` bits from bit i * bits on, the lowest bit of each
- * byte first. The runtime's own layout: rows one after the other, as training and inference read
- * them. */
+/* Codes of a row packed densely: field i of `bits` bits from bit i * bits on, the lowest bit of
+ * each byte first. The runtime's own layout: rows one after the other, as training and inference
+ * read them. */
 #ifndef EQ_TENSOR_CODES_H
 #define EQ_TENSOR_CODES_H
 

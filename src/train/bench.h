@@ -9,8 +9,8 @@ typedef void (*eq_bench_fn)(void *user, const eq_bench_row *row);
 
 /* Measure for the shapes of `config`, 2 windows of 1024 tokens, bf16 where the CPU has it. Random
  * weights and data.
- * only: "gemm", "kernel", "step", "e2e", or NULL for all (EQ_EINVAL for another word). Each figure is the
- * median of several runs. */
+ * only: "gemm", "kernel", "step", "e2e", or NULL for all (EQ_EINVAL for another word). Each figure
+ * is the median of several runs. */
 eq_status eq_bench_run(eq_ctx *ctx, const eq_config *config, const char *only, eq_bench_fn row,
                        void *user);
 /* The shapes of SmolLM2-135M. */

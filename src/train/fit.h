@@ -1,5 +1,5 @@
-/* The training loop: steps in stored order, finite checks, validation, early stop, saving, progress.
- */
+/* The training loop: steps in stored order, finite checks, validation, early stop, saving,
+ * progress. */
 #ifndef EQ_TRAIN_FIT_H
 #define EQ_TRAIN_FIT_H
 

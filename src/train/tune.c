@@ -76,7 +76,7 @@ static const uint8_t *counts_of(const eq_tune_windows *w, int64_t i, int64_t T)
     return w->counts ? w->counts + i * T : NULL;
 }
 
-/* Sum of the losses of windows first .. first+count-1, each counted position with the same share. */
+/* Sum of the losses of windows first .. first+count-1, all counted positions with one share. */
 static eq_status windows_pass(eq_ctx *ctx, tuning *t, const eq_tune_windows *w, int64_t first,
                               int64_t count, bool backward, double *loss)
 {

@@ -191,7 +191,7 @@ static float *input_of(const eq_whole *w, int64_t i)
     return w->inputs + i * w->shape.T * w->shape.base->config.C;
 }
 
-/* The teacher's last hidden states, through the buffers that the model's forward pass uses later. */
+/* The teacher's last hidden states, through buffers that the model's forward pass uses later. */
 static eq_status teacher_forward(eq_ctx *ctx, eq_whole *w, const int32_t *ids)
 {
     const eq_decoder *d = w->shape.teacher;
