@@ -7,25 +7,24 @@
 
 enum { T = 1024, RUNS = 5, BITS = 2, GROUP = 64 };
 
-/* A decoder in memory: bf16 weights that all blocks share, and one packed block. */
+/* A decoder in memory: bf16 weights, each block's own, and one packed block. */
 typedef struct model {
     eq_decoder decoder;
     eq_block packed;
     eq_stored stored[EQ_UNITS];
-    uint16_t *weights; /* owned, [most elements of a tensor] */
+    uint16_t *weights; /* owned, [V C + elements of all blocks] */
     uint32_t *words;   /* owned; serves as codes and zero points */
     uint16_t *scales;  /* owned */
 } model;
 
-static int64_t most_elements(const eq_config *c)
+static int64_t block_elements(const eq_config *c)
 {
-    int64_t mlp = 2 * c->F * c->C, head = c->V * c->C;
-    return mlp > head ? mlp : head;
+    return c->C * (eq_config_qkv(c) + c->H * c->D + 3 * c->F);
 }
 
 static eq_status fill(eq_ctx *ctx, model *m, const eq_config *c)
 {
-    int64_t n = most_elements(c), groups = 2 * c->F * c->C / GROUP;
+    int64_t n = c->V * c->C + c->L * block_elements(c), groups = 2 * c->F * c->C / GROUP;
     eq_rng rng;
     eq_rng_init(&rng, 1, 0);
     m->weights = eq_alloc(ctx, n, sizeof *m->weights);
@@ -46,12 +45,15 @@ static eq_status fill(eq_ctx *ctx, model *m, const eq_config *c)
     return EQ_OK;
 }
 
-static eq_tensor tensor_of(const model *m, int64_t N, int64_t K)
+/* A tensor that takes its place in the weights from *at on. */
+static eq_tensor tensor_of(const model *m, int64_t *at, int64_t N, int64_t K)
 {
-    return (eq_tensor){.data = m->weights, .type = EQ_BF16, .dims = 2, .shape = {N, K, 1, 1}};
+    const uint16_t *data = m->weights + *at;
+    *at += N * K;
+    return (eq_tensor){.data = data, .type = EQ_BF16, .dims = 2, .shape = {N, K, 1, 1}};
 }
 
-static void connect_unit(eq_ctx *ctx, model *m, eq_unit unit)
+static void connect_unit(eq_ctx *ctx, model *m, eq_unit unit, int64_t *at)
 {
     const eq_config *c = &m->decoder.config;
     eq_part parts[EQ_MAX_PARTS];
@@ -64,7 +66,7 @@ static void connect_unit(eq_ctx *ctx, model *m, eq_unit unit)
         m->stored[unit].parts[p] = (eq_stored_part){parts[p].row0, N, true, {0}, q};
         for (int64_t i = 0; i < c->L; i++) {
             eq_stored *s = &m->decoder.blocks[i].stored[unit];
-            s->parts[p] = (eq_stored_part){parts[p].row0, N, false, tensor_of(m, N, K), {0}};
+            s->parts[p] = (eq_stored_part){parts[p].row0, N, false, tensor_of(m, at, N, K), {0}};
             s->count = count;
         }
     }
@@ -78,12 +80,13 @@ static void connect(eq_ctx *ctx, model *m)
 {
     eq_decoder *d = &m->decoder;
     const eq_config *c = &d->config;
+    int64_t at = 0;
     m->packed = (eq_block){.config = c, .norm1 = d->norms, .norm2 = d->norms};
     for (int64_t i = 0; i < c->L; i++)
         d->blocks[i].block = m->packed;
     for (int u = 0; u < EQ_UNITS; u++)
-        connect_unit(ctx, m, (eq_unit)u);
-    d->embedding = tensor_of(m, c->V, c->C);
+        connect_unit(ctx, m, (eq_unit)u, &at);
+    d->embedding = tensor_of(m, &at, c->V, c->C);
     d->head_stored.parts[0] = (eq_stored_part){0, c->V, false, d->embedding, {0}};
     d->head_stored.count = 1;
     d->head = eq_linear_stored(ctx->kernels, &d->head_stored, c->C);
@@ -99,13 +102,18 @@ static eq_status time_windows(eq_ctx *ctx, eq_whole *w, double *seconds)
 {
     int32_t ids[T];
     double runs[RUNS], loss;
+    const eq_adamw step = {0.9f, 0.999f, 1e-8f, 0, 1e-9f, 1}, steps[3] = {step, step, step};
     for (int t = 0; t < T; t++)
         ids[t] = (int32_t)(t * 37 % w->shape.base->config.V);
     const eq_whole_window window = {.ids = ids, .share = 1.0f / (T - 1)};
     eq_status st = EQ_OK;
     for (int i = -1; st == EQ_OK && i < RUNS; i++) { /* the first one makes plans and warms up */
         double start = eq_seconds();
+        eq_parameters_zero_gradients(ctx, &w->parameters);
         st = eq_whole_window_pass(ctx, w, &window, true, &loss);
+        double norm = eq_parameters_gradient_norm(ctx, &w->parameters);
+        eq_parameters_scale_gradients(ctx, &w->parameters, (float)(0.3 / norm));
+        eq_parameters_step(ctx, &w->parameters, steps);
         if (i >= 0) runs[i] = eq_seconds() - start;
     }
     qsort(runs, RUNS, sizeof *runs, by_value);
