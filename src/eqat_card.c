@@ -22,12 +22,15 @@ static eq_status measure(eq_ctx *ctx, const eq_card *card, eq_eval_result *r)
 
 static void write_head(eq_output *f, const eq_card *card)
 {
-    const char *name = strrchr(card->model, '/');
+    char name[256]; /* the last part of the path */
+    snprintf(name, sizeof name, "%s", card->model);
+    for (size_t n = strlen(name); n > 1 && name[n - 1] == '/'; n--)
+        name[n - 1] = 0;
+    const char *slash = strrchr(name, '/');
     eq_output_printf(f,
                      "---\nbase_model: %s\nlibrary_name: transformers\ntags:\n- eqat\n- gptq\n"
                      "- %d-bit\n---\n\n# %s in %d bits\n\n",
-                     card->model, card->result->bits, name ? name + 1 : card->model,
-                     card->result->bits);
+                     card->model, card->result->bits, slash ? slash + 1 : name, card->result->bits);
     eq_output_printf(f,
                      "Quantized with eqat %s: the linears of all blocks have %d bits (%.3f with "
                      "scales and zero points) in\ngroups of %lld; embedding, head and norms are "

@@ -35,7 +35,7 @@ eq_quantize_options eq_quantize_defaults(eq_method method, int bits, eq_preset p
         .tune = eq_tune_defaults(bits, preset),
         .run = {.precision = EQ_PRECISION_AUTO},
     };
-    if (method == EQ_METHOD_RTN) o.tune.epochs = 0;
+    if (method == EQ_METHOD_RTN || bits == 8) o.tune.epochs = 0; /* 8 bits are as good as full */
     if (!paper) return o;
     o.data.calib = NULL;
     o.data.samples = 4096;
@@ -284,6 +284,7 @@ static eq_status tune(eq_ctx *ctx, call *c)
     block_files files = {.call = c};
     eq_tune_job job = tune_job(c);
     job.run = &c->run;
+    job.masters = true;
     job.block = next_block;
     job.self = &files;
     c->norm = eq_alloc(ctx, c->decoder->config.C, sizeof *c->norm);

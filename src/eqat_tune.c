@@ -35,11 +35,22 @@ eq_tune_options eq_tune_defaults(int bits, eq_preset preset)
 
 eq_status eq_tune_check(eq_ctx *ctx, const eq_tune_options *o)
 {
-    bool sizes = o->epochs >= 0 && o->batch >= 1 && o->teacher_top >= 0;
+    if (!o->epochs) return EQ_OK;
+    bool sizes = o->epochs > 0 && o->batch >= 1 && o->teacher_top >= 0;
     bool rates = o->scale_lr >= 0 && o->norm_lr >= 0 && o->weight_lr >= 0 && o->clip >= 0;
-    if (!sizes || !rates || o->min_lr_factor < 0)
+    if (!sizes || !rates || !(o->min_lr_factor >= 1 || o->min_lr_factor == 0))
         return eq_fail(ctx, EQ_EINVAL,
-                       "end to end: batch must be at least 1, rates, clip and counts not negative");
+                       "end to end: batch must be at least 1, rates and clip not negative, "
+                       "min-lr-factor 0 or at least 1");
+    double used = o->scale_lr + (o->train != EQ_TRAIN_SCALES ? o->norm_lr : 0) +
+                  (o->train == EQ_TRAIN_ALL ? o->weight_lr : 0);
+    if (!(used > 0))
+        return eq_fail(ctx, EQ_EINVAL, "end to end: all rates are 0: nothing would be trained");
+    bool adam = o->beta1 >= 0 && o->beta1 < 1 && o->beta2 >= 0 && o->beta2 < 1 && o->epsilon >= 0;
+    if (!adam || !(o->weight_decay >= 0) || !(o->save_minutes >= 0))
+        return eq_fail(ctx, EQ_EINVAL,
+                       "end to end: betas must be from 0 to below 1, epsilon, weight decay and "
+                       "save-minutes not negative");
     if (!(o->warmup >= 0 && o->warmup < 1) || !(o->temperature > 0))
         return eq_fail(ctx, EQ_EINVAL,
                        "end to end: warmup must be from 0 to below 1, temperature above 0");
@@ -85,6 +96,25 @@ static eq_status stored_block(eq_ctx *ctx, void *self, int64_t i, const eq_block
     return eq_check_interrupt(ctx);
 }
 
+/* Format 1 adds one to a stored zero point, which may then be beyond the codes. */
+static eq_status check_zeros(eq_ctx *ctx, const eq_decoder *d, int64_t block, const eq_qmatrix *q)
+{
+    int64_t groups = q->K / q->g;
+    float *grid = q->zero_offset ? eq_alloc(ctx, 2 * groups, sizeof *grid) : NULL;
+    eq_status st = grid || !q->zero_offset ? EQ_OK : EQ_ENOMEM;
+    for (int64_t row = 0; st == EQ_OK && grid && row < q->N; row++) {
+        eq_qmatrix_grid(grid, grid + groups, q, row);
+        for (int64_t k = 0; st == EQ_OK && k < groups; k++)
+            if (grid[groups + k] > (float)((1 << q->bits) - 1))
+                st = eq_fail(ctx, EQ_EFORMAT,
+                             "%s: block %lld: a zero point is %g, the largest code is %d",
+                             eq_checkpoint_path(d->checkpoint), (long long)block,
+                             (double)grid[groups + k], (1 << q->bits) - 1);
+    }
+    eq_free(grid);
+    return st;
+}
+
 /* All linears packed, with the same bits and groups. */
 static eq_status check_packed(eq_ctx *ctx, const eq_decoder *d)
 {
@@ -95,12 +125,14 @@ static eq_status check_packed(eq_ctx *ctx, const eq_decoder *d)
         const eq_stored *s = &d->blocks[i / EQ_UNITS].stored[i % EQ_UNITS];
         for (int p = 0; p < s->count; p++) {
             const eq_qmatrix *q = &s->parts[p].matrix;
-            if (s->parts[p].packed && q->bits == d->bits &&
-                (q->g == d->group || d->group == -1 || q->g == q->K))
-                continue;
-            return eq_fail(ctx, EQ_EFORMAT,
-                           "%s: block %lld: linears of different bits or groups are not trained",
-                           path, (long long)(i / EQ_UNITS));
+            if (!s->parts[p].packed || q->bits != d->bits ||
+                q->g != (d->group == -1 ? q->K : d->group))
+                return eq_fail(ctx, EQ_EFORMAT,
+                               "%s: block %lld: linears of different bits or groups are not "
+                               "trained",
+                               path, (long long)(i / EQ_UNITS));
+            eq_status st = check_zeros(ctx, d, i / EQ_UNITS, q);
+            if (st != EQ_OK) return st;
         }
     }
     return EQ_OK;
@@ -215,7 +247,8 @@ static eq_status open_run(eq_ctx *ctx, call *c, const char *model, const char *o
 static eq_status write_card(eq_ctx *ctx, call *c, const char *model, const char *out)
 {
     const eq_card card = {.out = out,
-                          .model = model,
+                          .model =
+                              c->reference ? eq_checkpoint_path(c->reference->checkpoint) : model,
                           .plan = c->run.plan,
                           .reference = c->job.teacher,
                           .val = c->data.val,

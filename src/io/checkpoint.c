@@ -265,6 +265,12 @@ eq_status eq_checkpoint_qmatrix(eq_ctx *ctx, const eq_checkpoint *ck, const char
     return check_order(ctx, ck, prefix, q);
 }
 
+int64_t eq_checkpoint_group(const eq_checkpoint *ck)
+{
+    const json_t *c = json_object_get(ck->config, "quantization_config");
+    return json_integer_value(json_object_get(c, "group_size"));
+}
+
 int64_t eq_checkpoint_bytes(const eq_checkpoint *ck)
 {
     int64_t bytes = ck->gguf ? (int64_t)eq_gguf_map(ck->gguf)->size : 0;

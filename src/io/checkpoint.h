@@ -28,6 +28,8 @@ eq_status eq_checkpoint_tensor(eq_ctx *ctx, const eq_checkpoint *checkpoint, con
  * against each other and quantization_config. */
 eq_status eq_checkpoint_qmatrix(eq_ctx *ctx, const eq_checkpoint *checkpoint, const char *prefix,
                                 eq_qmatrix *matrix);
+/* group_size of quantization_config: -1 for whole rows, 0 when there is none. */
+int64_t eq_checkpoint_group(const eq_checkpoint *checkpoint);
 /* Bytes of all tensors. */
 int64_t eq_checkpoint_bytes(const eq_checkpoint *checkpoint);
 /* Let the pages of [data, data + size), a piece of one of the mapped files, leave the resident set.

@@ -73,7 +73,7 @@ static eq_status open_packed(eq_ctx *ctx, eq_decoder *d, const char *prefix, eq_
                        (long long)part->rows, (long long)K);
     part->packed = true;
     d->bits = q->bits;
-    d->group = q->g;
+    d->group = eq_checkpoint_group(d->checkpoint);
     return EQ_OK;
 }
 

@@ -10,10 +10,10 @@ eq_fake eq_fake_layout(eq_arena *arena, int64_t N, const eq_quant_shape *shape,
     int64_t weights = N * shape->K, groups = N * (shape->K / shape->g);
     eq_fake f = {.N = N, .shape = *shape, .type = kind->type};
     float **full[] = {&f.w, &f.w_m, &f.w_v};
-    float **small[] = {&f.s, &f.z, &f.s_m, &f.s_v, &f.z_m, &f.z_v, &f.ds, &f.dz};
-    for (int i = 0; i < 3; i++)
+    float **small[] = {&f.s, &f.z, &f.ds, &f.dz, &f.s_m, &f.s_v, &f.z_m, &f.z_v};
+    for (int i = 0; i < (kind->keep_gradients ? 1 : 3); i++)
         *full[i] = eq_arena_take(arena, weights, sizeof(float));
-    for (int i = 0; i < 8; i++)
+    for (int i = 0; i < (kind->keep_gradients ? 4 : 8); i++)
         *small[i] = eq_arena_take(arena, groups, sizeof(float));
     f.seen = kind->exact_scales ? f.s : eq_arena_take(arena, groups, sizeof(float));
     if (kind->keep_gradients)

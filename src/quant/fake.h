@@ -43,8 +43,9 @@ typedef struct eq_fake_kind {
     bool exact_scales;
 } eq_fake_kind;
 
-/* Take the buffers from an arena (also while measuring). With keep_gradients, dw is among them and
- * the effective weights are not: they stand in a buffer of the caller, which fakes may share. */
+/* Take the buffers from an arena (also while measuring). With keep_gradients, dw is among them, and
+ * moments and effective weights are not: those are the optimizer's, and these stand in a buffer of
+ * the caller, which fakes may share. */
 eq_fake eq_fake_layout(eq_arena *arena, int64_t N, const eq_quant_shape *shape,
                        const eq_fake_kind *kind);
 /* A linear over `fake` (borrowed). */

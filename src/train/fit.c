@@ -84,7 +84,8 @@ static eq_status end_epoch(eq_ctx *ctx, fit *f)
     int64_t steps = steps_of_epoch(f->options);
     double train = f->state.sum / (double)steps, val = 0;
     eq_status st = objective->validate(ctx, objective->self, &val);
-    if (st == EQ_OK && objective->epoch_done)
+    if (st != EQ_OK) return st;
+    if (objective->epoch_done)
         st = objective->epoch_done(ctx, objective->self, (int)(f->state.step / steps) - 1, train,
                                    val, eq_seconds() - f->start);
     if (val >= f->state.best)
@@ -106,12 +107,17 @@ eq_status eq_fit(eq_ctx *ctx, const eq_fit_options *o, const eq_objective *objec
 {
     fit f = {o, objective, state, state.step, eq_seconds()};
     eq_status st = EQ_OK;
+    bool whole = true; /* nothing is owed to the steps done: no validation that was cut short */
     while (st == EQ_OK && !finished(&f)) {
+        int64_t before = f.state.step;
         st = one_step(ctx, &f);
-        if (st == EQ_OK && f.state.step % steps_of_epoch(o) == 0) st = end_epoch(ctx, &f);
+        if (st == EQ_OK && f.state.step > before && f.state.step % steps_of_epoch(o) == 0) {
+            st = end_epoch(ctx, &f);
+            whole = st == EQ_OK;
+        }
         if (st == EQ_OK) st = eq_check_interrupt(ctx);
         if (st == EQ_OK) st = save(ctx, &f, finished(&f));
     }
-    if (st == EQ_EINTERRUPTED) save(ctx, &f, true);
+    if (st == EQ_EINTERRUPTED && whole) save(ctx, &f, true);
     return st;
 }

@@ -73,9 +73,14 @@ static double row_loss(const eq_kernels *k, float *x, float *r, int64_t V, int32
     return share * loss;
 }
 
-static float get_at(const void *d, int64_t i, eq_dtype type)
+/* One element of what softmax_error makes, in f32: rounded to bf16, the probability of a sure token
+ * would lose its distance from 1. */
+static float error_at(const float *x, const float *r, int64_t i, const eq_softmax_error *e)
 {
-    return type == EQ_F32 ? ((const float *)d)[i] : eq_bf16_f32(((const uint16_t *)d)[i]);
+    float sum = e->a * expf(x[i] - e->lx);
+    if (e->b != 0) sum -= e->b * expf(r[i] - e->lr);
+    if (e->c != 0) sum += e->c * expf(e->sharp * x[i] - e->ls);
+    return sum;
 }
 
 static void put_at(void *d, int64_t i, float value, eq_dtype type)
@@ -98,7 +103,7 @@ static double top_loss(const eq_logits_loss *l, const float *x, const int32_t *i
         q_rest -= (double)q[i];
         p_rest -= exp(log_p);
     }
-    q_rest = fmax(q_rest, 0); /* what rounding may leave below */
+    q_rest = q_rest < 0 ? 0 : q_rest; /* what rounding may leave */
     p_rest = fmax(p_rest, 1e-6);
     if (q_rest > 0) kl += q_rest * log(q_rest / p_rest);
     const eq_logits_weights *w = &l->weights;
@@ -108,12 +113,13 @@ static double top_loss(const eq_logits_loss *l, const float *x, const int32_t *i
 
 /* The gradient at the known tokens themselves: w_kl tau (p - q), and that of the cross-entropy. */
 static void put_top(const eq_logits_loss *l, void *d, const float *x, const int32_t *ids,
-                    const float *q, float share, const eq_softmax_error *e)
+                    const float *q, int32_t next, float share, const eq_softmax_error *e)
 {
     const eq_logits_weights *w = &l->weights;
     for (int64_t i = 0; i < l->top; i++) {
         float p = expf(x[ids[i]] - e->lx), sharp = expf(e->sharp * x[ids[i]] - e->ls);
-        float value = share * (w->kl * w->temperature * (p - q[i]) + w->ce * sharp);
+        float right = ids[i] == next ? 1.0f : 0.0f;
+        float value = share * (w->kl * w->temperature * (p - q[i]) + w->ce * (sharp - right));
         put_at(d, ids[i], value, l->type);
     }
 }
@@ -146,10 +152,10 @@ static void do_row(eq_ctx *ctx, const rows_job *job, int64_t i)
     if (l->top) l->rows[i] += job->share * top_loss(l, x, ids, q, job->share, &e);
     if (!job->gradient) return;
     ctx->kernels->softmax_error(d, x, r, l->V, &e, l->type);
-    if (l->top) put_top(l, d, x, ids, q, job->share, &e);
     int32_t next = w->ids[t + 1];
     float pull = job->share * l->weights.ce;
-    if (pull > 0) put_at(d, next, get_at(d, next, l->type) - pull, l->type);
+    if (pull > 0) put_at(d, next, error_at(x, r, next, &e) - pull, l->type);
+    if (l->top) put_top(l, d, x, ids, q, next, job->share, &e);
 }
 
 /* dlogits of a slice to dx and dnorm. l->n and l->rstd are the model's. */

@@ -60,27 +60,36 @@ static char *plain_text(const json_t *value)
     return json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_SORT_KEYS);
 }
 
-/* The first member in which two sections differ. */
+static eq_status differs(eq_ctx *ctx, const char *path, const char *section, const char *key,
+                         const json_t *before, const json_t *value)
+{
+    char *a = plain_text(before), *b = plain_text(value);
+    eq_status st = eq_fail(ctx, EQ_EMISMATCH,
+                           "%s: this run was started with %s %s = %s, now it is %s; use the same "
+                           "or another folder",
+                           path, section, key, a ? a : "nothing", b ? b : "nothing");
+    free(a);
+    free(b);
+    return st;
+}
+
+/* The first member in which two sections differ, or that only one has. */
 static eq_status compare_section(eq_ctx *ctx, const char *path, const char *section, json_t *old,
                                  json_t *now)
 {
     const char *key = NULL;
     json_t *value = NULL;
-    eq_status st = EQ_OK;
     json_object_foreach(now, key, value)
     {
         json_t *before = json_object_get(old, key);
-        if (before && json_equal(before, value)) continue;
-        char *a = plain_text(before), *b = plain_text(value);
-        st = eq_fail(ctx, EQ_EMISMATCH,
-                     "%s: this run was started with %s %s = %s, now it is %s; use the same or "
-                     "another folder",
-                     path, section, key, a ? a : "nothing", b ? b : "nothing");
-        free(a);
-        free(b);
-        return st;
+        if (!before || !json_equal(before, value))
+            return differs(ctx, path, section, key, before, value);
     }
-    return st;
+    json_object_foreach(old, key, value)
+    {
+        if (!json_object_get(now, key)) return differs(ctx, path, section, key, value, NULL);
+    }
+    return EQ_OK;
 }
 
 static eq_status compare_plans(eq_ctx *ctx, const char *path, json_t *old, json_t *now)

@@ -20,6 +20,13 @@ static void describe(eq_tensor_entry *e, char (*names)[NAME], int64_t n, const e
     }
 }
 
+static bool probabilities(const float *q, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (!(q[i] >= 0 && q[i] <= 1)) return false;
+    return true;
+}
+
 static void report(eq_ctx *ctx, int64_t done, int64_t n, double start)
 {
     double seconds = eq_seconds() - start;
@@ -44,6 +51,11 @@ static eq_status write_windows(eq_ctx *ctx, eq_safetensors_writer *w, eq_whole *
     double start = eq_seconds();
     for (int64_t i = 0; st == EQ_OK && i < n; i++) {
         st = eq_whole_find_top(ctx, whole, ids + i * s->T, &top);
+        if (st == EQ_OK && !probabilities(top.q, entries))
+            st = eq_fail(ctx, EQ_ENUMERIC,
+                         "window %lld: the full-precision model's logits are not "
+                         "finite",
+                         (long long)i);
         if (st == EQ_OK) st = eq_safetensors_write(w, top.ids, (size_t)entries * sizeof *top.ids);
         if (st == EQ_OK) st = eq_safetensors_write(w, top.q, (size_t)entries * sizeof *top.q);
         if (st == EQ_OK) report(ctx, i + 1, n, start);
@@ -103,6 +115,9 @@ eq_status eq_teacher_file_window(eq_ctx *ctx, const eq_safetensors *file, const 
         if (((const int32_t *)ids)[k] < 0 || ((const int32_t *)ids)[k] >= s->base->config.V)
             return eq_fail(ctx, EQ_EFORMAT, "%s: %s names a token that is not there",
                            eq_safetensors_map(file)->path, name);
+    if (!probabilities(q, (s->T - 1) * s->top))
+        return eq_fail(ctx, EQ_EFORMAT, "%s: %s holds what is no probability",
+                       eq_safetensors_map(file)->path, name);
     *top = (eq_logits_top){(int32_t *)(uintptr_t)ids, (float *)(uintptr_t)q};
     return EQ_OK;
 }

@@ -67,7 +67,7 @@ eq_status eq_tune_plan(eq_ctx *ctx, const eq_tune_job *job, int64_t limit)
     if (!limit || need <= most) return EQ_OK;
     return eq_fail(ctx, EQ_ENOMEM,
                    "the end-to-end phase needs %.1f MiB and may use %.1f MiB; give a larger "
-                   "--memory, a smaller --seqlen, or train less with --train scales",
+                   "--memory, a smaller --seqlen, --tune scales, or --tune-epochs 0",
                    need, most);
 }
 
@@ -125,7 +125,7 @@ static eq_status validate(eq_ctx *ctx, void *self, double *loss)
     tuning *t = self;
     const eq_tune_windows *w = &t->job->val;
     eq_status st = windows_pass(ctx, t, w, 0, w->n, false, loss);
-    if (!w->n) *loss = -1;
+    if (st == EQ_OK) *loss = w->n ? fmax(*loss, 0) : -1; /* rounding can leave a KL below 0 */
     return st;
 }
 
@@ -156,7 +156,9 @@ static eq_status epoch_done(eq_ctx *ctx, void *self, int epoch, double train, do
     eq_status st = log_epoch(ctx, t, epoch, train, val, seconds);
     bool best = val < 0 || val < t->state.fit.best;
     if (st != EQ_OK || !best) return st;
-    t->state.fit.best = val;
+    const eq_fit_options fit = fit_options(t->job);
+    int64_t steps = eq_fit_steps(&fit) / fit.epochs * (epoch + 1);
+    t->state.fit = (eq_fit_state){.step = steps, .best = val < 0 ? t->state.fit.best : val};
     return eq_state_write(ctx, t->best, &t->whole.parameters, &t->state, false);
 }
 
@@ -176,7 +178,7 @@ static eq_status load_masters(eq_ctx *ctx, tuning *t, int64_t i)
     if (!t->whole.fakes) return EQ_OK;
     char *path = eq_run_masters_path(ctx, t->job->run, i);
     eq_status st = path ? EQ_OK : EQ_ENOMEM;
-    if (path && eq_file_exists(path))
+    if (path && (t->job->masters || eq_file_exists(path)))
         st = eq_masters_read(ctx, path, &t->whole.fakes[i * EQ_UNITS]);
     eq_free(path);
     return st;
@@ -196,7 +198,29 @@ static eq_status load_blocks(eq_ctx *ctx, tuning *t)
     return st;
 }
 
-/* To the state saved last, at half the rate, once. */
+static void forget_moments(const eq_parameters *p)
+{
+    for (int64_t i = 0; i < p->count; i++) {
+        memset(p->list[i].m, 0, (size_t)p->list[i].n * sizeof(float));
+        memset(p->list[i].v, 0, (size_t)p->list[i].n * sizeof(float));
+    }
+}
+
+/* A file that was damaged must not lead anywhere. */
+static eq_status check_state(eq_ctx *ctx, const tuning *t, const char *path)
+{
+    const eq_saved_state *s = &t->state;
+    const eq_fit_options fit = fit_options(t->job);
+    bool good = s->fit.step >= 0 && s->fit.step <= eq_fit_steps(&fit) && s->fit.worse >= 0 &&
+                isfinite(s->fit.sum) && !isnan(s->fit.best) && s->rate > 0 && s->rate <= 1 &&
+                (s->rollbacks == 0 || s->rollbacks == 1);
+    if (good) return EQ_OK;
+    return eq_fail(ctx, EQ_EFORMAT, "%s: is not the state of such a training; remove the file",
+                   path);
+}
+
+/* To the best validated state, at half the rates, once. It does not depend on when states were
+ * saved. */
 static eq_status rollback(eq_ctx *ctx, void *self, eq_fit_state *fit)
 {
     tuning *t = self;
@@ -205,10 +229,12 @@ static eq_status rollback(eq_ctx *ctx, void *self, eq_fit_state *fit)
                        "end to end, step %lld: the loss is not finite, at half the rates too",
                        (long long)fit->step + 1);
     eq_log(ctx, EQ_LOG_WARNING,
-           "end to end, step %lld: the loss is not finite; going back to the saved state, at half "
+           "end to end, step %lld: the loss is not finite; going back to the best state, at half "
            "the rates",
            (long long)fit->step + 1);
-    eq_status st = eq_state_read(ctx, t->last, &t->whole.parameters, &t->state, true);
+    eq_status st = eq_state_read(ctx, t->best, &t->whole.parameters, &t->state, false);
+    if (st == EQ_OK) st = check_state(ctx, t, t->best);
+    forget_moments(&t->whole.parameters);
     t->state.rate *= 0.5;
     t->state.rollbacks = 1;
     *fit = t->state.fit;
@@ -242,6 +268,7 @@ static eq_status begin(eq_ctx *ctx, tuning *t, eq_fit_state *fit)
     if (st != EQ_OK) return st;
     if (eq_file_exists(t->last)) {
         st = eq_state_read(ctx, t->last, &t->whole.parameters, &t->state, true);
+        if (st == EQ_OK) st = check_state(ctx, t, t->last);
         *fit = t->state.fit;
         if (st == EQ_OK && fit->step > 0)
             eq_log(ctx, EQ_LOG_INFO, "end to end: goes on after step %lld", (long long)fit->step);

@@ -27,6 +27,7 @@ typedef struct eq_tune_job {
     eq_dtype type;
     eq_tune_windows train, val;
     eq_run *run;
+    bool masters; /* the run has the blocks' unrounded weights, if all weights are trained */
     /* Block i of the quantized model, stored and packed, open until the next call; i = -1 closes
      * the last one. */
     eq_status (*block)(eq_ctx *ctx, void *self, int64_t i, const eq_block **block);
