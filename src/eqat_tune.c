@@ -13,7 +13,9 @@ eq_tune_options eq_tune_defaults(int bits, eq_preset preset)
                          .temperature = 1,
                          .batch = 1,
                          .scale_lr = scale_lr,
-                         .norm_lr = scale_lr / 2,
+                         .norm_lr = bits == 2   ? 5e-4
+                                    : bits == 3 ? 3e-4
+                                                : 1e-4,
                          .weight_lr = 1e-5,
                          .warmup = 0.03,
                          .min_lr_factor = 0,
