@@ -11,7 +11,7 @@ model=models/smollm2-135m-instruct.gguf
 out=out/demo
 bits=3
 group=64
-calibration=(--calib self --samples 32 --val-samples 4 --seqlen 512)
+calibration=(--calib self --samples 32 --val-samples 4 --seqlen 512 --tune-epochs 2)
 judge=(--context 256)
 prompt="The capital of France is"
 
@@ -36,7 +36,7 @@ echo "$(wc -w <"$out/text.txt") words in $((SECONDS - started)) s: $out/text.txt
 echo "== Round to nearest, $bits bits, groups of $group"
 "$eqat" quantize "$model" -o "$out/rtn" -q --method rtn --init minmax --bits $bits --group $group \
     --json >"$out/rtn.json"
-echo "== eqat: Block-AP, $bits bits, groups of $group"
+echo "== eqat: blocks, then the whole model, $bits bits, groups of $group"
 "$eqat" quantize "$model" -o "$out/eqat" --bits $bits --group $group "${calibration[@]}" \
     --json >"$out/eqat.json"
 
