@@ -171,7 +171,7 @@ static const char *const EDGES[] = {"inside", "clipped"};
 static const char *const SCHEDULES[] = {"cosine", "ahead"};
 
 /* Everything that the result depends on. */
-static json_t *describe_run(const call *c, const char *model)
+static json_t *describe_run(const eq_ctx *ctx, const call *c, const char *model)
 {
     const eq_quantize_options *o = c->options;
     const eq_train_options *t = &o->train;
@@ -193,8 +193,8 @@ static json_t *describe_run(const call *c, const char *model)
     json_t *inputs = json_object();
     json_object_set_new(inputs, "model", eq_hash_text(eq_checkpoint_fingerprint(c->checkpoint)));
     json_object_set_new(inputs, "data", eq_hash_text(eq_data_hash(&c->data)));
-    json_t *info = json_pack("{s:s, s:s, s:s}", "eqat", EQAT_VERSION, "model", model, "calib",
-                             o->data.calib ? o->data.calib : "");
+    json_t *info = json_pack("{s:s, s:s, s:s, s:s}", "eqat", EQAT_VERSION, "model", model, "calib",
+                             o->data.calib ? o->data.calib : "", "kernels", eq_ctx_isa(ctx));
     return json_pack("{s:o, s:o, s:o, s:o, s:o}", "info", info, "inputs", inputs, "options",
                      options, "training", train, "end-to-end", tune);
 }
@@ -215,7 +215,7 @@ static eq_status open_run(eq_ctx *ctx, call *c, const char *model, const char *o
     if (st == EQ_OK && needs_data(c->options)) st = load_data(ctx, c);
     if (st == EQ_OK && !early) st = enter_run(ctx, c, out);
     if (st != EQ_OK) return st;
-    json_t *plan = describe_run(c, model);
+    json_t *plan = describe_run(ctx, c, model);
     if (!plan) return eq_fail(ctx, EQ_ENOMEM, "%s: out of memory", out);
     return eq_run_open(ctx, &c->run, plan);
 }

@@ -183,7 +183,7 @@ static eq_status load_data(eq_ctx *ctx, call *c)
     return eq_data_load(ctx, &job, &c->data);
 }
 
-static json_t *describe_run(const call *c, const char *model)
+static json_t *describe_run(const eq_ctx *ctx, const call *c, const char *model)
 {
     const eq_finetune_options *o = c->options;
     const eq_model *reference = c->reference;
@@ -199,8 +199,8 @@ static json_t *describe_run(const call *c, const char *model)
         json_object_set_new(inputs, "reference",
                             eq_hash_text(eq_checkpoint_fingerprint(reference->checkpoint)));
     json_object_set_new(inputs, "data", eq_hash_text(eq_data_hash(&c->data)));
-    json_t *info =
-        json_pack("{s:s, s:s, s:s}", "eqat", EQAT_VERSION, "model", model, "calib", o->data.calib);
+    json_t *info = json_pack("{s:s, s:s, s:s, s:s}", "eqat", EQAT_VERSION, "model", model, "calib",
+                             o->data.calib, "kernels", eq_ctx_isa(ctx));
     return json_pack("{s:o, s:o, s:o, s:o}", "info", info, "inputs", inputs, "options", options,
                      "end-to-end", eq_tune_describe(&o->tune));
 }
@@ -241,7 +241,7 @@ static eq_status open_run(eq_ctx *ctx, call *c, const char *model, const char *o
     if (st != EQ_OK) return st;
     make_jobs(c);
     eq_output_clean(ctx, &c->output);
-    json_t *plan = describe_run(c, model);
+    json_t *plan = describe_run(ctx, c, model);
     if (!plan) return eq_fail(ctx, EQ_ENOMEM, "%s: out of memory", out);
     return eq_run_open(ctx, &c->run, plan);
 }

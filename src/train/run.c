@@ -116,6 +116,19 @@ static eq_status write_plan(eq_ctx *ctx, const eq_run *run, const char *state)
     return st;
 }
 
+/* Results are the same bytes on one kind of CPU only. */
+static void warn_of_kernels(eq_ctx *ctx, const eq_run *run, json_t *old)
+{
+    json_t *before = json_object_get(json_object_get(old, "info"), "kernels");
+    json_t *now = json_object_get(json_object_get(run->plan, "info"), "kernels");
+    if (!before || !now || json_equal(before, now)) return;
+    eq_log(
+        ctx, EQ_LOG_WARNING,
+        "%s: was started with kernels for %s and goes on with those for %s: the result will have "
+        "other bytes than that of one machine",
+        run->out, json_string_value(before), json_string_value(now));
+}
+
 static eq_status load_or_write_plan(eq_ctx *ctx, eq_run *run)
 {
     const char *path = run->plan_path;
@@ -124,6 +137,7 @@ static eq_status load_or_write_plan(eq_ctx *ctx, eq_run *run)
     json_t *old = json_load_file(path, JSON_REJECT_DUPLICATES, &error);
     if (!old) return eq_fail(ctx, EQ_EFORMAT, "%s: line %d: %s", path, error.line, error.text);
     eq_status st = compare_plans(ctx, path, old, run->plan);
+    if (st == EQ_OK) warn_of_kernels(ctx, run, old);
     const char *state = json_string_value(json_object_get(json_object_get(old, "info"), "state"));
     run->resumed = true;
     run->finished = state && !strcmp(state, "finished");

@@ -55,3 +55,12 @@ err_has 'stopping after this step'
 out_lines 0
 [ -e stopped/model.safetensors ] && complain "Ctrl-C: wrote a model"
 err_has 'the same command goes on'
+
+# Another instruction set goes on with a warning.
+if EQAT_ISA=avx2 "$EQAT" inspect m >/dev/null 2>&1; then
+    # shellcheck disable=SC2046
+    EQAT_ISA=avx2 expect 130 $(small_run kernels --epochs 1 --stop-after 1)
+    # shellcheck disable=SC2046
+    EQAT_ISA=ref expect 0 $(small_run kernels --epochs 1 | sed 's/ -q / /')
+    err_has 'started with kernels for avx2 and goes on with those for ref'
+fi
