@@ -6,16 +6,14 @@
 
 eq_tune_options eq_tune_defaults(int bits, eq_preset preset)
 {
-    double scale_lr = bits == 2 ? 1e-3 : bits == 3 ? 5e-4 : 2e-4;
+    double scale_lr = bits == 2 ? 1e-3 : bits == 3 ? 2e-4 : 1e-4;
     eq_tune_options o = {.epochs = 3,
                          .train = EQ_TRAIN_NORMS,
                          .kl = 1,
                          .temperature = 1,
                          .batch = 1,
                          .scale_lr = scale_lr,
-                         .norm_lr = bits == 2   ? 5e-4
-                                    : bits == 3 ? 3e-4
-                                                : 1e-4,
+                         .norm_lr = bits == 2 ? 5e-4 : scale_lr,
                          .weight_lr = 1e-5,
                          .warmup = 0.03,
                          .min_lr_factor = 0,
