@@ -111,7 +111,7 @@ def offsets(folder):
 
 
 def frozen(w, s, z):
-    """Codes and scales as eq_fake_freeze gives them."""
+    """Codes and scales as fake_freeze gives them."""
     s16 = s.astype(np.float16).astype(np.float32)
     groups = w.reshape(len(w), -1, GROUP)
     code = np.clip(np.rint(groups / s16[..., None]) + z[..., None], 0, TOP)

@@ -270,3 +270,17 @@ void eq_safetensors_abandon(eq_safetensors_writer *w)
 {
     eq_output_abandon(&w->out);
 }
+
+eq_status eq_safetensors_expect(eq_ctx *ctx, const eq_safetensors *f, const eq_tensor_entry *e,
+                                eq_tensor *t)
+{
+    eq_status st = eq_safetensors_get(ctx, f, e->name, t);
+    if (st != EQ_OK) return st;
+    bool same = t->type == e->type && t->dims == e->dims;
+    for (int i = 0; same && i < e->dims; i++)
+        same = t->shape[i] == e->shape[i];
+    if (same) return EQ_OK;
+    return eq_fail(ctx, EQ_EFORMAT,
+                   "%s: %s has another type or shape than expected; remove the file",
+                   eq_safetensors_map(f)->path, e->name);
+}

@@ -46,5 +46,9 @@ eq_status eq_safetensors_commit(eq_safetensors_writer *writer);
 void eq_safetensors_abandon(eq_safetensors_writer *writer);
 
 size_t eq_tensor_entry_bytes(const eq_tensor_entry *entry);
+/* A tensor of a file that we wrote ourselves: EQ_EFORMAT unless it is there with the entry's type
+ * and shape. */
+eq_status eq_safetensors_expect(eq_ctx *ctx, const eq_safetensors *file,
+                                const eq_tensor_entry *entry, eq_tensor *tensor);
 
 #endif

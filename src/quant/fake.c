@@ -92,9 +92,21 @@ static void fake_gradient(eq_linear *linear, float *dw, int64_t row0, int64_t ro
 
 static void fake_freeze(eq_ctx *ctx, const eq_linear *linear, uint8_t *q, float *s16, uint8_t *z8)
 {
-    const eq_fake *f = linear->state;
-    const eq_scheme scheme = {.bits = f->shape.bits, .group = f->shape.g};
-    eq_fake_freeze(ctx, f, &scheme, q, s16, z8);
+    const eq_fake *fake = linear->state;
+    int64_t K = fake->shape.K, groups = K / fake->shape.g;
+    float top = (float)((1 << fake->shape.bits) - 1);
+#pragma omp parallel for schedule(dynamic, CHUNK) num_threads(ctx->threads)
+    for (int64_t row = 0; row < fake->N; row++) {
+        float *z = fake->dz + row * groups; /* free by now: holds the whole zero points */
+        for (int64_t i = row * groups; i < (row + 1) * groups; i++) {
+            s16[i] = eq_f16_f32(eq_f32_f16(eq_clamp_scale(fake->s[i], &fake->shape)));
+            float whole = fminf(fmaxf(nearbyintf(fake->z[i]), 0.0f), top);
+            fake->dz[i] = whole;
+            z8[i] = (uint8_t)whole;
+        }
+        ctx->kernels->quantize_codes(q + row * K, fake->w + row * K, s16 + row * groups, z,
+                                     &fake->shape);
+    }
 }
 
 static const eq_linear_form FAKE = {.name = "fake",
@@ -115,23 +127,4 @@ void eq_fake_refresh(eq_ctx *ctx, eq_fake *fake)
 #pragma omp parallel for schedule(dynamic, CHUNK) num_threads(ctx->threads)
     for (int64_t row = 0; row < fake->N; row++)
         refresh_row(&linear, fake, row);
-}
-
-void eq_fake_freeze(eq_ctx *ctx, const eq_fake *fake, const eq_scheme *scheme, uint8_t *q,
-                    float *s16, uint8_t *z8)
-{
-    int64_t K = fake->shape.K, groups = K / fake->shape.g;
-    float top = (float)((1 << scheme->bits) - 1);
-#pragma omp parallel for schedule(dynamic, CHUNK) num_threads(ctx->threads)
-    for (int64_t row = 0; row < fake->N; row++) {
-        float *z = fake->dz + row * groups; /* free by now: holds the whole zero points */
-        for (int64_t i = row * groups; i < (row + 1) * groups; i++) {
-            s16[i] = eq_f16_f32(eq_f32_f16(eq_clamp_scale(fake->s[i], &fake->shape)));
-            float whole = fminf(fmaxf(nearbyintf(fake->z[i]), 0.0f), top);
-            fake->dz[i] = whole;
-            z8[i] = (uint8_t)whole;
-        }
-        ctx->kernels->quantize_codes(q + row * K, fake->w + row * K, s16 + row * groups, z,
-                                     &fake->shape);
-    }
 }

@@ -48,15 +48,11 @@ typedef struct eq_fake_kind {
  * the caller, which fakes may share. */
 eq_fake eq_fake_layout(eq_arena *arena, int64_t N, const eq_quant_shape *shape,
                        const eq_fake_kind *kind);
-/* A linear over `fake` (borrowed). */
+/* A linear over `fake` (borrowed). Its form freezes to
+ *   s16 = fp16(eq_clamp_scale(s)),  z8 = clamp(rne(z), 0, Q)
+ *   q = clamp(rne(W / s16) + z8, 0, Q) */
 eq_linear eq_linear_fake(const eq_kernels *kernels, eq_fake *fake);
 /* Recompute W^ from w, s, z. */
 void eq_fake_refresh(eq_ctx *ctx, eq_fake *fake);
-
-/* Final codes, as the file will hold them:
- *   s16 = fp16(eq_clamp_scale(s)),  z8 = clamp(rne(z), 0, Q),  q = clamp(rne(W / s16) + z8, 0, Q)
- * q out [N, K], s16 out [N, K/g] (f32 values that fp16 holds), z8 out [N, K/g]. */
-void eq_fake_freeze(eq_ctx *ctx, const eq_fake *fake, const eq_scheme *scheme, uint8_t *q,
-                    float *s16, uint8_t *z8);
 
 #endif

@@ -4,7 +4,6 @@
 #include "train/bench_whole.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 enum { B = 2, T = 1024, M = B * T, RUNS = 9, BITS = 2, GROUP = 64, READ_BYTES = 256 << 20 };
 
@@ -41,12 +40,6 @@ static void emit(const bench *b, const char *group, const char *name, const char
     b->row(b->user, &row);
 }
 
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* Median seconds of `work`, after one run that is not counted. */
 static double median_seconds(void (*work)(void *), void *data)
 {
@@ -57,8 +50,7 @@ static double median_seconds(void (*work)(void *), void *data)
         work(data);
         seconds[i] = eq_seconds() - start;
     }
-    qsort(seconds, RUNS, sizeof *seconds, by_value);
-    return seconds[RUNS / 2];
+    return eq_bench_median(seconds, RUNS);
 }
 
 /* ---- products ------------------------------------------------------------------------------ */
@@ -320,8 +312,8 @@ static eq_status time_step(bench *b, eq_student *s)
             st = eq_student_fit(b->ctx, s, &data, &fit, NULL);
             if (i >= 0) seconds[i] = eq_seconds() - start;
         }
-        qsort(seconds, RUNS, sizeof *seconds, by_value);
-        double median = seconds[RUNS / 2], work = eq_block_flops(b->config, B, T, true);
+        double median = eq_bench_median(seconds, RUNS),
+               work = eq_block_flops(b->config, B, T, true);
         emit(b, "step", "seconds", "s", median, -1);
         emit(b, "step", "tokens_per_second", "tokens/s", M / median, -1);
         emit(b, "step", "useful", "GFLOP/s", work / median / 1e9, work / median / b->peak);

@@ -98,6 +98,12 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+double eq_bench_median(double *values, int n)
+{
+    qsort(values, (size_t)n, sizeof *values, by_value);
+    return values[n / 2];
+}
+
 static eq_status time_windows(eq_ctx *ctx, eq_whole *w, double *seconds)
 {
     int32_t ids[T];
@@ -116,8 +122,7 @@ static eq_status time_windows(eq_ctx *ctx, eq_whole *w, double *seconds)
         eq_parameters_step(ctx, &w->parameters, steps);
         if (i >= 0) runs[i] = eq_seconds() - start;
     }
-    qsort(runs, RUNS, sizeof *runs, by_value);
-    *seconds = runs[RUNS / 2];
+    *seconds = eq_bench_median(runs, RUNS);
     return st;
 }
 

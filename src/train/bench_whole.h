@@ -10,6 +10,8 @@ typedef struct eq_bench_whole {
     double seconds, flops;
 } eq_bench_whole;
 
+/* The median of n values, which are sorted. */
+double eq_bench_median(double *values, int n);
 eq_status eq_bench_whole_run(eq_ctx *ctx, const eq_config *config, eq_dtype type,
                              eq_bench_whole *result);
 

@@ -146,26 +146,13 @@ done:
     return st;
 }
 
-static eq_status find_tensor(eq_ctx *ctx, const eq_block_file *f, const eq_tensor_entry *e,
-                             eq_tensor *t)
-{
-    eq_status st = eq_safetensors_get(ctx, f->file, e->name, t);
-    if (st != EQ_OK) return st;
-    bool same = t->type == e->type && t->dims == e->dims && t->shape[0] == e->shape[0] &&
-                (e->dims == 1 || t->shape[1] == e->shape[1]);
-    if (same) return EQ_OK;
-    return eq_fail(ctx, EQ_EFORMAT,
-                   "%s: %s has another type or shape than expected; remove the file",
-                   eq_safetensors_map(f->file)->path, e->name);
-}
-
 static eq_status find_linear(eq_ctx *ctx, eq_block_file *f, const linear_place *l,
                              const eq_tensor_entry *e)
 {
     eq_tensor w, z, s;
-    eq_status st = find_tensor(ctx, f, &e[0], &w);
-    if (st == EQ_OK) st = find_tensor(ctx, f, &e[1], &z);
-    if (st == EQ_OK) st = find_tensor(ctx, f, &e[2], &s);
+    eq_status st = eq_safetensors_expect(ctx, f->file, &e[0], &w);
+    if (st == EQ_OK) st = eq_safetensors_expect(ctx, f->file, &e[1], &z);
+    if (st == EQ_OK) st = eq_safetensors_expect(ctx, f->file, &e[2], &s);
     if (st != EQ_OK) return st;
     eq_stored *stored = &f->stored[l->unit];
     stored->parts[stored->count++] = (eq_stored_part){
@@ -195,7 +182,7 @@ eq_status eq_block_file_open(eq_ctx *ctx, eq_block_file *f, const eq_config *con
     }
     for (int i = 0; st == EQ_OK && i < 2; i++) {
         eq_tensor t;
-        st = find_tensor(ctx, f, &entries[n - 2 + i], &t);
+        st = eq_safetensors_expect(ctx, f->file, &entries[n - 2 + i], &t);
         if (st == EQ_OK) eq_tensor_rows_f32(f->norms + i * C, C, &t, 0, 1);
     }
     if (st != EQ_OK) {

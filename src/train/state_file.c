@@ -73,14 +73,9 @@ static eq_status read_tensor(eq_ctx *ctx, const eq_safetensors *file, const eq_t
                              void *out)
 {
     eq_tensor t;
-    eq_status st = eq_safetensors_get(ctx, file, e->name, &t);
-    if (st != EQ_OK) return st;
-    if (t.type != e->type || t.dims != 1 || t.shape[0] != e->shape[0])
-        return eq_fail(ctx, EQ_EFORMAT,
-                       "%s: %s has another type or shape than expected; remove the file",
-                       eq_safetensors_map(file)->path, e->name);
-    memcpy(out, t.data, eq_tensor_entry_bytes(e));
-    return EQ_OK;
+    eq_status st = eq_safetensors_expect(ctx, file, e, &t);
+    if (st == EQ_OK) memcpy(out, t.data, eq_tensor_entry_bytes(e));
+    return st;
 }
 
 eq_status eq_state_read(eq_ctx *ctx, const char *path, const eq_parameters *p,

@@ -10,14 +10,12 @@ int64_t eq_teacher_file_bytes(int64_t n, int64_t T, int64_t top)
 }
 
 /* Tensors 2 i and 2 i + 1: "ids.<i>" I32 and "q.<i>" F32, each [T - 1, top]. */
-static void describe(eq_tensor_entry *e, char (*names)[NAME], int64_t n, const eq_whole_shape *s)
+static void describe(eq_tensor_entry e[2], char names[2][NAME], int64_t i, const eq_whole_shape *s)
 {
-    for (int64_t i = 0; i < n; i++) {
-        snprintf(names[2 * i], NAME, "ids.%lld", (long long)i);
-        snprintf(names[2 * i + 1], NAME, "q.%lld", (long long)i);
-        e[2 * i] = (eq_tensor_entry){names[2 * i], EQ_I32, 2, {s->T - 1, s->top}};
-        e[2 * i + 1] = (eq_tensor_entry){names[2 * i + 1], EQ_F32, 2, {s->T - 1, s->top}};
-    }
+    snprintf(names[0], NAME, "ids.%lld", (long long)i);
+    snprintf(names[1], NAME, "q.%lld", (long long)i);
+    e[0] = (eq_tensor_entry){names[0], EQ_I32, 2, {s->T - 1, s->top}};
+    e[1] = (eq_tensor_entry){names[1], EQ_F32, 2, {s->T - 1, s->top}};
 }
 
 static bool probabilities(const float *q, int64_t n)
@@ -72,7 +70,8 @@ eq_status eq_teacher_file_make(eq_ctx *ctx, const char *path, eq_whole *whole, c
     eq_tensor_entry *entries = eq_alloc(ctx, 2 * n, sizeof *entries);
     char(*names)[NAME] = eq_alloc(ctx, 2 * n, NAME);
     eq_status st = entries && names ? EQ_OK : EQ_ENOMEM;
-    if (st == EQ_OK) describe(entries, names, n, &whole->shape);
+    for (int64_t i = 0; st == EQ_OK && i < n; i++)
+        describe(entries + 2 * i, names + 2 * i, i, &whole->shape);
     if (st == EQ_OK) st = eq_safetensors_begin(ctx, &w, path, entries, 2 * n);
     if (st == EQ_OK) {
         st = write_windows(ctx, &w, whole, ids, n);
@@ -86,38 +85,25 @@ eq_status eq_teacher_file_make(eq_ctx *ctx, const char *path, eq_whole *whole, c
     return st;
 }
 
-static eq_status find(eq_ctx *ctx, const eq_safetensors *file, const eq_whole_shape *s,
-                      const char *name, eq_dtype type, const void **data)
-{
-    eq_tensor t;
-    eq_status st = eq_safetensors_get(ctx, file, name, &t);
-    if (st == EQ_OK &&
-        (t.type != type || t.dims != 2 || t.shape[0] != s->T - 1 || t.shape[1] != s->top))
-        st = eq_fail(ctx, EQ_EFORMAT,
-                     "%s: %s has another type or shape than expected; remove the file",
-                     eq_safetensors_map(file)->path, name);
-    if (st == EQ_OK) *data = t.data;
-    return st;
-}
-
 eq_status eq_teacher_file_window(eq_ctx *ctx, const eq_safetensors *file, const eq_whole *whole,
                                  int64_t i, eq_logits_top *top)
 {
-    char name[NAME];
-    const void *ids = NULL, *q = NULL;
+    char names[2][NAME];
+    eq_tensor_entry entries[2];
+    eq_tensor ids, q;
     const eq_whole_shape *s = &whole->shape;
-    snprintf(name, sizeof name, "ids.%lld", (long long)i);
-    eq_status st = find(ctx, file, s, name, EQ_I32, &ids);
-    snprintf(name, sizeof name, "q.%lld", (long long)i);
-    if (st == EQ_OK) st = find(ctx, file, s, name, EQ_F32, &q);
+    const char *path = eq_safetensors_map(file)->path;
+    describe(entries, names, i, s);
+    eq_status st = eq_safetensors_expect(ctx, file, &entries[0], &ids);
+    if (st == EQ_OK) st = eq_safetensors_expect(ctx, file, &entries[1], &q);
     if (st != EQ_OK) return st;
-    for (int64_t k = 0; k < (s->T - 1) * s->top; k++)
-        if (((const int32_t *)ids)[k] < 0 || ((const int32_t *)ids)[k] >= s->base->config.V)
-            return eq_fail(ctx, EQ_EFORMAT, "%s: %s names a token that is not there",
-                           eq_safetensors_map(file)->path, name);
-    if (!probabilities(q, (s->T - 1) * s->top))
-        return eq_fail(ctx, EQ_EFORMAT, "%s: %s holds what is no probability",
-                       eq_safetensors_map(file)->path, name);
-    *top = (eq_logits_top){(int32_t *)(uintptr_t)ids, (float *)(uintptr_t)q};
+    int64_t n = (s->T - 1) * s->top;
+    *top = (eq_logits_top){(int32_t *)(uintptr_t)ids.data, (float *)(uintptr_t)q.data};
+    for (int64_t k = 0; k < n; k++)
+        if (top->ids[k] < 0 || top->ids[k] >= s->base->config.V)
+            return eq_fail(ctx, EQ_EFORMAT, "%s: %s names a token that is not there", path,
+                           names[0]);
+    if (!probabilities(top->q, n))
+        return eq_fail(ctx, EQ_EFORMAT, "%s: %s holds what is no probability", path, names[1]);
     return EQ_OK;
 }
