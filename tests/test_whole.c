@@ -242,14 +242,36 @@ static int teardown(void **state)
     return 0;
 }
 
+/* Llama 2 as published, at 2 bits in groups of 64. */
+static double gibibytes(int64_t L, int64_t C, int64_t F, int64_t H, int64_t Hkv)
+{
+    const eq_decoder base = {
+        .config = {.L = L, .C = C, .F = F, .H = H, .Hkv = Hkv, .D = 128, .V = 32000}};
+    const eq_whole_shape shape = {.base = &base,
+                                  .scheme = {2, 64, EQ_GRID_ASYMMETRIC},
+                                  .train = EQ_TRAIN_NORMS,
+                                  .weights = {.ce = 1, .temperature = 1},
+                                  .T = 1024,
+                                  .type = EQ_BF16};
+    return (double)eq_whole_bytes(&shape, 2) / (1 << 30);
+}
+
+/* Without a teacher; embedding and head stay in their mapped files. */
+static void large_models_fit(void **state)
+{
+    (void)state;
+    double small = gibibytes(32, 4096, 11008, 32, 32), large = gibibytes(80, 8192, 28672, 64, 8);
+    print_message("end to end, 1024 tokens: 7B %.1f GiB, 70B %.1f GiB\n", small, large);
+    assert_true(small > 1.6 && small < 8); /* the codes alone are 1.5 GiB */
+    assert_true(large > 16 && large < 40);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(cross_entropy),
-        cmocka_unit_test(divergence),
-        cmocka_unit_test(likeliest_tokens),
-        cmocka_unit_test(clipped_steps),
-        cmocka_unit_test(second_step_allocates_nothing),
+        cmocka_unit_test(large_models_fit), cmocka_unit_test(cross_entropy),
+        cmocka_unit_test(divergence),       cmocka_unit_test(likeliest_tokens),
+        cmocka_unit_test(clipped_steps),    cmocka_unit_test(second_step_allocates_nothing),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -170,11 +170,11 @@ typedef struct eq_kernels {
     /* One row of frozen codes, packed by eq_codes_pack:  y = (q - z) s  as f32, rounded to type.
      * y out [K] type; codes with EQ_CODES_PAD readable bytes behind the row; s, z in [K/g], used as
      * they are. */
-    void (*dequantize)(void *y, const uint8_t *codes, const float *s, const float *z,
+    void (*dequantize)(void *y, const uint8_t *codes, const float *s, const uint8_t *z,
                        const eq_quant_shape *shape, eq_dtype type);
     /* Backward of dequantize for the scales:  ds[k] += sum over the group of dy (q - z).
      * ds in/out [K/g]; dy in [K] f32.                                        [EfficientQAT, 3.3] */
-    void (*scale_gradient)(float *ds, const float *dy, const uint8_t *codes, const float *z,
+    void (*scale_gradient)(float *ds, const float *dy, const uint8_t *codes, const uint8_t *z,
                            const eq_quant_shape *shape);
 
     /* See eq_softmax_error. out [n] type, may not overlap x or r. */

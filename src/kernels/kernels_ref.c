@@ -217,7 +217,7 @@ static float start_search(float *s, float *z, const float *w, const float *h,
     return least;
 }
 
-static void dequantize(void *y, const uint8_t *codes, const float *s, const float *z,
+static void dequantize(void *y, const uint8_t *codes, const float *s, const uint8_t *z,
                        const eq_quant_shape *shape, eq_dtype type)
 {
     for (int64_t i = 0; i < shape->K; i++) {
@@ -226,7 +226,7 @@ static void dequantize(void *y, const uint8_t *codes, const float *s, const floa
     }
 }
 
-static void scale_gradient(float *ds, const float *dy, const uint8_t *codes, const float *z,
+static void scale_gradient(float *ds, const float *dy, const uint8_t *codes, const uint8_t *z,
                            const eq_quant_shape *shape)
 {
     for (int64_t k = 0; k < shape->K / shape->g; k++) {

@@ -104,7 +104,7 @@ VEC bool whole_bytes(const eq_quant_shape *shape)
     return shape->g * shape->bits % 8 == 0;
 }
 
-VEC void dequantize_row(void *y, const uint8_t *codes, const float *s, const float *z,
+VEC void dequantize_row(void *y, const uint8_t *codes, const float *s, const uint8_t *z,
                         const eq_quant_shape *shape, int bits, eq_dtype type)
 {
     const int64_t g = shape->g, groups = shape->K / g;
@@ -117,7 +117,7 @@ VEC void dequantize_row(void *y, const uint8_t *codes, const float *s, const flo
     }
 }
 
-VEC void dequantize_type(void *y, const uint8_t *codes, const float *s, const float *z,
+VEC void dequantize_type(void *y, const uint8_t *codes, const float *s, const uint8_t *z,
                          const eq_quant_shape *shape, int bits, eq_dtype type)
 {
     if (type == EQ_F32)
@@ -126,7 +126,7 @@ VEC void dequantize_type(void *y, const uint8_t *codes, const float *s, const fl
         dequantize_row(y, codes, s, z, shape, bits, EQ_BF16);
 }
 
-static void dequantize(void *y, const uint8_t *codes, const float *s, const float *z,
+static void dequantize(void *y, const uint8_t *codes, const float *s, const uint8_t *z,
                        const eq_quant_shape *shape, eq_dtype type)
 {
     if (!whole_bytes(shape)) {
@@ -148,7 +148,7 @@ static void dequantize(void *y, const uint8_t *codes, const float *s, const floa
     }
 }
 
-VEC void scale_gradient_row(float *ds, const float *dy, const uint8_t *codes, const float *z,
+VEC void scale_gradient_row(float *ds, const float *dy, const uint8_t *codes, const uint8_t *z,
                             const eq_quant_shape *shape, int bits)
 {
     const int64_t g = shape->g, groups = shape->K / g;
@@ -163,7 +163,7 @@ VEC void scale_gradient_row(float *ds, const float *dy, const uint8_t *codes, co
     }
 }
 
-static void scale_gradient(float *ds, const float *dy, const uint8_t *codes, const float *z,
+static void scale_gradient(float *ds, const float *dy, const uint8_t *codes, const uint8_t *z,
                            const eq_quant_shape *shape)
 {
     if (!whole_bytes(shape)) {

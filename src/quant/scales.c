@@ -11,9 +11,9 @@ eq_scales eq_scales_layout(eq_arena *arena, int64_t N, const eq_quant_shape *sha
     eq_scales f = {.N = N, .shape = *shape};
     int64_t bytes = N * (int64_t)eq_codes_bytes(shape->K, shape->bits);
     f.codes = eq_arena_take(arena, bytes + EQ_CODES_PAD, 1);
-    float **vectors[] = {&f.z, &f.s, &f.ds};
-    for (int i = 0; i < 3; i++)
-        *vectors[i] = eq_arena_take(arena, groups, sizeof(float));
+    f.z = eq_arena_take(arena, groups, 1);
+    f.s = eq_arena_take(arena, groups, sizeof(float));
+    f.ds = eq_arena_take(arena, groups, sizeof(float));
     return f;
 }
 
@@ -26,9 +26,12 @@ static uint8_t *codes_row(const eq_scales *f, int64_t row)
 static void load_row(eq_scales *f, const eq_stored_part *part, int64_t row, uint8_t *codes)
 {
     int64_t groups = f->shape.K / f->shape.g;
+    float *z = f->ds + row * groups; /* free until there are gradients */
     eq_qmatrix_codes(codes, &part->matrix, row - part->row0);
     eq_codes_pack(codes_row(f, row), codes, f->shape.K, f->shape.bits);
-    eq_qmatrix_grid(f->s + row * groups, f->z + row * groups, &part->matrix, row - part->row0);
+    eq_qmatrix_grid(f->s + row * groups, z, &part->matrix, row - part->row0);
+    for (int64_t i = 0; i < groups; i++)
+        f->z[row * groups + i] = (uint8_t)z[i];
 }
 
 void eq_scales_load(eq_ctx *ctx, eq_scales *f, const eq_linear *source)
@@ -83,7 +86,7 @@ static void scales_freeze(eq_ctx *ctx, const eq_linear *linear, uint8_t *q, floa
             q[row * K + k] = (uint8_t)eq_codes_get(codes_row(f, row), k, f->shape.bits);
         for (int64_t i = row * groups; i < (row + 1) * groups; i++) {
             s16[i] = eq_f16_f32(eq_f32_f16(fminf(fmaxf(f->s[i], -65504.0f), 65504.0f)));
-            z8[i] = (uint8_t)f->z[i];
+            z8[i] = f->z[i];
         }
     }
 }
