@@ -157,7 +157,14 @@ typedef enum eq_edges { EQ_EDGES_INSIDE, EQ_EDGES_CLIPPED } eq_edges;
 typedef enum eq_schedule { EQ_SCHEDULE_COSINE, EQ_SCHEDULE_AHEAD } eq_schedule;
 typedef enum eq_streams { EQ_STREAMS_AUTO, EQ_STREAMS_RAM, EQ_STREAMS_FILE } eq_streams;
 typedef enum eq_order { EQ_ORDER_CONCAT, EQ_ORDER_RANDOM_DOC } eq_order;
-typedef enum eq_preset { EQ_PRESET_DEFAULT, EQ_PRESET_PAPER } eq_preset;
+/* How much is trained on how many windows: an hour, ten minutes or two and a half hours on two cores
+ * for a model of 135 million weights; or the settings of the EfficientQAT paper. */
+typedef enum eq_preset {
+    EQ_PRESET_DEFAULT,
+    EQ_PRESET_FAST,
+    EQ_PRESET_BEST,
+    EQ_PRESET_PAPER
+} eq_preset;
 
 /* What the end-to-end phase trains: the scales, as the paper does; the norms too; or also every
  * weight, through the rounding. */
@@ -170,11 +177,12 @@ typedef struct eq_data_options {
     /* Text, .jsonl (texts, instructions, conversations: docs/formats.md), or several of them as
      * "path:weight,path:weight"; int32 .npy [n, T]; or "self": text sampled from the model. */
     const char *calib;
-    const char *val;     /* the same for validation; NULL: the last windows of calib */
-    int64_t samples;     /* training windows */
-    int64_t val_samples; /* validation windows */
-    int64_t seqlen;      /* tokens of a window */
-    eq_order order;      /* of the documents of a .jsonl */
+    const char *val; /* the same for validation; NULL: the last windows of calib */
+    /* Windows for training and for validation; where the data have fewer, all of them. A mix of
+     * several files must have as many as are asked for. */
+    int64_t samples, val_samples;
+    int64_t seqlen; /* tokens of a window */
+    eq_order order; /* of the documents of a .jsonl */
     eq_instructions instructions;
     const char *chat_format; /* "chatml", "llama2", "llama3", "mistral"; NULL: the model's own */
     int64_t source_max, target_max; /* tokens of a prompt and of an answer; 0: any */
@@ -249,7 +257,7 @@ typedef struct eq_quantize_result {
 
 /* Defaults of the end-to-end phase by bit-width. */
 EQ_API eq_tune_options eq_tune_defaults(int bits, eq_preset preset);
-/* Defaults by bit-width (EQ_PRESET_PAPER: those of the EfficientQAT paper). */
+/* Defaults by bit-width. */
 EQ_API eq_quantize_options eq_quantize_defaults(eq_method method, int bits, eq_preset preset);
 /* Quantize the model at `model` into the folder `out`: Hugging Face layout with GPTQ-v2 tensors.
  * Called again after an interruption it goes on where it was and gives the same bytes; with other

@@ -55,7 +55,8 @@ static eq_status text_windows(eq_ctx *ctx, const eq_data_job *job, eq_token_wind
                                      .tok = tok,
                                      .separator = unk >= 0 ? unk : eq_tokenizer_eos(tok),
                                      .n = n,
-                                     .T = o->seqlen};
+                                     .T = o->seqlen,
+                                     .fewer = true};
     if (o->order != EQ_ORDER_RANDOM_DOC || !ends_with(path, ".jsonl"))
         return mixed_windows(ctx, job, out, &source);
     eq_rng rng;
@@ -72,13 +73,14 @@ static eq_status npy_windows(eq_ctx *ctx, eq_token_windows *out, const char *pat
     return st;
 }
 
-/* n windows of a file, whose ending tells its kind; freed by the caller even after a failure. */
+/* At most n windows of a file, whose ending tells its kind; freed by the caller even after a failure. */
 static eq_status load_windows(eq_ctx *ctx, const eq_data_job *job, eq_token_windows *out,
                               const char *path, int64_t n)
 {
     bool npy = ends_with(path, ".npy");
     eq_status st = npy ? npy_windows(ctx, out, path) : text_windows(ctx, job, out, path, n);
     if (st != EQ_OK) return st;
+    if (out->n < n) n = out->n;
     return eq_windows_check(ctx, out, path, n, job->options->seqlen, job->decoder->config.V);
 }
 
@@ -121,6 +123,13 @@ bool eq_data_is_made(const eq_data_options *options)
     return !strcmp(options->calib, "self");
 }
 
+static void warn_of_few(eq_ctx *ctx, const char *path, int64_t there, int64_t wanted)
+{
+    if (there < wanted)
+        eq_log(ctx, EQ_LOG_WARNING, "%s: gives %lld of the %lld windows asked for", path,
+               (long long)there, (long long)wanted);
+}
+
 eq_status eq_data_load(eq_ctx *ctx, const eq_data_job *job, eq_data *data)
 {
     const eq_data_options *o = job->options;
@@ -134,9 +143,13 @@ eq_status eq_data_load(eq_ctx *ctx, const eq_data_job *job, eq_data *data)
     } else {
         st = load_windows(ctx, job, &data->calib, o->calib, n);
     }
+    if (st == EQ_OK && data->calib.n <= tail)
+        st = eq_windows_short(ctx, o->calib, data->calib.n, o->seqlen, tail + 1);
     if (st != EQ_OK) return st;
-    data->val_windows = job->val_samples;
-    int64_t behind = job->samples * o->seqlen;
+    data->train_windows = data->calib.n - tail;
+    data->val_windows = tail;
+    warn_of_few(ctx, o->calib, data->train_windows, job->samples);
+    int64_t behind = data->train_windows * o->seqlen;
     data->train = data->calib.ids;
     data->val = data->calib.ids + behind;
     data->train_counts = data->calib.counts;
@@ -145,6 +158,8 @@ eq_status eq_data_load(eq_ctx *ctx, const eq_data_job *job, eq_data *data)
     st = load_windows(ctx, job, &data->own_val, o->val, job->val_samples);
     data->val = data->own_val.ids;
     data->val_counts = data->own_val.counts;
+    data->val_windows = data->own_val.n;
+    warn_of_few(ctx, o->val, data->val_windows, job->val_samples);
     return st;
 }
 

@@ -30,9 +30,9 @@ eq_status eq_tokenizer_files(eq_ctx *ctx, const eq_checkpoint *checkpoint,
 
 /* Windows of a training: calibration, and validation from files of their own or the last ones. */
 typedef struct eq_data {
-    eq_token_windows calib, own_val; /* owned */
-    const int32_t *train, *val;      /* [samples, seqlen], [val_samples, seqlen] of them */
-    int64_t val_windows;
+    eq_token_windows calib, own_val;          /* owned */
+    const int32_t *train, *val;               /* [samples, seqlen], [val_samples, seqlen] of them */
+    int64_t train_windows, val_windows;       /* at most what the job asks for */
     const uint8_t *train_counts, *val_counts; /* the same of eq_token_windows.counts, or NULL */
 } eq_data;
 
@@ -40,7 +40,7 @@ typedef struct eq_data_job {
     const eq_data_options *options;
     const eq_decoder *decoder;     /* samples the text of "self" */
     const eq_tokenizer *tokenizer; /* NULL: only token files will do */
-    int64_t samples, val_samples;
+    int64_t samples, val_samples;  /* at most; at least one of each that is asked for */
     uint64_t seed;
     eq_dtype type;      /* of the products of "self" */
     const char *folder; /* where "self" keeps its windows */

@@ -5,6 +5,22 @@
 #include "train/output.h"
 #include "train/tune.h"
 
+/* Windows, and passes over them in both phases. */
+static void set_effort(eq_quantize_options *o, eq_preset preset)
+{
+    static const struct {
+        int64_t samples;
+        int epochs, tune_epochs;
+    } EFFORTS[] = {[EQ_PRESET_DEFAULT] = {320, 2, 3},
+                   [EQ_PRESET_FAST] = {64, 3, 1},
+                   [EQ_PRESET_BEST] = {640, 2, 4},
+                   [EQ_PRESET_PAPER] = {4096, 2, 1}};
+    bool rounds = o->method == EQ_METHOD_RTN || o->bits == 8; /* 8 bits are as good as full */
+    o->data.samples = EFFORTS[preset].samples;
+    o->train.epochs = EFFORTS[preset].epochs;
+    o->tune.epochs = rounds ? 0 : EFFORTS[preset].tune_epochs;
+}
+
 eq_quantize_options eq_quantize_defaults(eq_method method, int bits, eq_preset preset)
 {
     bool paper = preset == EQ_PRESET_PAPER;
@@ -12,8 +28,10 @@ eq_quantize_options eq_quantize_defaults(eq_method method, int bits, eq_preset p
         .method = method,
         .bits = bits,
         .group = 64,
+        /* at 2 bits as good when trained (docs/results.md), and more file formats hold it */
+        .grid = bits == 2 && method == EQ_METHOD_BLOCK_AP && !paper ? EQ_GRID_SYMMETRIC
+                                                                    : EQ_GRID_ASYMMETRIC,
         .data = {.calib = "self",
-                 .samples = 64,
                  .val_samples = 8,
                  .seqlen = 1024,
                  .source_max = 384,
@@ -22,7 +40,6 @@ eq_quantize_options eq_quantize_defaults(eq_method method, int bits, eq_preset p
                   .start_windows = 16,
                   .loss = EQ_LOSS_BOUNDED,
                   .edges = EQ_EDGES_INSIDE,
-                  .epochs = 3,
                   .batch = paper ? 2 : 1,
                   .quant_lr = 5e-4,
                   .weight_lr = bits == 2   ? 2e-3
@@ -35,17 +52,15 @@ eq_quantize_options eq_quantize_defaults(eq_method method, int bits, eq_preset p
         .tune = eq_tune_defaults(bits, preset),
         .run = {.precision = EQ_PRECISION_AUTO},
     };
-    if (method == EQ_METHOD_RTN || bits == 8) o.tune.epochs = 0; /* 8 bits are as good as full */
+    set_effort(&o, preset);
     if (!paper) return o;
     o.data.calib = NULL;
-    o.data.samples = 4096;
     o.data.val_samples = 64;
     o.data.seqlen = 2048;
     o.data.order = EQ_ORDER_RANDOM_DOC;
     o.train.start = EQ_START_MINMAX;
     o.train.exact_scales = true;
     o.train.loss = EQ_LOSS_MSE;
-    o.train.epochs = 2;
     o.train.schedule = EQ_SCHEDULE_COSINE;
     o.train.quant_lr = 1e-4;
     o.train.weight_lr = bits == 2 ? 2e-5 : 1e-5;
@@ -55,6 +70,7 @@ eq_quantize_options eq_quantize_defaults(eq_method method, int bits, eq_preset p
 
 /* One call of eq_quantize. */
 typedef struct call {
+    eq_quantize_options own; /* those of the caller, with as many windows as there are */
     const eq_quantize_options *options;
     eq_checkpoint *checkpoint;
     eq_decoder *decoder;
@@ -148,6 +164,8 @@ static eq_status load_data(eq_ctx *ctx, call *c)
                              .type = c->job.type,
                              .folder = c->run.folder};
     eq_status st = eq_data_load(ctx, &job, &c->data);
+    c->own.data.samples = c->data.train_windows;
+    c->own.data.val_samples = c->data.val_windows;
     c->job.train = c->data.train;
     c->job.val = c->data.val;
     return st;
@@ -352,8 +370,8 @@ eq_status eq_quantize(eq_ctx *ctx, const char *model, const char *out,
                       const eq_quantize_options *options, eq_quantize_result *result)
 {
     double start = eq_seconds();
-    call c = {.options = options, .run = {.lock = -1}};
-    c.job.options = options;
+    call c = {.own = *options, .run = {.lock = -1}};
+    c.options = c.job.options = &c.own;
     *result = (eq_quantize_result){.bits = options->bits, .group = options->group};
     eq_status st = check_options(ctx, options);
     if (st == EQ_OK) st = run(ctx, &c, model, out, result);

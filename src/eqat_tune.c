@@ -7,7 +7,7 @@
 eq_tune_options eq_tune_defaults(int bits, eq_preset preset)
 {
     double scale_lr = bits == 2 ? 1e-3 : bits == 3 ? 2e-4 : 1e-4;
-    eq_tune_options o = {.epochs = 3,
+    eq_tune_options o = {.epochs = preset == EQ_PRESET_PAPER ? 1 : 3,
                          .train = EQ_TRAIN_NORMS,
                          .kl = 1,
                          .temperature = 1,
@@ -23,7 +23,6 @@ eq_tune_options eq_tune_defaults(int bits, eq_preset preset)
                          .epsilon = 1e-8,
                          .save_minutes = 3};
     if (preset != EQ_PRESET_PAPER) return o;
-    o.epochs = 1;
     o.train = EQ_TRAIN_SCALES;
     o.kl = 0;
     o.ce = 1;
@@ -76,6 +75,7 @@ json_t *eq_tune_describe(const eq_tune_options *o)
 
 /* One call of eq_finetune. */
 typedef struct call {
+    eq_finetune_options own; /* those of the caller, with as many windows as there are */
     const eq_finetune_options *options;
     eq_model *model, *reference; /* owned */
     eq_data data;                /* owned */
@@ -178,7 +178,10 @@ static eq_status load_data(eq_ctx *ctx, call *c)
                              .seed = o->run.seed,
                              .type = c->job.type,
                              .folder = c->run.folder};
-    return eq_data_load(ctx, &job, &c->data);
+    eq_status st = eq_data_load(ctx, &job, &c->data);
+    c->own.data.samples = c->data.train_windows;
+    c->own.data.val_samples = c->data.val_windows;
+    return st;
 }
 
 static json_t *describe_run(const eq_ctx *ctx, const call *c, const char *model)
@@ -310,7 +313,8 @@ eq_status eq_finetune(eq_ctx *ctx, const char *model, const char *reference, con
                       const eq_finetune_options *options, eq_quantize_result *result)
 {
     double start = eq_seconds();
-    call c = {.options = options, .result = result, .run = {.lock = -1}};
+    call c = {.own = *options, .result = result, .run = {.lock = -1}};
+    c.options = &c.own;
     *result = (eq_quantize_result){0};
     eq_status st = run(ctx, &c, model, reference, out);
     if (st == EQ_OK) st = eq_output_bytes(ctx, &c.output, &result->bytes);

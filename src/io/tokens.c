@@ -37,6 +37,12 @@ eq_status eq_windows_sizes(eq_ctx *ctx, const eq_window_source *source, int64_t 
                    (long long)n, (long long)T);
 }
 
+int64_t eq_windows_take(const eq_window_source *source, int64_t there)
+{
+    if (!source->n || (source->fewer && there < source->n)) return there;
+    return there < source->n ? 0 : source->n;
+}
+
 eq_status eq_windows_short(eq_ctx *ctx, const char *path, int64_t there, int64_t T, int64_t needed)
 {
     return eq_fail(ctx, EQ_EINVAL, "%s: has %lld windows of %lld tokens, %lld are needed", path,
@@ -61,9 +67,9 @@ eq_status eq_windows_concat(eq_ctx *ctx, eq_token_windows *windows, const eq_win
             st = eq_ids_push(ctx, &ids, source->separator);
         if (st == EQ_OK) st = eq_check_interrupt(ctx);
     }
-    int64_t n = source->n ? source->n : ids.count / source->T;
-    if (st == EQ_OK && (n < 1 || ids.count < n * source->T))
-        st = eq_windows_short(ctx, source->path, ids.count / source->T, source->T, n ? n : 1);
+    int64_t there = ids.count / source->T, n = eq_windows_take(source, there);
+    if (st == EQ_OK && !n)
+        st = eq_windows_short(ctx, source->path, there, source->T, source->n ? source->n : 1);
     eq_lines_close(&lines);
     if (st == EQ_OK)
         *windows = (eq_token_windows){.ids = ids.data, .n = n, .T = source->T};

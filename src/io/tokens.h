@@ -25,7 +25,11 @@ typedef struct eq_window_source {
     int32_t separator; /* id put after each document of a .jsonl file, -1: none */
     int64_t n;         /* windows wanted; 0: all that fit, at least one */
     int64_t T;         /* tokens of each, >= 1 */
+    bool fewer;        /* where there are fewer than n, but one, take them all */
 } eq_window_source;
+
+/* How many of `there` windows to take, 0 when they are too few. */
+int64_t eq_windows_take(const eq_window_source *source, int64_t there);
 
 /* The first windows of all documents one after the other, in the order of the file. Reads no
  * further than needed.

@@ -3,7 +3,7 @@
 golden=${EQAT_SHARED:-$ROOT/../shared}/golden/blockap-w2g32
 [ -d "$golden" ] || skip "no $golden"
 
-expect 0 quantize "$golden" -o out -q --bits 2 --group 32 --calib "$golden/tokens.npy" \
+expect 0 quantize "$golden" -o out -q --bits 2 --grid asymmetric --group 32 --calib "$golden/tokens.npy" \
     --samples 16 --val-samples 4 --seqlen 32 --batch 2 --epochs 3 --init minmax --loss mse \
     --edges clipped --schedule ahead --exact-scales --tune-epochs 0 \
     --quant-lr 1e-3 --weight-lr 1e-3 --min-lr-factor 20 --beta1 0.9 --beta2 0.999 \

@@ -74,12 +74,17 @@ expect 0 $(small_run ap --epochs 2 --json)
 out_json 'r["blocks_resumed"] == 3'
 same before ap
 
+# Fewer windows than asked for: all there are.
+# shellcheck disable=SC2046
+expect 0 $(small_run few --epochs 2 --samples 19)
+same ap few
+
 # What does not fit is refused before anything is trained.
 expect 2 quantize m -o no -q --method rtn --init minmax --bits 4 --group 48
 err_has 48
 expect 2 quantize m -o no -q --method rtn --init minmax --bits 4 --group 0
 # shellcheck disable=SC2046
-expect 2 $(small_run no --samples 19)
-err_has '20'
+expect 2 $(small_run no --val-samples 30)
+err_has '31'
 expect 1 quantize ap -o no -q --method rtn --init minmax --bits 4 --group 32
 err_lines 1

@@ -18,7 +18,7 @@ done
 # Another option or other data: refused with the reason, and the folder stays as it was.
 # shellcheck disable=SC2046
 expect 130 $(small_run part --epochs 2 --stop-after 1)
-for change in '--bits 3' '--group 16' '--grid symmetric' '--seed 9' '--epochs 3' '--quant-lr 1e-3' '--init minmax' \
+for change in '--bits 3' '--group 16' '--grid asymmetric' '--seed 9' '--epochs 3' '--quant-lr 1e-3' '--init minmax' \
     '--samples 15' '--loss mse --init mse'; do
     # shellcheck disable=SC2046,SC2086
     expect 1 $(small_run part --epochs 2) $change
