@@ -38,8 +38,8 @@ make_row() {
     full) [ -e "$out/full.c4_heldout.json" ] || evaluate full "$model" ;;
     rtn-w?) row "$1" --method rtn --bits "${1#rtn-w}" --init minmax ;;
     weighted-w?) row "$1" --method rtn --bits "${1#weighted-w}" --init weighted "${calib[@]}" "${tokens[@]}" ;;
-    ap-w?) row "$1" --bits "${1#ap-w}" --epochs 3 --tune-epochs 0 "${calib[@]}" "${tokens[@]}" ;;
-    eqat-w?) row "$1" --bits "${1#eqat-w}" --epochs 3 --tune-epochs 3 "${calib[@]}" "${tokens[@]}" ;;
+    ap-w?) row "$1" --bits "${1#ap-w}" --tune-epochs 0 "${calib[@]}" "${tokens[@]}" ;;
+    eqat-w?) row "$1" --bits "${1#eqat-w}" "${calib[@]}" "${tokens[@]}" ;;
     fast-w? | default-w? | best-w?) row "$1" --bits "${1#*-w}" --preset "${1%-w?}" "${calib[@]}" ;;
     paper-w?) row "$1" --bits "${1#paper-w}" --preset paper --tune-epochs 0 --order concat "${calib[@]}" "${tokens[@]}" ;;
     *) echo "no row $1" >&2 && exit 2 ;;

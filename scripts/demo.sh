@@ -11,7 +11,7 @@ model=models/smollm2-135m-instruct.gguf
 out=out/demo
 bits=3
 group=64
-calibration=(--calib self --samples 32 --val-samples 4 --seqlen 512 --epochs 3
+calibration=(--calib self --samples 32 --val-samples 4 --seqlen 512
     --tune-epochs 2)
 judge=(--context 256)
 prompt="The capital of France is"

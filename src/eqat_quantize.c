@@ -11,9 +11,9 @@ static void set_effort(eq_quantize_options *o, eq_preset preset)
     static const struct {
         int64_t samples;
         int epochs, tune_epochs;
-    } EFFORTS[] = {[EQ_PRESET_DEFAULT] = {320, 2, 3},
+    } EFFORTS[] = {[EQ_PRESET_DEFAULT] = {256, 3, 3},
                    [EQ_PRESET_FAST] = {64, 3, 1},
-                   [EQ_PRESET_BEST] = {640, 2, 4},
+                   [EQ_PRESET_BEST] = {640, 3, 3},
                    [EQ_PRESET_PAPER] = {4096, 2, 1}};
     bool rounds = o->method == EQ_METHOD_RTN || o->bits == 8; /* 8 bits are as good as full */
     o->data.samples = EFFORTS[preset].samples;
