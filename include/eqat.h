@@ -88,8 +88,8 @@ typedef enum eq_precision {
 
 /* ---- models -------------------------------------------------------------------------------- */
 
-/* A model: a Hugging Face folder or a GGUF file, full precision or GPTQ. Weights stay in the mapped
- * files. */
+/* A model: a Hugging Face folder or a GGUF file, full precision or quantized. Weights stay in
+ * the mapped files. */
 typedef struct eq_model eq_model;
 
 typedef struct eq_model_info {
@@ -265,7 +265,8 @@ typedef struct eq_finetune_options {
 } eq_finetune_options;
 
 EQ_API eq_finetune_options eq_finetune_defaults(void);
-/* Train the quantized model at `model` as a whole, into the folder `out`, as eq_quantize writes it.
+/* Train the quantized model at `model` (GPTQ or EfficientQAT layout) as a whole, into the folder
+ * `out`, as eq_quantize writes it.
  * reference: the full-precision model, for tune.kl above 0; may be NULL without. Goes on after an
  * interruption like eq_quantize. */
 EQ_API eq_status eq_finetune(eq_ctx *ctx, const char *model, const char *reference, const char *out,

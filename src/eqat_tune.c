@@ -96,26 +96,7 @@ static eq_status stored_block(eq_ctx *ctx, void *self, int64_t i, const eq_block
     return eq_check_interrupt(ctx);
 }
 
-/* Format 1 adds one to a stored zero point, which may then be beyond the codes. */
-static eq_status check_zeros(eq_ctx *ctx, const eq_decoder *d, int64_t block, const eq_qmatrix *q)
-{
-    int64_t groups = q->K / q->g;
-    float *grid = q->zero_offset ? eq_alloc(ctx, 2 * groups, sizeof *grid) : NULL;
-    eq_status st = grid || !q->zero_offset ? EQ_OK : EQ_ENOMEM;
-    for (int64_t row = 0; st == EQ_OK && grid && row < q->N; row++) {
-        eq_qmatrix_grid(grid, grid + groups, q, row);
-        for (int64_t k = 0; st == EQ_OK && k < groups; k++)
-            if (grid[groups + k] > (float)((1 << q->bits) - 1))
-                st = eq_fail(ctx, EQ_EFORMAT,
-                             "%s: block %lld: a zero point is %g, the largest code is %d",
-                             eq_checkpoint_path(d->checkpoint), (long long)block,
-                             (double)grid[groups + k], (1 << q->bits) - 1);
-    }
-    eq_free(grid);
-    return st;
-}
-
-/* All linears packed, with the same bits and groups. */
+/* All linears packed, with the same bits and groups, which the written layout can hold. */
 static eq_status check_packed(eq_ctx *ctx, const eq_decoder *d)
 {
     const char *path = eq_checkpoint_path(d->checkpoint);
@@ -131,7 +112,7 @@ static eq_status check_packed(eq_ctx *ctx, const eq_decoder *d)
                                "%s: block %lld: linears of different bits or groups are not "
                                "trained",
                                path, (long long)(i / EQ_UNITS));
-            eq_status st = check_zeros(ctx, d, i / EQ_UNITS, q);
+            eq_status st = eq_check_words(ctx, path, q->N, q->K, q->bits);
             if (st != EQ_OK) return st;
         }
     }
