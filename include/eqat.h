@@ -208,6 +208,7 @@ typedef struct eq_tune_options {
      * position on disk; all others count as one. 0: it runs alongside, nothing is left out. */
     int64_t teacher_top;
     int64_t batch; /* windows of a step */
+    /* Learning rates; eq_finetune also takes EQ_RATE_BY_BITS. */
     double scale_lr, norm_lr, weight_lr;
     double warmup;        /* share of the steps in which the rates rise */
     double min_lr_factor; /* then a cosine to lr / factor; 0: to 0 */
@@ -264,6 +265,9 @@ typedef struct eq_finetune_options {
     eq_run_options run;
 } eq_finetune_options;
 
+/* A learning rate that eq_finetune takes from eq_tune_defaults of the model's bits. */
+enum { EQ_RATE_BY_BITS = -1 };
+/* The rates are EQ_RATE_BY_BITS. */
 EQ_API eq_finetune_options eq_finetune_defaults(void);
 /* Train the quantized model at `model` (GPTQ or EfficientQAT layout) as a whole, into the folder
  * `out`, as eq_quantize writes it.

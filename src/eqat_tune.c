@@ -77,6 +77,7 @@ json_t *eq_tune_describe(const eq_tune_options *o)
 /* One call of eq_finetune. */
 typedef struct call {
     const eq_finetune_options *options;
+    eq_tune_options tune;        /* theirs, with rates */
     eq_model *model, *reference; /* owned */
     eq_data data;                /* owned */
     eq_run run;                  /* owned */
@@ -123,8 +124,6 @@ static eq_status check_options(eq_ctx *ctx, const eq_finetune_options *o, bool r
 {
     if (o->tune.epochs < 1 || o->data.samples < 1 || o->data.val_samples < 0 || o->data.seqlen < 2)
         return eq_fail(ctx, EQ_EINVAL, "tune-epochs and samples must be at least 1, seqlen 2");
-    eq_status st = eq_tune_check(ctx, &o->tune);
-    if (st != EQ_OK) return st;
     if (o->tune.kl > 0 && !reference)
         return eq_fail(ctx, EQ_EINVAL,
                        "a divergence needs the full-precision model: --reference MODEL, or --kl 0 "
@@ -132,6 +131,15 @@ static eq_status check_options(eq_ctx *ctx, const eq_finetune_options *o, bool r
     if (!o->data.calib)
         return eq_fail(ctx, EQ_EINVAL, "calibration data is needed: --calib FILE, or --calib self");
     return EQ_OK;
+}
+
+/* Rates that were left open, by the bits of the model. */
+static void set_rates(eq_tune_options *o, int bits)
+{
+    const eq_tune_options d = eq_tune_defaults(bits, EQ_PRESET_DEFAULT);
+    if (o->scale_lr < 0) o->scale_lr = d.scale_lr;
+    if (o->norm_lr < 0) o->norm_lr = d.norm_lr;
+    if (o->weight_lr < 0) o->weight_lr = d.weight_lr;
 }
 
 static eq_status open_models(eq_ctx *ctx, call *c, const char *model, const char *reference)
@@ -181,7 +189,7 @@ static json_t *describe_run(const eq_ctx *ctx, const call *c, const char *model)
     json_t *info = json_pack("{s:s, s:s, s:s, s:s}", "eqat", EQAT_VERSION, "model", model, "calib",
                              o->data.calib, "kernels", eq_ctx_isa(ctx));
     return json_pack("{s:o, s:o, s:o, s:o}", "info", info, "inputs", inputs, "options", options,
-                     "end-to-end", eq_tune_describe(&o->tune));
+                     "end-to-end", eq_tune_describe(&c->tune));
 }
 
 /* The grid that the model's own configuration names. */
@@ -199,7 +207,7 @@ static void make_jobs(call *c)
         (eq_quantize_options){.bits = d->bits, .group = d->group, .grid = grid_of(d->checkpoint)};
     c->job.base = d;
     c->job.teacher = c->reference ? c->reference->decoder : NULL;
-    c->job.options = &o->tune;
+    c->job.options = &c->tune;
     c->job.scheme = eq_scheme_of(&c->scheme);
     c->job.T = o->data.seqlen;
     c->job.run = &c->run;
@@ -253,7 +261,7 @@ static eq_status train_and_write(eq_ctx *ctx, call *c, const char *model, const 
     const eq_decoder *d = c->model->decoder;
     c->norm = eq_alloc(ctx, d->config.C, sizeof *c->norm);
     eq_status st = c->norm ? eq_tune(ctx, &c->job, c->norm) : EQ_ENOMEM;
-    if (c->options->tune.train != EQ_TRAIN_SCALES) c->output.final_norm = c->norm;
+    if (c->tune.train != EQ_TRAIN_SCALES) c->output.final_norm = c->norm;
     if (st == EQ_OK) st = eq_tokenizer_files(ctx, d->checkpoint, c->model->tokenizer, out);
     if (st == EQ_OK) st = eq_output_model(ctx, &c->output);
     if (st == EQ_OK) st = write_card(ctx, c, model, out);
@@ -268,6 +276,8 @@ static eq_status run(eq_ctx *ctx, call *c, const char *model, const char *refere
     const eq_run_options *r = &c->options->run;
     eq_status st = check_options(ctx, c->options, reference != NULL);
     if (st == EQ_OK) st = open_models(ctx, c, model, reference);
+    if (st == EQ_OK) set_rates(&c->tune, c->model->decoder->bits);
+    if (st == EQ_OK) st = eq_tune_check(ctx, &c->tune);
     if (st == EQ_OK) st = eq_precision_type(ctx, &c->job.type, r->precision);
     if (st == EQ_OK) make_jobs(c);
     if (st == EQ_OK) st = eq_tune_plan(ctx, &c->job, r->memory ? r->memory : eq_available_memory());
@@ -284,6 +294,7 @@ eq_finetune_options eq_finetune_defaults(void)
 {
     const eq_quantize_options q = eq_quantize_defaults(EQ_METHOD_BLOCK_AP, 3, EQ_PRESET_DEFAULT);
     eq_finetune_options o = {q.data, q.tune, q.run};
+    o.tune.scale_lr = o.tune.norm_lr = o.tune.weight_lr = EQ_RATE_BY_BITS;
     return o;
 }
 
@@ -291,7 +302,7 @@ eq_status eq_finetune(eq_ctx *ctx, const char *model, const char *reference, con
                       const eq_finetune_options *options, eq_quantize_result *result)
 {
     double start = eq_seconds();
-    call c = {.options = options, .result = result, .run = {.lock = -1}};
+    call c = {.options = options, .tune = options->tune, .result = result, .run = {.lock = -1}};
     *result = (eq_quantize_result){0};
     eq_status st = run(ctx, &c, model, reference, out);
     if (st == EQ_OK) st = eq_output_bytes(ctx, &c.output, &result->bytes);
