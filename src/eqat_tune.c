@@ -142,6 +142,19 @@ static void set_rates(eq_tune_options *o, int bits)
     if (o->weight_lr < 0) o->weight_lr = d.weight_lr;
 }
 
+/* Of EfficientQAT's layout these were found, not read. */
+static void log_model(eq_ctx *ctx, const eq_decoder *d)
+{
+    const eq_packing *p = &d->packing;
+    char group[32] = "whole rows";
+    if (d->group > 0) snprintf(group, sizeof group, "groups of %lld", (long long)d->group);
+    eq_log(ctx, EQ_LOG_INFO, "plan: %s has %d bits in %s, %s", eq_checkpoint_path(d->checkpoint),
+           d->bits, group,
+           p->by_shapes     ? "EfficientQAT's layout"
+           : p->zero_offset ? "GPTQ version 1"
+                            : "GPTQ version 2");
+}
+
 static eq_status open_models(eq_ctx *ctx, call *c, const char *model, const char *reference)
 {
     eq_status st = eq_model_open(ctx, &c->model, model);
@@ -280,6 +293,7 @@ static eq_status run(eq_ctx *ctx, call *c, const char *model, const char *refere
     if (st == EQ_OK) st = eq_tune_check(ctx, &c->tune);
     if (st == EQ_OK) st = eq_precision_type(ctx, &c->job.type, r->precision);
     if (st == EQ_OK) make_jobs(c);
+    if (st == EQ_OK) log_model(ctx, c->model->decoder);
     if (st == EQ_OK) st = eq_tune_plan(ctx, &c->job, r->memory ? r->memory : eq_available_memory());
     if (st == EQ_OK) st = open_run(ctx, c, model, out);
     if (st != EQ_OK) return st;
