@@ -22,11 +22,11 @@ static double seconds_of_one(const eq_qmatrix *q, void *out, eq_dtype type)
 
 int main(void)
 {
-    static const int BITS[] = {2, 3, 4, 8};
+    static const int BITS[] = {2, 3, 4, 8, 3}; /* the last one padded */
     eq_ctx ctx;
     eq_ctx_init(&ctx, 1);
     /* Sizes for the most bits serve all. Codes and zero points are 0, which takes no less time. */
-    eq_qmatrix q = {.N = N, .K = K, .g = GROUP};
+    eq_qmatrix q = {.N = N, .K = K, .g = GROUP, .scale_type = EQ_F16};
     void *weight = eq_alloc(&ctx, (int64_t)eq_qmatrix_weight_bytes(N, K, 8), 1);
     void *zero = eq_alloc(&ctx, (int64_t)eq_qmatrix_zero_bytes(N, K, GROUP, 8), 1);
     void *scale = eq_alloc(&ctx, (int64_t)eq_qmatrix_scale_bytes(N, K, GROUP), 1);
@@ -37,7 +37,8 @@ int main(void)
     q.scales = scale;
     for (size_t i = 0; ready && i < sizeof BITS / sizeof *BITS; i++) {
         q.bits = BITS[i];
-        printf("%d bits: f32 %5.0f, bf16 %5.0f M weights/s\n", q.bits,
+        q.padded = i == sizeof BITS / sizeof *BITS - 1;
+        printf("%d bits%s: f32 %5.0f, bf16 %5.0f M weights/s\n", q.bits, q.padded ? ", padded" : "",
                1e-6 * N * K / seconds_of_one(&q, out, EQ_F32),
                1e-6 * N * K / seconds_of_one(&q, out, EQ_BF16));
     }

@@ -88,8 +88,8 @@ typedef enum eq_precision {
 
 /* ---- models -------------------------------------------------------------------------------- */
 
-/* A model: a Hugging Face folder or a GGUF file, full precision or GPTQ. Weights stay in the mapped
- * files. */
+/* A model: a Hugging Face folder or a GGUF file, full precision or quantized. Weights stay in
+ * the mapped files. */
 typedef struct eq_model eq_model;
 
 typedef struct eq_model_info {
@@ -216,6 +216,7 @@ typedef struct eq_tune_options {
      * position on disk; all others count as one. 0: it runs alongside, nothing is left out. */
     int64_t teacher_top;
     int64_t batch; /* windows of a step */
+    /* Learning rates; eq_finetune also takes EQ_RATE_BY_BITS. */
     double scale_lr, norm_lr, weight_lr;
     double warmup;        /* share of the steps in which the rates rise */
     double min_lr_factor; /* then a cosine to lr / factor; 0: to 0 */
@@ -272,8 +273,12 @@ typedef struct eq_finetune_options {
     eq_run_options run;
 } eq_finetune_options;
 
+/* A learning rate that eq_finetune takes from eq_tune_defaults of the model's bits. */
+enum { EQ_RATE_BY_BITS = -1 };
+/* The rates are EQ_RATE_BY_BITS. */
 EQ_API eq_finetune_options eq_finetune_defaults(void);
-/* Train the quantized model at `model` as a whole, into the folder `out`, as eq_quantize writes it.
+/* Train the quantized model at `model` (GPTQ or EfficientQAT layout) as a whole, into the folder
+ * `out`, as eq_quantize writes it.
  * reference: the full-precision model, for tune.kl above 0; may be NULL without. Goes on after an
  * interruption like eq_quantize. */
 EQ_API eq_status eq_finetune(eq_ctx *ctx, const char *model, const char *reference, const char *out,

@@ -117,6 +117,14 @@ static eq_status check_options(eq_ctx *ctx, const eq_quantize_options *o)
     return st;
 }
 
+eq_status eq_check_words(eq_ctx *ctx, const char *what, int64_t N, int64_t K, int bits)
+{
+    if (eq_qmatrix_fits(N, K, bits)) return EQ_OK;
+    return eq_fail(ctx, EQ_EINVAL,
+                   "%s: [%lld, %lld] at %d bits does not fill whole words of the GPTQ layout", what,
+                   (long long)N, (long long)K, bits);
+}
+
 static eq_status check_linears(eq_ctx *ctx, const call *c)
 {
     const eq_scheme scheme = eq_scheme_of(c->options);
@@ -131,11 +139,8 @@ static eq_status check_linears(eq_ctx *ctx, const call *c)
         for (int p = 0; p < count; p++) {
             eq_status st = eq_scheme_check(ctx, &scheme, parts[p].name, K);
             if (st != EQ_OK) return st;
-            if (!eq_qmatrix_fits(parts[p].rows, K, scheme.bits))
-                return eq_fail(ctx, EQ_EINVAL,
-                               "%s: [%lld, %lld] at %d bits does not fill whole words of the GPTQ "
-                               "layout",
-                               parts[p].name, (long long)parts[p].rows, (long long)K, scheme.bits);
+            st = eq_check_words(ctx, parts[p].name, parts[p].rows, K, scheme.bits);
+            if (st != EQ_OK) return st;
         }
     }
     return EQ_OK;

@@ -75,7 +75,8 @@ json_t *eq_tune_describe(const eq_tune_options *o)
 
 /* One call of eq_finetune. */
 typedef struct call {
-    eq_finetune_options own; /* those of the caller, with as many windows as there are */
+    eq_finetune_options
+        own; /* those of the caller, with as many windows as there are, and with rates */
     const eq_finetune_options *options;
     eq_model *model, *reference; /* owned */
     eq_data data;                /* owned */
@@ -96,26 +97,7 @@ static eq_status stored_block(eq_ctx *ctx, void *self, int64_t i, const eq_block
     return eq_check_interrupt(ctx);
 }
 
-/* Format 1 adds one to a stored zero point, which may then be beyond the codes. */
-static eq_status check_zeros(eq_ctx *ctx, const eq_decoder *d, int64_t block, const eq_qmatrix *q)
-{
-    int64_t groups = q->K / q->g;
-    float *grid = q->zero_offset ? eq_alloc(ctx, 2 * groups, sizeof *grid) : NULL;
-    eq_status st = grid || !q->zero_offset ? EQ_OK : EQ_ENOMEM;
-    for (int64_t row = 0; st == EQ_OK && grid && row < q->N; row++) {
-        eq_qmatrix_grid(grid, grid + groups, q, row);
-        for (int64_t k = 0; st == EQ_OK && k < groups; k++)
-            if (grid[groups + k] > (float)((1 << q->bits) - 1))
-                st = eq_fail(ctx, EQ_EFORMAT,
-                             "%s: block %lld: a zero point is %g, the largest code is %d",
-                             eq_checkpoint_path(d->checkpoint), (long long)block,
-                             (double)grid[groups + k], (1 << q->bits) - 1);
-    }
-    eq_free(grid);
-    return st;
-}
-
-/* All linears packed, with the same bits and groups. */
+/* All linears packed, with the same bits and groups, which the written layout can hold. */
 static eq_status check_packed(eq_ctx *ctx, const eq_decoder *d)
 {
     const char *path = eq_checkpoint_path(d->checkpoint);
@@ -131,7 +113,7 @@ static eq_status check_packed(eq_ctx *ctx, const eq_decoder *d)
                                "%s: block %lld: linears of different bits or groups are not "
                                "trained",
                                path, (long long)(i / EQ_UNITS));
-            eq_status st = check_zeros(ctx, d, i / EQ_UNITS, q);
+            eq_status st = eq_check_words(ctx, path, q->N, q->K, q->bits);
             if (st != EQ_OK) return st;
         }
     }
@@ -142,8 +124,6 @@ static eq_status check_options(eq_ctx *ctx, const eq_finetune_options *o, bool r
 {
     if (o->tune.epochs < 1 || o->data.samples < 1 || o->data.val_samples < 0 || o->data.seqlen < 2)
         return eq_fail(ctx, EQ_EINVAL, "tune-epochs and samples must be at least 1, seqlen 2");
-    eq_status st = eq_tune_check(ctx, &o->tune);
-    if (st != EQ_OK) return st;
     if (o->tune.kl > 0 && !reference)
         return eq_fail(ctx, EQ_EINVAL,
                        "a divergence needs the full-precision model: --reference MODEL, or --kl 0 "
@@ -151,6 +131,28 @@ static eq_status check_options(eq_ctx *ctx, const eq_finetune_options *o, bool r
     if (!o->data.calib)
         return eq_fail(ctx, EQ_EINVAL, "calibration data is needed: --calib FILE, or --calib self");
     return EQ_OK;
+}
+
+/* Rates that were left open, by the bits of the model. */
+static void set_rates(eq_tune_options *o, int bits)
+{
+    const eq_tune_options d = eq_tune_defaults(bits, EQ_PRESET_DEFAULT);
+    if (o->scale_lr < 0) o->scale_lr = d.scale_lr;
+    if (o->norm_lr < 0) o->norm_lr = d.norm_lr;
+    if (o->weight_lr < 0) o->weight_lr = d.weight_lr;
+}
+
+/* Of EfficientQAT's layout these were found, not read. */
+static void log_model(eq_ctx *ctx, const eq_decoder *d)
+{
+    const eq_packing *p = &d->packing;
+    char group[32] = "whole rows";
+    if (d->group > 0) snprintf(group, sizeof group, "groups of %lld", (long long)d->group);
+    eq_log(ctx, EQ_LOG_INFO, "plan: %s has %d bits in %s, %s", eq_checkpoint_path(d->checkpoint),
+           d->bits, group,
+           p->by_shapes     ? "EfficientQAT's layout"
+           : p->zero_offset ? "GPTQ version 1"
+                            : "GPTQ version 2");
 }
 
 static eq_status open_models(eq_ctx *ctx, call *c, const char *model, const char *reference)
@@ -203,7 +205,7 @@ static json_t *describe_run(const eq_ctx *ctx, const call *c, const char *model)
     json_t *info = json_pack("{s:s, s:s, s:s, s:s}", "eqat", EQAT_VERSION, "model", model, "calib",
                              o->data.calib, "kernels", eq_ctx_isa(ctx));
     return json_pack("{s:o, s:o, s:o, s:o}", "info", info, "inputs", inputs, "options", options,
-                     "end-to-end", eq_tune_describe(&o->tune));
+                     "end-to-end", eq_tune_describe(&c->own.tune));
 }
 
 /* The grid that the model's own configuration names. */
@@ -221,7 +223,7 @@ static void make_jobs(call *c)
         (eq_quantize_options){.bits = d->bits, .group = d->group, .grid = grid_of(d->checkpoint)};
     c->job.base = d;
     c->job.teacher = c->reference ? c->reference->decoder : NULL;
-    c->job.options = &o->tune;
+    c->job.options = &c->own.tune;
     c->job.scheme = eq_scheme_of(&c->scheme);
     c->job.T = o->data.seqlen;
     c->job.run = &c->run;
@@ -275,7 +277,7 @@ static eq_status train_and_write(eq_ctx *ctx, call *c, const char *model, const 
     const eq_decoder *d = c->model->decoder;
     c->norm = eq_alloc(ctx, d->config.C, sizeof *c->norm);
     eq_status st = c->norm ? eq_tune(ctx, &c->job, c->norm) : EQ_ENOMEM;
-    if (c->options->tune.train != EQ_TRAIN_SCALES) c->output.final_norm = c->norm;
+    if (c->own.tune.train != EQ_TRAIN_SCALES) c->output.final_norm = c->norm;
     if (st == EQ_OK) st = eq_tokenizer_files(ctx, d->checkpoint, c->model->tokenizer, out);
     if (st == EQ_OK) st = eq_output_model(ctx, &c->output);
     if (st == EQ_OK) st = write_card(ctx, c, model, out);
@@ -290,8 +292,11 @@ static eq_status run(eq_ctx *ctx, call *c, const char *model, const char *refere
     const eq_run_options *r = &c->options->run;
     eq_status st = check_options(ctx, c->options, reference != NULL);
     if (st == EQ_OK) st = open_models(ctx, c, model, reference);
+    if (st == EQ_OK) set_rates(&c->own.tune, c->model->decoder->bits);
+    if (st == EQ_OK) st = eq_tune_check(ctx, &c->own.tune);
     if (st == EQ_OK) st = eq_precision_type(ctx, &c->job.type, r->precision);
     if (st == EQ_OK) make_jobs(c);
+    if (st == EQ_OK) log_model(ctx, c->model->decoder);
     if (st == EQ_OK) st = eq_tune_plan(ctx, &c->job, r->memory ? r->memory : eq_available_memory());
     if (st == EQ_OK) st = open_run(ctx, c, model, out);
     if (st != EQ_OK) return st;
@@ -306,6 +311,7 @@ eq_finetune_options eq_finetune_defaults(void)
 {
     const eq_quantize_options q = eq_quantize_defaults(EQ_METHOD_BLOCK_AP, 3, EQ_PRESET_DEFAULT);
     eq_finetune_options o = {q.data, q.tune, q.run};
+    o.tune.scale_lr = o.tune.norm_lr = o.tune.weight_lr = EQ_RATE_BY_BITS;
     return o;
 }
 

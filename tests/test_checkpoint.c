@@ -1,5 +1,5 @@
-/* Checkpoints as a whole: folders of one file and of shards, packed linears, the real GGUF file.
- * Damaged ones are in test_checkpoint_hostile.c. */
+/* Checkpoints as a whole: folders of one file and of shards, the real GGUF file. Packed
+ * linears are in test_packing.c, damaged files in test_checkpoint_hostile.c. */
 #include "io/checkpoint.h"
 
 #include "support_files.h"
@@ -150,120 +150,6 @@ static void fingerprint_notices_changes(void **state)
     write_shard(f, "2.safetensors", "b", 1, 2.5f);
     folder_write(f->folder, "config.json", "{ \"answer\": 42,\n\"model_type\":\"llama\"}");
     assert_true(fingerprint(f) == first); /* the same object in other words */
-}
-
-/* A packed linear "a", N x K in groups of G: codes (n + k) % 4, zeros n % 4, scales 2^-group. */
-enum { N = 32, K = 64, G = 32, GROUPS = K / G };
-
-static void write_packed(fixture *f, const char *config, const int32_t *order)
-{
-    const eq_tensor_entry entries[] = {{"a.qweight", EQ_I32, 2, {K * 2 / 32, N}},
-                                       {"a.qzeros", EQ_I32, 2, {GROUPS, N * 2 / 32}},
-                                       {"a.scales", EQ_F16, 2, {GROUPS, N}},
-                                       {"a.g_idx", EQ_I32, 1, {K}}};
-    uint8_t codes[N * K], zeros[N * GROUPS];
-    float scales[N * GROUPS];
-    uint32_t weight[K * 2 / 32 * N], zero[GROUPS * N * 2 / 32];
-    uint16_t scale[GROUPS * N];
-    const eq_qmatrix shape = {.bits = 2, .N = N, .K = K, .g = G};
-    for (int i = 0; i < N * K; i++)
-        codes[i] = (uint8_t)((i / K + i) % 4);
-    for (int i = 0; i < N * GROUPS; i++) {
-        zeros[i] = (uint8_t)(i / GROUPS % 4);
-        scales[i] = i % GROUPS ? 0.5f : 1;
-    }
-    eq_qmatrix_pack(weight, zero, scale, codes, zeros, scales, &shape);
-    eq_safetensors_writer w;
-    char *path = eq_path_join(&f->ctx, f->folder, "model.safetensors");
-    assert_int_equal(eq_safetensors_begin(&f->ctx, &w, path, entries, order ? 4 : 3), EQ_OK);
-    eq_safetensors_write(&w, weight, sizeof weight);
-    eq_safetensors_write(&w, zero, sizeof zero);
-    eq_safetensors_write(&w, scale, sizeof scale);
-    if (order) eq_safetensors_write(&w, order, K * sizeof *order);
-    assert_int_equal(eq_safetensors_commit(&w), EQ_OK);
-    folder_write(f->folder, "config.json", config);
-    eq_free(path);
-}
-
-#define GPTQ(rest)                                                                                 \
-    "{\"quantization_config\":{\"quant_method\":\"gptq\",\"bits\":2,\"group_size\":32" rest "}}"
-
-static eq_status open_packed(fixture *f, eq_checkpoint **ck, eq_qmatrix *q)
-{
-    *ck = open_path(f, f->folder);
-    return eq_checkpoint_qmatrix(&f->ctx, *ck, "a", q);
-}
-
-/* The two versions of the format differ by one in what a stored zero point means. */
-static void packed_linear(void **state)
-{
-    fixture *f = *state;
-    static const struct {
-        const char *config;
-        int offset;
-    } CASES[] = {{GPTQ(",\"checkpoint_format\":\"gptq_v2\""), 0},
-                 {GPTQ(",\"format\":\"gptq_v2\""), 0},
-                 {GPTQ(",\"checkpoint_format\":\"gptq\""), 1},
-                 {GPTQ(""), 1}};
-    int32_t order[K];
-    for (int k = 0; k < K; k++)
-        order[k] = k / G;
-    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
-        eq_checkpoint *ck = NULL;
-        eq_qmatrix q;
-        float w[N * K];
-        write_packed(f, CASES[i].config, i % 2 ? order : NULL);
-        assert_int_equal(open_packed(f, &ck, &q), EQ_OK);
-        assert_true(q.bits == 2 && q.N == N && q.K == K && q.g == G);
-        assert_int_equal(q.zero_offset, CASES[i].offset);
-        eq_qmatrix_unpack(w, EQ_F32, &q, 0, N);
-        for (int n = 0; n < N; n++)
-            for (int k = 0; k < K; k++) {
-                int code = (n + n * K + k) % 4, zero = n % 4 + CASES[i].offset;
-                assert_true(w[n * K + k] == (float)(code - zero) * (k < G ? 1 : 0.5f));
-            }
-        eq_checkpoint_close(ck);
-    }
-}
-
-static void packed_linears_that_are_refused(void **state)
-{
-    fixture *f = *state;
-    static const char *const CASES[][2] = {
-        {"{}", "method (none)"},
-        {"{\"quantization_config\":{\"quant_method\":\"awq\"}}", "method awq"},
-        {GPTQ(",\"format\":\"gptq_p\""), "gptq_p"},
-        {"{\"quantization_config\":{\"quant_method\":\"gptq\",\"bits\":5,\"group_size\":32}}",
-         "bits is 5"},
-        {"{\"quantization_config\":{\"quant_method\":\"gptq\",\"bits\":4,\"group_size\":32}}",
-         "do not fit 4 bits"},
-        {"{\"quantization_config\":{\"quant_method\":\"gptq\",\"bits\":2,\"group_size\":64}}",
-         "in groups of 64"},
-        {"{\"quantization_config\":{\"quant_method\":\"gptq\",\"bits\":2,\"group_size\":0}}",
-         "in groups of 0"},
-        {"{\"quantization_config\":{\"quant_method\":\"gptq\",\"bits\":2,\"group_size\":-2}}",
-         "in groups of -2"},
-        {"{\"quantization_config\":{\"quant_method\":\"gptq\",\"bits\":2,\"group_size\":-1}}",
-         "in groups of -1"},
-        {"{\"quantization_config\":{\"quant_method\":\"gptq\",\"bits\":2}}", "in groups of 0"}};
-    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
-        eq_checkpoint *ck = NULL;
-        eq_qmatrix q;
-        write_packed(f, CASES[i][0], NULL);
-        assert_int_equal(open_packed(f, &ck, &q), EQ_EFORMAT);
-        if (!strstr(f->ctx.message, CASES[i][1]))
-            fail_msg("%s: expected: %s", f->ctx.message, CASES[i][1]);
-        eq_checkpoint_close(ck);
-    }
-    int32_t order[K]; /* activation order: group 0 and 1 take turns */
-    for (int k = 0; k < K; k++)
-        order[k] = k % 2;
-    eq_checkpoint *ck = NULL;
-    eq_qmatrix q;
-    write_packed(f, GPTQ(""), order);
-    assert_int_equal(open_packed(f, &ck, &q), EQ_EFORMAT);
-    assert_non_null(strstr(f->ctx.message, "a.g_idx"));
-    eq_checkpoint_close(ck);
 }
 
 /* Names of shards that would leave the folder, or name nothing. */
@@ -424,8 +310,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(folder_of_one_file, make, destroy),
         cmocka_unit_test_setup_teardown(release_keeps_the_values, make, destroy),
         cmocka_unit_test_setup_teardown(fingerprint_notices_changes, make, destroy),
-        cmocka_unit_test_setup_teardown(packed_linear, make, destroy),
-        cmocka_unit_test_setup_teardown(packed_linears_that_are_refused, make, destroy),
         cmocka_unit_test_setup_teardown(indexes_that_are_refused, make, destroy),
         cmocka_unit_test_setup_teardown(every_allocation_may_fail, make, destroy),
         cmocka_unit_test_setup_teardown(real_model, make, destroy),

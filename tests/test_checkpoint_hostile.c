@@ -1,7 +1,7 @@
 /* Checkpoints that are damaged, contradict themselves or ask for what eqat does not compute: each
  * is refused with a message that names the file, none is read wrongly or out of bounds. */
 #include "base/rng.h"
-#include "io/checkpoint.h"
+#include "io/packing.h"
 #include "support_bytes.h"
 
 #include <math.h>
@@ -293,25 +293,26 @@ static void refuse_packed(fixture *f, const char *config, const char *header, si
                           const char *part)
 {
     eq_checkpoint *ck = NULL;
-    eq_qmatrix q;
+    eq_packing packing = {0};
+    eq_qmatrix q = {.N = 16, .K = 32};
     eq_ctx_init(&f->ctx, 1);
     save_text(f, "config.json", config);
     save_safetensors(f, "model.safetensors", header, size);
     assert_int_equal(eq_checkpoint_open(&f->ctx, &ck, f->folder), EQ_OK);
-    assert_int_equal(eq_checkpoint_qmatrix(&f->ctx, ck, "a", &q), EQ_EFORMAT);
+    assert_int_equal(eq_packing_linear(&f->ctx, &packing, ck, "a", &q), EQ_EFORMAT);
     assert_non_null(strstr(f->ctx.message, part));
     eq_checkpoint_close(ck);
 }
 
 static void packed_linear_that_does_not_fit(void **state)
 {
-    /* A tensor without elements may have any number of rows: 2^61 of them, times 32, overflow. */
+    /* A tensor without elements may have any number of rows. */
     refuse_packed(*state, GPTQ,
                   "{\"a.qweight\":{\"dtype\":\"I32\",\"shape\":[2305843009213693952,0],"
                   "\"data_offsets\":[0,0]},\"a.qzeros\":{\"dtype\":\"I32\",\"shape\":[1,0],"
                   "\"data_offsets\":[0,0]},\"a.scales\":{\"dtype\":\"F16\",\"shape\":[1,0],"
                   "\"data_offsets\":[0,0]}}",
-                  0, "do not fit 2 bits");
+                  0, "a.qweight is 2-dimensional [2305843009213693952, 0], expected [2, 16]");
     /* Bits that are 2 only after being cut to 32 bits. */
     refuse_packed(*state,
                   "{\"quantization_config\":{\"quant_method\":\"gptq\",\"bits\":4294967298,"

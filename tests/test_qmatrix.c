@@ -31,7 +31,8 @@ static uint8_t *guarded(size_t size)
 
 static void sample_init(sample *s, int64_t N, int64_t K, int64_t g, int bits)
 {
-    *s = (sample){.q = {.bits = bits, .N = N, .K = K, .g = g}, .groups = K / g};
+    *s = (sample){.q = {.bits = bits, .N = N, .K = K, .g = g, .scale_type = EQ_F16},
+                  .groups = K / g};
     s->codes = malloc((size_t)(N * K));
     s->zeros = malloc((size_t)(N * s->groups));
     s->scales = malloc((size_t)(N * s->groups) * sizeof *s->scales);
@@ -151,8 +152,31 @@ static void three_bits_cross_words(void **state)
 static float weight_of(const sample *s, int64_t n, int64_t k)
 {
     int64_t group = n * s->groups + k / s->q.g;
-    int z = s->zeros[group] + s->q.zero_offset;
+    int z = s->zeros[group];
     return (float)(s->codes[n * s->q.K + k] - z) * s->scales[group];
+}
+
+/* Store the zero points as format 1 does: whole words less a one in each field; at 3 bits each field
+ * less one, modulo 8. */
+static void less_one(sample *s)
+{
+    eq_qmatrix *q = &s->q;
+    uint8_t *zeros = s->memory[1] + GUARD + 1;
+    uint32_t ones[] = {0, 0, 0x55555555, 0, 0x11111111, 0, 0, 0, 0x01010101};
+    for (size_t w = 0; q->bits != 3 && w < s->sizes[1] / 4; w++) {
+        uint32_t word;
+        memcpy(&word, zeros + 4 * w, sizeof word);
+        word -= ones[q->bits];
+        memcpy(zeros + 4 * w, &word, sizeof word);
+    }
+    if (q->bits == 3) {
+        for (int64_t i = 0; i < q->N * s->groups; i++)
+            s->zeros[i] = (s->zeros[i] + 7) % 8;
+        sample_pack(s);
+        for (int64_t i = 0; i < q->N * s->groups; i++)
+            s->zeros[i] = (s->zeros[i] + 1) % 8;
+    }
+    q->zero_offset = 1;
 }
 
 /* Rows row0 .. in both types; what lies behind them is not touched. */
@@ -202,7 +226,7 @@ static void unpacking(void **state)
             check_unpack(&s, N - 1, 1);
             check_unpack(&s, N / 4 + 1, N / 2);
             check_unpack(&s, 0, 0);
-            s.q.zero_offset = 1;
+            less_one(&s);
             check_unpack(&s, 0, N);
             sample_deinit(&s);
         }
@@ -243,6 +267,14 @@ static void shapes_that_fit(void **state)
     assert_int_equal(eq_qmatrix_weight_bytes(192, 576, 3), 192 * 576 * 3 / 8);
     assert_int_equal(eq_qmatrix_zero_bytes(192, 576, 64, 3), 192 * 9 * 3 / 8);
     assert_int_equal(eq_qmatrix_scale_bytes(192, 576, 64), 192 * 9 * 2);
+    const eq_qmatrix stream = {.bits = 3, .N = 64, .K = 96}, odd = {.bits = 2, .N = 1, .K = 17};
+    const eq_qmatrix padded = {.bits = 3, .N = 64, .K = 96, .padded = true};
+    assert_int_equal(eq_qmatrix_words(&stream, 96), 9);
+    assert_int_equal(eq_qmatrix_words(&padded, 96), 10);
+    assert_int_equal(eq_qmatrix_words(&padded, 100), 10);
+    assert_int_equal(eq_qmatrix_words(&padded, 101), 11);
+    assert_int_equal(eq_qmatrix_words(&odd, 17), 2);
+    assert_int_equal(eq_qmatrix_bytes(&padded), 10 * 64 * 4);
 }
 
 int main(void)

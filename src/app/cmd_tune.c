@@ -51,9 +51,10 @@ const eq_command eq_cmd_tune = {
     .name = "tune",
     .summary = "Train a quantized model as a whole (E2E-QP), on any text",
     .details =
-        "MODEL is a folder that quantize wrote, or another GPTQ folder; codes and zero points stay "
-        "as they\nare unless every weight is trained. The output is a folder of the same "
-        "kind.\n\n"
+        "MODEL is a folder that quantize wrote, another GPTQ folder, or one of EfficientQAT's own "
+        "code. Codes\nand zero points stay as they are unless every weight is trained. The output "
+        "is a folder as quantize\nwrites it. Learning rates that are not given are those for the "
+        "bits of MODEL.\n\n"
         "Examples:\n"
         "  eqat tune out/w2 -o out/w2-tuned --reference models/smollm2-135m-instruct.gguf \\\n"
         "      --calib train.jsonl --samples 64\n"

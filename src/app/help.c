@@ -58,7 +58,10 @@ static void default_text(const eq_option *option, const void *args, char *out, s
         snprintf(out, size, "%llu", (unsigned long long)*(const uint64_t *)field);
         break;
     case EQ_OPTION_DOUBLE:
-        snprintf(out, size, "%g", *(const double *)field);
+        if (option->open && *(const double *)field < 0)
+            snprintf(out, size, "%s", option->open);
+        else
+            snprintf(out, size, "%g", *(const double *)field);
         break;
     case EQ_OPTION_STRING:
         if (*(const char *const *)field) snprintf(out, size, "%s", *(const char *const *)field);

@@ -31,6 +31,7 @@ typedef struct eq_option {
     const char *help;         /* one sentence; the default is added to it */
     double low, high;         /* of numbers, both included */
     const eq_choice *choices; /* of EQ_OPTION_CHOICE */
+    const char *open;         /* what the help shows for a default below 0, which is none yet */
 } eq_option;
 
 /* Options of eq_data_options, eq_tune_options and eq_run_options. */

@@ -76,25 +76,66 @@ static eq_status open_shards(eq_ctx *ctx, eq_checkpoint *ck, const char *index_p
     return st;
 }
 
+static eq_status open_single(eq_ctx *ctx, eq_checkpoint *ck, const char *name)
+{
+    ck->shards = eq_alloc(ctx, 1, sizeof(eq_safetensors *));
+    return ck->shards ? add_shard(ctx, ck, name) : EQ_ENOMEM;
+}
+
+/* The file name that AutoGPTQ's settings hold, or that it made from them. */
+static void older_name(const eq_checkpoint *ck, char *name, size_t size)
+{
+    const json_t *q = json_object_get(ck->config, "quantization_config");
+    const char *base = json_string_value(json_object_get(q, "model_file_base_name"));
+    if (base && !strchr(base, '/'))
+        snprintf(name, size, "%s.safetensors", base);
+    else
+        snprintf(name, size, "gptq_model-%lldbit-%lldg.safetensors",
+                 (long long)json_integer_value(json_object_get(q, "bits")),
+                 (long long)json_integer_value(json_object_get(q, "group_size")));
+}
+
+static eq_status open_weights(eq_ctx *ctx, eq_checkpoint *ck)
+{
+    char older[NAME_BYTES];
+    const char *const names[] = {"model.safetensors", "model.safetensors.index.json", older};
+    older_name(ck, older, sizeof older);
+    for (int i = 0; i < 3; i++) {
+        char *path = eq_path_join(ctx, ck->path, names[i]);
+        if (!path) return EQ_ENOMEM;
+        bool there = eq_file_exists(path);
+        eq_status st = EQ_OK;
+        if (there) st = i == 1 ? open_shards(ctx, ck, path) : open_single(ctx, ck, names[i]);
+        eq_free(path);
+        if (there) return st;
+    }
+    return eq_fail(ctx, EQ_EFORMAT, "%s: holds no model.safetensors and no index of shards",
+                   ck->path);
+}
+
+/* Older GPTQ folders have the settings in a file of their own, the oldest without the name of the
+ * method. They become a part of the configuration, for all who read it or hash it. */
+static eq_status add_settings(eq_ctx *ctx, eq_checkpoint *ck)
+{
+    if (json_is_object(json_object_get(ck->config, "quantization_config"))) return EQ_OK;
+    json_t *settings = NULL;
+    char *path = eq_path_join(ctx, ck->path, "quantize_config.json");
+    eq_status st = path ? EQ_OK : EQ_ENOMEM;
+    if (path && eq_file_exists(path)) st = eq_json_load(ctx, &settings, path);
+    if (settings && !json_object_get(settings, "quant_method"))
+        json_object_set_new(settings, "quant_method", json_string("gptq"));
+    if (settings) json_object_set_new(ck->config, "quantization_config", settings);
+    eq_free(path);
+    return st;
+}
+
 static eq_status open_folder(eq_ctx *ctx, eq_checkpoint *ck)
 {
     char *config = eq_path_join(ctx, ck->path, "config.json");
-    char *single = eq_path_join(ctx, ck->path, "model.safetensors");
-    char *index = eq_path_join(ctx, ck->path, "model.safetensors.index.json");
-    eq_status st = config && single && index ? EQ_OK : EQ_ENOMEM;
-    if (st == EQ_OK) st = eq_json_load(ctx, &ck->config, config);
-    if (st == EQ_OK && eq_file_exists(single)) {
-        ck->shards = eq_alloc(ctx, 1, sizeof(eq_safetensors *));
-        st = ck->shards ? add_shard(ctx, ck, "model.safetensors") : EQ_ENOMEM;
-    } else if (st == EQ_OK && eq_file_exists(index)) {
-        st = open_shards(ctx, ck, index);
-    } else if (st == EQ_OK) {
-        st = eq_fail(ctx, EQ_EFORMAT, "%s: holds no model.safetensors and no index of shards",
-                     ck->path);
-    }
+    eq_status st = config ? eq_json_load(ctx, &ck->config, config) : EQ_ENOMEM;
+    if (st == EQ_OK) st = add_settings(ctx, ck);
+    if (st == EQ_OK) st = open_weights(ctx, ck);
     eq_free(config);
-    eq_free(single);
-    eq_free(index);
     return st;
 }
 
@@ -179,96 +220,6 @@ eq_status eq_checkpoint_tensor(eq_ctx *ctx, const eq_checkpoint *ck, const char 
         return st == EQ_OK ? set_rope_pairs(ctx, ck, name, tensor) : st;
     }
     return eq_fail(ctx, EQ_EFORMAT, "%s: tensor %s is not there", ck->path, name);
-}
-
-/* A member of a GPTQ linear, checked for type and shape. */
-static eq_status get_part(eq_ctx *ctx, const eq_checkpoint *ck, const char *prefix,
-                          const char *part, eq_dtype type, eq_tensor *t)
-{
-    char name[NAME_BYTES];
-    snprintf(name, sizeof name, "%s.%s", prefix, part);
-    eq_status st = eq_checkpoint_tensor(ctx, ck, name, t);
-    if (st == EQ_OK && t->type != type)
-        st = eq_fail(ctx, EQ_EFORMAT, "%s: %s is %s, expected %s", ck->path, name,
-                     eq_dtype_get(t->type)->name, eq_dtype_get(type)->name);
-    return st;
-}
-
-static eq_status read_quantization(eq_ctx *ctx, const eq_checkpoint *ck, eq_qmatrix *q,
-                                   int64_t *group)
-{
-    const json_t *c = json_object_get(ck->config, "quantization_config");
-    const char *method = json_string_value(json_object_get(c, "quant_method"));
-    const char *format = json_string_value(json_object_get(c, "checkpoint_format"));
-    if (!format) format = json_string_value(json_object_get(c, "format"));
-    if (!method || strcmp(method, "gptq"))
-        return eq_fail(ctx, EQ_EFORMAT, "%s: quantization method %s is not read, gptq is", ck->path,
-                       method ? method : "(none)");
-    int64_t bits = json_integer_value(json_object_get(c, "bits"));
-    *group = json_integer_value(json_object_get(c, "group_size"));
-    if (bits != 2 && bits != 3 && bits != 4 && bits != 8)
-        return eq_fail(ctx, EQ_EFORMAT,
-                       "%s: quantization_config: bits is %lld, expected 2, 3, 4 or 8", ck->path,
-                       (long long)bits);
-    q->bits = (int)bits;
-    q->zero_offset = !format || !strcmp(format, "gptq");
-    if (format && strcmp(format, "gptq") && strcmp(format, "gptq_v2"))
-        return eq_fail(ctx, EQ_EFORMAT, "%s: GPTQ format \"%s\" is not read", ck->path, format);
-    return EQ_OK;
-}
-
-static eq_status check_order(eq_ctx *ctx, const eq_checkpoint *ck, const char *prefix,
-                             const eq_qmatrix *q)
-{
-    char name[NAME_BYTES];
-    eq_tensor t;
-    snprintf(name, sizeof name, "%s.g_idx", prefix);
-    if (!eq_checkpoint_has(ck, name)) return EQ_OK;
-    eq_status st = get_part(ctx, ck, prefix, "g_idx", EQ_I32, &t);
-    for (int64_t k = 0; st == EQ_OK && k < q->K; k++) {
-        int32_t g = -1;
-        if (k < eq_tensor_elems(&t)) memcpy(&g, (const char *)t.data + (size_t)k * 4, sizeof g);
-        if (g != k / q->g)
-            st = eq_fail(ctx, EQ_EFORMAT, "%s: %s: groups in another order are not read", ck->path,
-                         name);
-    }
-    return st;
-}
-
-eq_status eq_checkpoint_qmatrix(eq_ctx *ctx, const eq_checkpoint *ck, const char *prefix,
-                                eq_qmatrix *q)
-{
-    eq_tensor w, z, s;
-    int64_t group = 0;
-    *q = (eq_qmatrix){0};
-    eq_status st = get_part(ctx, ck, prefix, "qweight", EQ_I32, &w);
-    if (st == EQ_OK) st = get_part(ctx, ck, prefix, "qzeros", EQ_I32, &z);
-    if (st == EQ_OK) st = get_part(ctx, ck, prefix, "scales", EQ_F16, &s);
-    if (st == EQ_OK) st = read_quantization(ctx, ck, q, &group);
-    if (st != EQ_OK) return st;
-    /* A tensor without elements may claim any length, so K is worked out only for a real one. */
-    bool filled = w.dims == 2 && w.shape[0] > 0 && w.shape[1] > 0;
-    q->N = filled ? w.shape[1] : 0;
-    q->K = filled ? w.shape[0] * 32 / q->bits : 0;
-    q->g = group == -1 ? q->K : group;
-    bool fits = filled && z.dims == 2 && s.dims == 2 && q->g > 0 && q->K % q->g == 0 &&
-                eq_qmatrix_fits(q->N, q->K, q->bits) && z.shape[0] == q->K / q->g &&
-                z.shape[1] == q->N * q->bits / 32 && s.shape[0] == q->K / q->g &&
-                s.shape[1] == q->N;
-    if (!fits)
-        return eq_fail(ctx, EQ_EFORMAT,
-                       "%s: %s: qweight, qzeros and scales do not fit %d bits in groups of %lld",
-                       ck->path, prefix, q->bits, (long long)group);
-    q->qweight = w.data;
-    q->qzeros = z.data;
-    q->scales = s.data;
-    return check_order(ctx, ck, prefix, q);
-}
-
-int64_t eq_checkpoint_group(const eq_checkpoint *ck)
-{
-    const json_t *c = json_object_get(ck->config, "quantization_config");
-    return json_integer_value(json_object_get(c, "group_size"));
 }
 
 int64_t eq_checkpoint_bytes(const eq_checkpoint *ck)

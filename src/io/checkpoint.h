@@ -1,12 +1,12 @@
 /* A model's weights and configuration, whatever they are stored in: a Hugging Face folder
- * (safetensors, one file or shards, full precision or GPTQ) or a GGUF file. Tensors go by their
+ * (safetensors, one file or shards) or a GGUF file. Tensors go by their
  * Hugging Face names. */
 #ifndef EQ_IO_CHECKPOINT_H
 #define EQ_IO_CHECKPOINT_H
 
 #include "io/gguf.h"
 #include "io/safetensors.h"
-#include "tensor/qmatrix.h"
+#include "tensor/tensor.h"
 #include <jansson.h>
 
 typedef struct eq_checkpoint eq_checkpoint;
@@ -15,7 +15,8 @@ eq_status eq_checkpoint_open(eq_ctx *ctx, eq_checkpoint **checkpoint, const char
 void eq_checkpoint_close(eq_checkpoint *checkpoint); /* NULL is fine */
 
 const char *eq_checkpoint_path(const eq_checkpoint *checkpoint);
-/* config.json, or its equivalent made from GGUF metadata; borrowed. */
+/* config.json, with quantize_config.json as its quantization_config if it has none, or what is made
+ * from GGUF metadata; borrowed. */
 const json_t *eq_checkpoint_config(const eq_checkpoint *checkpoint);
 /* The GGUF file; NULL for a folder. */
 const eq_gguf *eq_checkpoint_gguf(const eq_checkpoint *checkpoint);
@@ -24,12 +25,6 @@ bool eq_checkpoint_has(const eq_checkpoint *checkpoint, const char *name);
 /* A tensor by its Hugging Face name, rows in Hugging Face order (see eq_tensor.rope_pairs). */
 eq_status eq_checkpoint_tensor(eq_ctx *ctx, const eq_checkpoint *checkpoint, const char *name,
                                eq_tensor *tensor);
-/* The GPTQ tensors prefix.qweight, .qzeros, .scales (and .g_idx, which must be k / group), checked
- * against each other and quantization_config. */
-eq_status eq_checkpoint_qmatrix(eq_ctx *ctx, const eq_checkpoint *checkpoint, const char *prefix,
-                                eq_qmatrix *matrix);
-/* group_size of quantization_config: -1 for whole rows, 0 when there is none. */
-int64_t eq_checkpoint_group(const eq_checkpoint *checkpoint);
 /* Bytes of all tensors. */
 int64_t eq_checkpoint_bytes(const eq_checkpoint *checkpoint);
 /* Let the pages of [data, data + size), a piece of one of the mapped files, leave the resident set.

@@ -64,17 +64,13 @@ static eq_status load_norm(eq_ctx *ctx, eq_checkpoint *ck, const char *name, flo
 static eq_status open_packed(eq_ctx *ctx, eq_decoder *d, const char *prefix, eq_stored_part *part,
                              int64_t K)
 {
-    eq_qmatrix *q = &part->matrix;
-    eq_status st = eq_checkpoint_qmatrix(ctx, d->checkpoint, prefix, q);
-    if (st != EQ_OK) return st;
-    if (q->N != part->rows || q->K != K)
-        return eq_fail(ctx, EQ_EFORMAT, "%s: %s is [%lld, %lld], expected [%lld, %lld]",
-                       eq_checkpoint_path(d->checkpoint), prefix, (long long)q->N, (long long)q->K,
-                       (long long)part->rows, (long long)K);
+    part->matrix.N = part->rows;
+    part->matrix.K = K;
+    eq_status st = eq_packing_linear(ctx, &d->packing, d->checkpoint, prefix, &part->matrix);
     part->packed = true;
-    d->bits = q->bits;
-    d->group = eq_checkpoint_group(d->checkpoint);
-    return EQ_OK;
+    d->bits = d->packing.bits;
+    d->group = d->packing.group;
+    return st;
 }
 
 static eq_status open_unit(eq_ctx *ctx, eq_decoder *d, int64_t i, eq_unit unit)
@@ -186,8 +182,7 @@ void eq_decoder_release_block(const eq_decoder *d, int64_t i)
             const eq_stored_part *part = &stored->parts[p];
             if (part->packed)
                 eq_checkpoint_release(d->checkpoint, part->matrix.qweight,
-                                      (size_t)(part->matrix.K * part->matrix.N) *
-                                          (size_t)part->matrix.bits / 8);
+                                      eq_qmatrix_bytes(&part->matrix));
             else
                 eq_checkpoint_release(
                     d->checkpoint, part->tensor.data,

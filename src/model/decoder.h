@@ -18,8 +18,9 @@ typedef struct eq_decoder {
     eq_tensor embedding; /* [V, C] */
     eq_stored head_stored;
     eq_linear head; /* [V, C] */
-    int bits;       /* of the block linears; 16 when not quantized */
-    int64_t group;  /* of the same; 0 when not quantized */
+    eq_packing packing;
+    int bits;      /* of the block linears; 16 when not quantized */
+    int64_t group; /* of the same; 0 when not quantized */
 } eq_decoder;
 
 /* One linear of a block: its name in a Hugging Face checkpoint below "model.layers.<i>.", and its

@@ -4,7 +4,7 @@
 #define EQ_MODEL_LINEAR_H
 
 #include "base/arena.h"
-#include "io/checkpoint.h"
+#include "io/packing.h"
 #include "kernels/gemm.h"
 #include "kernels/kernels.h"
 

@@ -31,33 +31,73 @@ static uint32_t word_at(const void *p, int64_t i)
     return w;
 }
 
-/* Field i of a bit stream whose words are `stride` words apart. */
-static uint32_t field_at(const void *words, int64_t start, int64_t stride, int64_t i, int bits)
+/* Where field i of a stream begins. */
+typedef struct place {
+    int64_t word;
+    int shift;
+} place;
+
+static place place_of(const eq_qmatrix *q, int64_t i)
 {
-    int64_t bit = i * bits, word = bit / 32;
-    int shift = (int)(bit % 32);
-    uint32_t value = word_at(words, start + word * stride) >> shift;
-    if (shift + bits > 32) value |= word_at(words, start + (word + 1) * stride) << (32 - shift);
-    return value & ((1u << bits) - 1);
+    if (!q->padded) return (place){i * q->bits / 32, (int)(i * q->bits % 32)};
+    int fields = 32 / q->bits;
+    return (place){i / fields, (int)(i % fields) * q->bits};
+}
+
+int64_t eq_qmatrix_words(const eq_qmatrix *q, int64_t n)
+{
+    if (!q->padded) return (n * q->bits + 31) / 32;
+    int fields = 32 / q->bits;
+    return (n + fields - 1) / fields;
+}
+
+size_t eq_qmatrix_bytes(const eq_qmatrix *q)
+{
+    return (size_t)(eq_qmatrix_words(q, q->K) * q->N) * 4;
+}
+
+/* Field i of a stream whose words are `stride` words apart. */
+static uint32_t field_at(const eq_qmatrix *q, const void *words, int64_t start, int64_t stride,
+                         int64_t i)
+{
+    place p = place_of(q, i);
+    uint32_t value = word_at(words, start + p.word * stride) >> p.shift;
+    if (p.shift + q->bits > 32)
+        value |= word_at(words, start + (p.word + 1) * stride) << (32 - p.shift);
+    return value & ((1u << q->bits) - 1);
+}
+
+static uint32_t code_at(const eq_qmatrix *q, int64_t row, int64_t k)
+{
+    return field_at(q, q->qweight, row, q->N, k);
 }
 
 static float scale_at(const eq_qmatrix *q, int64_t group, int64_t row)
 {
-    uint16_t h;
-    memcpy(&h, (const char *)q->scales + (size_t)(group * q->N + row) * 2, sizeof h);
-    return eq_f16_f32(h);
+    float s = 0;
+    size_t at = (size_t)(group * q->N + row) * eq_elem_bytes(q->scale_type);
+    eq_dtype_to_f32(&s, (const char *)q->scales + at, q->scale_type, 1);
+    return s;
 }
 
+/* Zero points of format 1 are stored less one. Where no field crosses a word, its writers subtract
+ * from whole words, so that the field of a zero point 0 borrows from the next one, and its readers
+ * add to whole words, which undoes that. At 3 bits each field wraps by itself. */
 static float zero_at(const eq_qmatrix *q, int64_t group, int64_t row)
 {
-    int64_t width = q->N * q->bits / 32;
-    return (float)((int)field_at(q->qzeros, group * width, 1, row, q->bits) + q->zero_offset);
+    uint32_t mask = (1u << q->bits) - 1, one = (uint32_t)q->zero_offset;
+    int64_t start = group * eq_qmatrix_words(q, q->N);
+    if (q->bits == 3) return (float)((field_at(q, q->qzeros, start, 1, row) + one) & mask);
+    place p = place_of(q, row);
+    uint32_t word = word_at(q->qzeros, start + p.word);
+    if (one) word += UINT32_MAX / mask; /* in each field */
+    return (float)(word >> p.shift & mask);
 }
 
 void eq_qmatrix_codes(uint8_t *codes, const eq_qmatrix *q, int64_t row)
 {
     for (int64_t k = 0; k < q->K; k++)
-        codes[k] = (uint8_t)field_at(q->qweight, row, q->N, k, q->bits);
+        codes[k] = (uint8_t)code_at(q, row, k);
 }
 
 void eq_qmatrix_grid(float *s, float *z, const eq_qmatrix *q, int64_t row)
@@ -89,9 +129,25 @@ static inline void run_codes(uint32_t codes[RUN][BLOCK], const eq_qmatrix *q, in
     }
 }
 
+/* The same of padded words, which do not end where a run does. They are read in place like all
+ * others: packed again as a stream they would be as fast as that, but take 3 bits of memory per
+ * weight beside a file that is mapped anyway. */
+static void padded_codes(uint32_t codes[RUN][BLOCK], const eq_qmatrix *q, int64_t row, int64_t k)
+{
+    uint32_t words[BLOCK], mask = (1u << q->bits) - 1;
+    for (int j = 0; j < RUN; j++) {
+        place p = place_of(q, k + j);
+        memcpy(words, (const char *)q->qweight + (size_t)(p.word * q->N + row) * 4, sizeof words);
+        for (int r = 0; r < BLOCK; r++)
+            codes[j][r] = words[r] >> p.shift & mask;
+    }
+}
+
 static void any_codes(uint32_t codes[RUN][BLOCK], const eq_qmatrix *q, int64_t row, int64_t k)
 {
-    if (q->bits == 2)
+    if (q->padded)
+        padded_codes(codes, q, row, k);
+    else if (q->bits == 2)
         run_codes(codes, q, row, k, 2);
     else if (q->bits == 3)
         run_codes(codes, q, row, k, 3);
@@ -115,7 +171,7 @@ static void unpack_row(void *out, eq_dtype type, const eq_qmatrix *q, int64_t ro
     for (int64_t group = 0; group < q->K / q->g; group++) {
         float s = scale_at(q, group, row), z = zero_at(q, group, row);
         for (int64_t k = group * q->g; k < (group + 1) * q->g; k++)
-            store(out, type, k, ((float)field_at(q->qweight, row, q->N, k, q->bits) - z) * s);
+            store(out, type, k, ((float)code_at(q, row, k) - z) * s);
     }
 }
 
@@ -130,9 +186,13 @@ static void unpack_block(void *out, eq_dtype type, const eq_qmatrix *q, int64_t 
             z[r] = zero_at(q, k / q->g, row + r);
         }
         any_codes(codes, q, row, k);
-        for (int r = 0; r < BLOCK; r++)
+        for (int r = 0; r < BLOCK; r++) {
+            float w[RUN];
             for (int j = 0; j < RUN; j++)
-                store(out, type, r * q->K + k + j, ((float)(int32_t)codes[j][r] - z[r]) * s[r]);
+                w[j] = ((float)(int32_t)codes[j][r] - z[r]) * s[r];
+            for (int j = 0; j < RUN; j++)
+                store(out, type, r * q->K + k + j, w[j]);
+        }
     }
 }
 

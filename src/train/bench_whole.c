@@ -62,7 +62,14 @@ static void connect_unit(eq_ctx *ctx, model *m, eq_unit unit, int64_t *at)
     m->stored[unit].count = count;
     for (int p = 0; p < count; p++) {
         int64_t N = parts[p].rows;
-        const eq_qmatrix q = {BITS, N, K, GROUP, m->words, m->words, m->scales, 0};
+        const eq_qmatrix q = {.bits = BITS,
+                              .N = N,
+                              .K = K,
+                              .g = GROUP,
+                              .qweight = m->words,
+                              .qzeros = m->words,
+                              .scales = m->scales,
+                              .scale_type = EQ_F16};
         m->stored[unit].parts[p] = (eq_stored_part){parts[p].row0, N, true, {0}, q};
         for (int64_t i = 0; i < c->L; i++) {
             eq_stored *s = &m->decoder.blocks[i].stored[unit];

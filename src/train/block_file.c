@@ -159,7 +159,14 @@ static eq_status find_linear(eq_ctx *ctx, eq_block_file *f, const linear_place *
         .row0 = l->row0,
         .rows = l->N,
         .packed = true,
-        .matrix = {l->bits, l->N, l->K, l->g, w.data, z.data, s.data, 0},
+        .matrix = {.bits = l->bits,
+                   .N = l->N,
+                   .K = l->K,
+                   .g = l->g,
+                   .qweight = w.data,
+                   .qzeros = z.data,
+                   .scales = s.data,
+                   .scale_type = s.type},
     };
     return EQ_OK;
 }

@@ -52,6 +52,10 @@ eq_status eq_tune_plan(eq_ctx *ctx, const eq_tune_job *job, int64_t limit)
     static const char *const WHAT[] = {"scales", "scales and norms", "all weights"};
     const eq_whole_shape shape = whole_shape(job);
     const eq_tune_options *o = job->options;
+    char rates[64] = "";
+    if (o->train == EQ_TRAIN_NORMS) snprintf(rates, sizeof rates, ", norms %g", o->norm_lr);
+    if (o->train == EQ_TRAIN_ALL)
+        snprintf(rates, sizeof rates, ", norms %g, weights %g", o->norm_lr, o->weight_lr);
     double need = (double)eq_whole_bytes(&shape, ctx->threads) / (1 << 20);
     double most = (double)limit / (1 << 20);
     eq_log(ctx, EQ_LOG_INFO,
@@ -59,6 +63,7 @@ eq_status eq_tune_plan(eq_ctx *ctx, const eq_tune_job *job, int64_t limit)
            WHAT[o->train],
            o->kl > 0 ? (o->ce > 0 ? "KL and cross-entropy" : "KL") : "cross-entropy",
            (long long)job->train.n, (long long)job->T, o->epochs, need);
+    eq_log(ctx, EQ_LOG_INFO, "plan: learning rates: scales %g%s", o->scale_lr, rates);
     int64_t disk = eq_teacher_file_bytes(job->train.n + job->val.n, job->T, shape.top);
     if (shape.top)
         eq_log(ctx, EQ_LOG_INFO,

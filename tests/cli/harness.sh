@@ -1,16 +1,4 @@
 # The checkers themselves: each must complain about a wrong value planted for it, once.
-planted=0
-must_complain() {
-    local before=$complaints
-    "$@" 2>/dev/null
-    planted=$((planted + 1))
-    if [ "$complaints" -eq "$((before + 1))" ]; then
-        complaints=$before
-    else
-        complain "no complaint from: $*"
-    fi
-}
-
 expect 0 --version
 must_complain expect 0 no-such-command
 must_complain out_has 'no such text'

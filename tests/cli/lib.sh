@@ -61,6 +61,19 @@ sys.exit(0 if eval(sys.argv[1]) else 1)' "$1" 2>.theme/json ||
         complain "JSON is not so: $1: $(head -c 500 .theme/out) $(tail -n 1 .theme/json)"
 }
 
+# must_complain CHECK ARGUMENT...: the check complains about the wrong value it is given, once
+planted=0
+must_complain() {
+    local before=$complaints
+    "$@" 2>/dev/null
+    planted=$((planted + 1))
+    if [ "$complaints" -eq "$((before + 1))" ]; then
+        complaints=$before
+    else
+        complain "no complaint from: $*"
+    fi
+}
+
 # same FOLDER FOLDER: the two models have the same tensors and the same configuration, byte by byte
 same() {
     local file name count=0
