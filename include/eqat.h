@@ -95,10 +95,12 @@ typedef struct eq_model eq_model;
 typedef struct eq_model_info {
     char family[32]; /* "llama" */
     int64_t blocks, hidden, mlp, heads, kv_heads, head_size, vocabulary, context;
-    int64_t parameters; /* embedding counted once when tied */
-    int64_t bytes;      /* of all stored tensors */
-    int bits;           /* of the block linears: 16 when not quantized */
-    int64_t group;      /* -1 whole row, 0 when not quantized */
+    int64_t parameters;     /* embedding counted once when tied */
+    int64_t bytes;          /* of all stored tensors */
+    int bits;               /* of the block linears: 16 when not quantized */
+    int64_t group;          /* -1 whole row, 0 when not quantized */
+    bool mixed;             /* some of the block linears have other bits or groups */
+    double bits_per_weight; /* stored, the mean of the block linears */
     bool has_tokenizer;
 } eq_model_info;
 

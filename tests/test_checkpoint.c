@@ -201,10 +201,14 @@ static void packed_linear(void **state)
     static const struct {
         const char *config;
         int offset;
-    } CASES[] = {{GPTQ(",\"checkpoint_format\":\"gptq_v2\""), 0},
-                 {GPTQ(",\"format\":\"gptq_v2\""), 0},
-                 {GPTQ(",\"checkpoint_format\":\"gptq\""), 1},
-                 {GPTQ(""), 1}};
+    } CASES[] = {
+        {GPTQ(",\"checkpoint_format\":\"gptq_v2\""), 0},
+        {GPTQ(",\"format\":\"gptq_v2\""), 0},
+        {GPTQ(",\"checkpoint_format\":\"gptq\""), 1},
+        {GPTQ(""), 1},
+        {"{\"quantization_config\":{\"quant_method\":\"gptq\",\"bits\":4,\"group_size\":-1,"
+         "\"dynamic\":{\"+:a\":{\"bits\":2,\"group_size\":32}}}}",
+         1}};
     int32_t order[K];
     for (int k = 0; k < K; k++)
         order[k] = k / G;
@@ -245,7 +249,9 @@ static void packed_linears_that_are_refused(void **state)
          "in groups of -2"},
         {"{\"quantization_config\":{\"quant_method\":\"gptq\",\"bits\":2,\"group_size\":-1}}",
          "in groups of -1"},
-        {"{\"quantization_config\":{\"quant_method\":\"gptq\",\"bits\":2}}", "in groups of 0"}};
+        {"{\"quantization_config\":{\"quant_method\":\"gptq\",\"bits\":2}}", "in groups of 0"},
+        {GPTQ(",\"dynamic\":{\"a\":{\"bits\":3}}"), "do not fit 3 bits"},
+        {GPTQ(",\"dynamic\":{\"-:a\":{}}"), "do not fit 0 bits"}};
     for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
         eq_checkpoint *ck = NULL;
         eq_qmatrix q;

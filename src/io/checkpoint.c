@@ -3,6 +3,7 @@
 #include "base/hash.h"
 #include "io/gguf_config.h"
 #include "io/json_file.h"
+#include "io/overrides.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -194,8 +195,8 @@ static eq_status get_part(eq_ctx *ctx, const eq_checkpoint *ck, const char *pref
     return st;
 }
 
-static eq_status read_quantization(eq_ctx *ctx, const eq_checkpoint *ck, eq_qmatrix *q,
-                                   int64_t *group)
+/* Method, bits and format of quantization_config; zero_offset out. */
+static eq_status read_quantization(eq_ctx *ctx, const eq_checkpoint *ck, int *zero_offset)
 {
     const json_t *c = json_object_get(ck->config, "quantization_config");
     const char *method = json_string_value(json_object_get(c, "quant_method"));
@@ -205,13 +206,11 @@ static eq_status read_quantization(eq_ctx *ctx, const eq_checkpoint *ck, eq_qmat
         return eq_fail(ctx, EQ_EFORMAT, "%s: quantization method %s is not read, gptq is", ck->path,
                        method ? method : "(none)");
     int64_t bits = json_integer_value(json_object_get(c, "bits"));
-    *group = json_integer_value(json_object_get(c, "group_size"));
     if (bits != 2 && bits != 3 && bits != 4 && bits != 8)
         return eq_fail(ctx, EQ_EFORMAT,
                        "%s: quantization_config: bits is %lld, expected 2, 3, 4 or 8", ck->path,
                        (long long)bits);
-    q->bits = (int)bits;
-    q->zero_offset = !format || !strcmp(format, "gptq");
+    *zero_offset = !format || !strcmp(format, "gptq");
     if (format && strcmp(format, "gptq") && strcmp(format, "gptq_v2"))
         return eq_fail(ctx, EQ_EFORMAT, "%s: GPTQ format \"%s\" is not read", ck->path, format);
     return EQ_OK;
@@ -235,34 +234,51 @@ static eq_status check_order(eq_ctx *ctx, const eq_checkpoint *ck, const char *p
     return st;
 }
 
+/* Bits and group that the shapes have, into q; false when they have none. */
+static bool read_shapes(eq_qmatrix *q, const eq_tensor *w, const eq_tensor *z, const eq_tensor *s)
+{
+    const eq_tensor *all[] = {w, z, s};
+    for (int i = 0; i < 3; i++) /* a tensor without elements may claim any length */
+        if (all[i]->dims != 2 || all[i]->shape[0] < 1 || all[i]->shape[1] < 1) return false;
+    int64_t N = w->shape[1], groups = s->shape[0], bits = z->shape[1] * 32 / N;
+    if (bits != 2 && bits != 3 && bits != 4 && bits != 8) return false;
+    q->bits = (int)bits;
+    q->N = N;
+    q->K = w->shape[0] * 32 / bits;
+    q->g = q->K / groups;
+    return q->g > 0 && q->K % groups == 0 && eq_qmatrix_fits(N, q->K, q->bits) &&
+           w->shape[0] == q->K * bits / 32 && z->shape[0] == groups &&
+           z->shape[1] == N * bits / 32 && s->shape[1] == N;
+}
+
 eq_status eq_checkpoint_qmatrix(eq_ctx *ctx, const eq_checkpoint *ck, const char *prefix,
                                 eq_qmatrix *q)
 {
     eq_tensor w, z, s;
-    int64_t group = 0;
     *q = (eq_qmatrix){0};
     eq_status st = get_part(ctx, ck, prefix, "qweight", EQ_I32, &w);
     if (st == EQ_OK) st = get_part(ctx, ck, prefix, "qzeros", EQ_I32, &z);
     if (st == EQ_OK) st = get_part(ctx, ck, prefix, "scales", EQ_F16, &s);
-    if (st == EQ_OK) st = read_quantization(ctx, ck, q, &group);
+    if (st == EQ_OK) st = read_quantization(ctx, ck, &q->zero_offset);
     if (st != EQ_OK) return st;
-    /* A tensor without elements may claim any length, so K is worked out only for a real one. */
-    bool filled = w.dims == 2 && w.shape[0] > 0 && w.shape[1] > 0;
-    q->N = filled ? w.shape[1] : 0;
-    q->K = filled ? w.shape[0] * 32 / q->bits : 0;
-    q->g = group == -1 ? q->K : group;
-    bool fits = filled && z.dims == 2 && s.dims == 2 && q->g > 0 && q->K % q->g == 0 &&
-                eq_qmatrix_fits(q->N, q->K, q->bits) && z.shape[0] == q->K / q->g &&
-                z.shape[1] == q->N * q->bits / 32 && s.shape[0] == q->K / q->g &&
-                s.shape[1] == q->N;
-    if (!fits)
+    bool whole = read_shapes(q, &w, &z, &s);
+    const json_t *config = json_object_get(ck->config, "quantization_config");
+    const eq_override found = {whole ? q->bits : -1, whole ? q->g : -1};
+    eq_override said;
+    if (!eq_override_allows(config, prefix, &found, q->K, &said))
         return eq_fail(ctx, EQ_EFORMAT,
-                       "%s: %s: qweight, qzeros and scales do not fit %d bits in groups of %lld",
-                       ck->path, prefix, q->bits, (long long)group);
+                       "%s: %s: qweight, qzeros and scales do not fit %lld bits in groups of %lld",
+                       ck->path, prefix, (long long)said.bits, (long long)said.group);
     q->qweight = w.data;
     q->qzeros = z.data;
     q->scales = s.data;
     return check_order(ctx, ck, prefix, q);
+}
+
+int eq_checkpoint_bits(const eq_checkpoint *ck)
+{
+    const json_t *c = json_object_get(ck->config, "quantization_config");
+    return (int)json_integer_value(json_object_get(c, "bits"));
 }
 
 int64_t eq_checkpoint_group(const eq_checkpoint *ck)

@@ -25,10 +25,12 @@ bool eq_checkpoint_has(const eq_checkpoint *checkpoint, const char *name);
 eq_status eq_checkpoint_tensor(eq_ctx *ctx, const eq_checkpoint *checkpoint, const char *name,
                                eq_tensor *tensor);
 /* The GPTQ tensors prefix.qweight, .qzeros, .scales (and .g_idx, which must be k / group), checked
- * against each other and quantization_config. */
+ * against each other and quantization_config with its overrides. */
 eq_status eq_checkpoint_qmatrix(eq_ctx *ctx, const eq_checkpoint *checkpoint, const char *prefix,
                                 eq_qmatrix *matrix);
-/* group_size of quantization_config: -1 for whole rows, 0 when there is none. */
+/* bits and group_size of quantization_config, which modules may override; -1 for whole rows, 0 when
+ * there are none. */
+int eq_checkpoint_bits(const eq_checkpoint *checkpoint);
 int64_t eq_checkpoint_group(const eq_checkpoint *checkpoint);
 /* Bytes of all tensors. */
 int64_t eq_checkpoint_bytes(const eq_checkpoint *checkpoint);
