@@ -61,6 +61,7 @@ typedef struct call {
     eq_tokenizer *tokenizer;
     eq_data data;
     eq_run run;
+    eq_block_scheme *schemes; /* owned, [L] */
     float *norm; /* owned, [C]; the final norm as the end-to-end phase leaves it, or NULL */
     eq_quantize_job job;
 } call;
@@ -101,35 +102,24 @@ static eq_status check_options(eq_ctx *ctx, const eq_quantize_options *o)
     return st;
 }
 
-static eq_status check_linears(eq_ctx *ctx, const call *c)
+/* The grid of every unit. */
+static eq_status make_schemes(eq_ctx *ctx, call *c)
 {
     const eq_scheme scheme = eq_scheme_of(c->options);
     const eq_config *config = &c->decoder->config;
     if (c->decoder->bits != 16)
         return eq_fail(ctx, EQ_EFORMAT, "%s: is quantized to %d bits already",
                        eq_checkpoint_path(c->checkpoint), c->decoder->bits);
-    for (int u = 0; u < EQ_UNITS; u++) {
-        eq_part parts[EQ_MAX_PARTS];
-        int count = eq_unit_parts(config, (eq_unit)u, parts);
-        int64_t K = eq_unit_columns(config, (eq_unit)u);
-        for (int p = 0; p < count; p++) {
-            eq_status st = eq_scheme_check(ctx, &scheme, parts[p].name, K);
-            if (st != EQ_OK) return st;
-            if (!eq_qmatrix_fits(parts[p].rows, K, scheme.bits))
-                return eq_fail(ctx, EQ_EINVAL,
-                               "%s: [%lld, %lld] at %d bits does not fill whole words of the GPTQ "
-                               "layout",
-                               parts[p].name, (long long)parts[p].rows, (long long)K, scheme.bits);
-        }
-    }
-    return EQ_OK;
+    c->schemes = eq_schemes_uniform(ctx, &scheme, config->L);
+    c->job.schemes = c->schemes;
+    return c->schemes ? eq_schemes_check(ctx, c->schemes, config, NULL) : EQ_ENOMEM;
 }
 
 static eq_status open_model(eq_ctx *ctx, call *c, const char *path)
 {
     eq_status st = eq_checkpoint_open(ctx, &c->checkpoint, path);
     if (st == EQ_OK) st = eq_decoder_open(ctx, &c->decoder, c->checkpoint);
-    if (st == EQ_OK) st = check_linears(ctx, c);
+    if (st == EQ_OK) st = make_schemes(ctx, c);
     return st == EQ_OK ? eq_checkpoint_tokenizer(ctx, &c->tokenizer, c->checkpoint) : st;
 }
 
@@ -252,13 +242,12 @@ typedef struct block_files {
 static eq_status next_block(eq_ctx *ctx, void *self, int64_t i, const eq_block **block)
 {
     block_files *f = self;
-    const eq_scheme scheme = eq_scheme_of(f->call->options);
     eq_block_file_close(&f->file);
     if (i < 0) return EQ_OK;
     char *path = eq_run_block_path(ctx, &f->call->run, i);
-    eq_status st =
-        path ? eq_block_file_open(ctx, &f->file, &f->call->decoder->config, &scheme, i, path)
-             : EQ_ENOMEM;
+    eq_status st = path ? eq_block_file_open(ctx, &f->file, &f->call->decoder->config,
+                                             &f->call->schemes[i], i, path)
+                        : EQ_ENOMEM;
     eq_free(path);
     *block = &f->file.block;
     return st;
@@ -270,7 +259,7 @@ static eq_tune_job tune_job(const call *c)
     return (eq_tune_job){.base = c->decoder,
                          .teacher = c->decoder,
                          .options = &o->tune,
-                         .scheme = eq_scheme_of(o),
+                         .schemes = c->schemes,
                          .T = o->data.seqlen,
                          .type = c->job.type,
                          .train = {c->data.train, c->data.train_counts, o->data.samples},
@@ -335,8 +324,7 @@ static eq_status run(eq_ctx *ctx, call *c, const char *model, const char *out,
     }
     if (st == EQ_OK) st = open_run(ctx, c, model, out);
     if (st != EQ_OK) return st;
-    const eq_scheme scheme = eq_scheme_of(c->options);
-    result->bits_per_weight = eq_output_bits_per_weight(&c->decoder->config, &scheme);
+    result->bits_per_weight = eq_output_bits_per_weight(&c->decoder->config, c->schemes);
     if (c->run.finished) {
         result->blocks_resumed = c->decoder->config.L;
         eq_output_finish(ctx, &c->job);
@@ -361,6 +349,7 @@ eq_status eq_quantize(eq_ctx *ctx, const char *model, const char *out,
     eq_run_close(&c.run);
     eq_data_deinit(&c.data);
     eq_free(c.norm);
+    eq_free(c.schemes);
     eq_tokenizer_free(c.tokenizer);
     eq_decoder_close(c.decoder);
     eq_checkpoint_close(c.checkpoint);

@@ -24,6 +24,7 @@ typedef struct golden {
     eq_checkpoint *student_files, *teacher_files;
     eq_decoder *student, *teacher;
     eq_safetensors *expected;
+    eq_block_scheme *schemes;
     eq_whole whole;
 } golden;
 
@@ -47,9 +48,11 @@ static void open_golden(golden *g, const char *folder, const eq_logits_weights *
     assert_int_equal(eq_decoder_open(&ctx, &g->teacher, g->teacher_files), EQ_OK);
     snprintf(path, sizeof path, "tests/golden/e2e/%s/expected.safetensors", folder);
     assert_int_equal(eq_safetensors_open(&ctx, &g->expected, path), EQ_OK);
+    g->schemes = eq_schemes_uniform(&ctx, &(eq_scheme){g->student->bits, g->student->group, 0},
+                                    g->student->config.L);
     const eq_whole_shape shape = {.base = g->student,
                                   .teacher = weights->kl > 0 ? g->teacher : NULL,
-                                  .scheme = {g->student->bits, g->student->group, 0},
+                                  .schemes = g->schemes,
                                   .train = EQ_TRAIN_NORMS,
                                   .weights = *weights,
                                   .top = top,
@@ -63,6 +66,7 @@ static void open_golden(golden *g, const char *folder, const eq_logits_weights *
 static void close_golden(golden *g)
 {
     eq_whole_deinit(&g->whole);
+    eq_free(g->schemes);
     eq_safetensors_close(g->expected);
     eq_decoder_close(g->student);
     eq_decoder_close(g->teacher);

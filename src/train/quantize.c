@@ -45,7 +45,8 @@ static eq_student_shape student_shape(const eq_quantize_job *job)
 {
     const eq_quantize_options *o = job->options;
     return (eq_student_shape){.config = &job->teacher->config,
-                              .scheme = eq_scheme_of(o),
+                              .schemes = job->schemes,
+                              .blocks = job->teacher->config.L,
                               .options = o->train,
                               .T = o->data.seqlen,
                               .type = job->type};
@@ -285,7 +286,8 @@ static eq_status make_block(eq_ctx *ctx, state *s, eq_stream *full_next, const c
 {
     const eq_quantize_options *o = s->job->options;
     const eq_block *teacher = &s->job->teacher->blocks[s->block].block;
-    eq_student_load(ctx, &s->student, teacher);
+    const eq_block_scheme *scheme = &s->job->schemes[s->block];
+    eq_student_load(ctx, &s->student, teacher, scheme);
     eq_status st = check_weights(ctx, s);
     if (st == EQ_OK && o->train.start == EQ_START_WEIGHTED) {
         eq_stream *input = trains(o) ? &s->quantized : &s->full;
@@ -299,17 +301,14 @@ static eq_status make_block(eq_ctx *ctx, state *s, eq_stream *full_next, const c
     if (st == EQ_OK && trains(o)) st = train_block(ctx, s, s->in_file ? full_next : &s->full);
     if (st == EQ_OK) st = eq_ctx_status(ctx);
     if (st == EQ_OK) st = write_masters(ctx, s);
-    const eq_scheme scheme = eq_scheme_of(o);
-    return st == EQ_OK ? eq_block_file_write(ctx, &s->student.block, &scheme, s->block, path) : st;
+    return st == EQ_OK ? eq_block_file_write(ctx, &s->student.block, scheme, s->block, path) : st;
 }
 
 static eq_status advance_quantized(eq_ctx *ctx, state *s, eq_stream *next, const char *path)
 {
     eq_block_file file;
-    const eq_quantize_options *o = s->job->options;
-    const eq_scheme scheme = eq_scheme_of(o);
-    eq_status st =
-        eq_block_file_open(ctx, &file, &s->job->teacher->config, &scheme, s->block, path);
+    eq_status st = eq_block_file_open(ctx, &file, &s->job->teacher->config,
+                                      &s->job->schemes[s->block], s->block, path);
     if (st != EQ_OK) return st;
     st = advance(ctx, s, &file.block, &s->quantized, next, "quantized");
     eq_block_file_close(&file);
