@@ -279,6 +279,7 @@ static void fill_result(call *c)
 {
     c->result->bits = c->scheme.bits;
     c->result->group = c->scheme.group;
+    c->result->mixed = c->model->decoder->mixed;
     c->result->bits_per_weight = eq_output_bits_per_weight(&c->model->decoder->config, c->schemes);
 }
 

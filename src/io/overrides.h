@@ -1,5 +1,5 @@
-/* The member `dynamic` of a GPTQ quantization_config: bits and groups that some modules have instead
- * of those of the model, as GPTQModel, vLLM and SGLang read it.
+/* The member `dynamic` of a GPTQ quantization_config: bits and groups that some modules have
+ * instead of those of the model, as GPTQModel, vLLM and SGLang read it.
  *
  *   "dynamic": {"+:model\\.layers\\.3\\.mlp\\.down_proj": {"bits": 4, "group_size": 32}, ...}
  *

@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "train/block_file.h"
+#include "train/choose_bits.h"
 #include "train/masters.h"
 
 #include <math.h>
@@ -75,11 +76,11 @@ eq_status eq_quantize_plan(eq_ctx *ctx, const eq_quantize_job *job, bool *in_fil
     int64_t limit = o->run.memory ? o->run.memory : eq_available_memory();
     *in_file = o->run.streams == EQ_STREAMS_FILE ||
                (o->run.streams == EQ_STREAMS_AUTO && limit && work + streams > limit);
-    int64_t need = work + (*in_file ? 0 : streams);
-    eq_log(ctx, EQ_LOG_INFO,
-           "plan: %lld blocks, %d bits in groups of %lld, %s, products by %s (%s)",
-           (long long)job->teacher->config.L, o->bits, (long long)o->group,
-           eq_dtype_get(job->type)->name, eq_gemm_engine(ctx, job->type), ctx->kernels->name);
+    int64_t need = work + (*in_file ? 0 : streams), first = eq_choose_bits_bytes(job, ctx->threads);
+    if (first > need) need = first;
+    eq_log(ctx, EQ_LOG_INFO, "plan: %lld blocks, %s, products by %s (%s)",
+           (long long)job->teacher->config.L, eq_dtype_get(job->type)->name,
+           eq_gemm_engine(ctx, job->type), ctx->kernels->name);
     eq_log(ctx, EQ_LOG_INFO,
            "plan: memory %.0f MiB for one block and its step, %.0f MiB of activations in %s",
            megabytes(work), megabytes(streams), *in_file ? "files (twice that on disk)" : "memory");
