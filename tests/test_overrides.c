@@ -37,11 +37,11 @@ static bool fits(const char *dynamic, int64_t bits, int64_t group)
 static void literal_keys_decide(void **state)
 {
     (void)state;
-    static const char *const ENDS[] = {"{\"+:" UP "\": {\"bits\": 4, \"group_size\": 32}}",
-                                       "{\"" UP "\": {\"bits\": 4, \"group_size\": 32}}",
-                                       "{\"^" UP "$\": {\"bits\": 4, \"group_size\": 32}}",
-                                       "{\"+:model\\\\.layers\\\\.1\\\\.\": {\"bits\": 4,"
-                                       " \"group_size\": 32}}"};
+    static const char *const ENDS[] = {
+        "{\"+:" UP "\": {\"bits\": 4, \"group_size\": 32}}",
+        "{\"" UP "\": {\"bits\": 4, \"group_size\": 32}}",
+        "{\"^" UP "$\": {\"bits\": 4, \"group_size\": 32}}",
+        "{\"model\\\\.layers\\\\.1\": {\"bits\": 4, \"group_size\": 32}}"};
     for (size_t i = 0; i < sizeof ENDS / sizeof *ENDS; i++) {
         assert_true(fits(ENDS[i], 4, 32));
         assert_false(fits(ENDS[i], 2, 64)); /* what the others have */
