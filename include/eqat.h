@@ -95,10 +95,12 @@ typedef struct eq_model eq_model;
 typedef struct eq_model_info {
     char family[32]; /* "llama" */
     int64_t blocks, hidden, mlp, heads, kv_heads, head_size, vocabulary, context;
-    int64_t parameters; /* embedding counted once when tied */
-    int64_t bytes;      /* of all stored tensors */
-    int bits;           /* of the block linears: 16 when not quantized */
-    int64_t group;      /* -1 whole row, 0 when not quantized */
+    int64_t parameters;     /* embedding counted once when tied */
+    int64_t bytes;          /* of all stored tensors */
+    int bits;               /* of the block linears: 16 when not quantized */
+    int64_t group;          /* -1 whole row, 0 when not quantized */
+    bool mixed;             /* some of the block linears have other bits or groups */
+    double bits_per_weight; /* stored, the mean of the block linears */
     bool has_tokenizer;
 } eq_model_info;
 
@@ -238,6 +240,13 @@ typedef struct eq_quantize_options {
     int bits;      /* 2, 3, 4 or 8 */
     int64_t group; /* divides every row, or -1: whole rows */
     eq_grid grid;
+    /* Path of a file that gives units of blocks bits and groups of their own (docs/formats.md);
+     * NULL: those above for all. */
+    const char *recipe;
+    /* Or: choose the bits of every unit, by what rounding it does to the model's distributions, so
+     * that a weight of the linears has at most so many bits on average, scales and zero points
+     * included. The choice is written to OUT/run/recipe.json. 0: not so. */
+    double target_bpw;
     eq_data_options data;
     eq_train_options train;
     eq_tune_options tune; /* what follows the blocks */
@@ -247,6 +256,7 @@ typedef struct eq_quantize_options {
 typedef struct eq_quantize_result {
     int bits;
     int64_t group;
+    bool mixed;             /* some units have others */
     double seconds;         /* of this call */
     int64_t blocks_resumed; /* blocks that were already there */
     int64_t bytes;          /* of the written tensors */

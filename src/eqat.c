@@ -77,6 +77,8 @@ static void fill_info(eq_model *m)
                               .bytes = eq_checkpoint_bytes(m->checkpoint),
                               .bits = m->decoder->bits,
                               .group = m->decoder->group,
+                              .mixed = m->decoder->mixed,
+                              .bits_per_weight = eq_decoder_bits_per_weight(m->decoder),
                               .has_tokenizer = m->tokenizer != NULL};
     strcpy(m->info.family, c->family);
 }

@@ -22,22 +22,29 @@ static eq_status measure(eq_ctx *ctx, const eq_card *card, eq_eval_result *r)
 
 static void write_head(eq_output *f, const eq_card *card)
 {
-    char name[256]; /* the last part of the path */
+    const eq_quantize_result *r = card->result;
+    char name[256], bits[16] = "mixed"; /* the last part of the path */
     snprintf(name, sizeof name, "%s", card->model);
     for (size_t n = strlen(name); n > 1 && name[n - 1] == '/'; n--)
         name[n - 1] = 0;
     const char *slash = strrchr(name, '/');
+    if (!r->mixed) snprintf(bits, sizeof bits, "%d", r->bits);
     eq_output_printf(f,
                      "---\nbase_model: %s\nlibrary_name: transformers\ntags:\n- eqat\n- gptq\n"
-                     "- %d-bit\n---\n\n# %s in %d bits\n\n",
-                     card->model, card->result->bits, slash ? slash + 1 : name, card->result->bits);
-    eq_output_printf(f,
-                     "Quantized with eqat %s: the linears of all blocks have %d bits (%.3f with "
-                     "scales and zero points) in\ngroups of %lld; embedding, head and norms are "
-                     "not quantized. GPTQ-v2 tensors, as transformers,\nGPTQModel and eqat read "
-                     "them.\n",
-                     EQAT_VERSION, card->result->bits, card->result->bits_per_weight,
-                     (long long)card->result->group);
+                     "- %s-bit\n---\n\n# %s in %s bits\n\nQuantized with eqat %s: ",
+                     card->model, bits, slash ? slash + 1 : name, bits, EQAT_VERSION);
+    if (r->mixed)
+        eq_output_printf(f,
+                         "the linears of the blocks have different bits, %.3f on average with "
+                         "scales and\nzero points (`dynamic` of quantize_config.json)",
+                         r->bits_per_weight);
+    else
+        eq_output_printf(f,
+                         "the linears of all blocks have %d bits (%.3f with scales and zero "
+                         "points) in\ngroups of %lld",
+                         r->bits, r->bits_per_weight, (long long)r->group);
+    eq_output_printf(f, "; embedding, head and norms are not quantized. GPTQ-v2 tensors, as "
+                        "transformers,\nGPTQModel and eqat read them.\n");
 }
 
 static void write_table(eq_output *f, const eq_card *card, const eq_eval_result *r)

@@ -71,7 +71,6 @@ eq_status eq_card_write(eq_ctx *ctx, const eq_card *card);
 json_t *eq_hash_text(uint64_t hash);
 const char *eq_order_name(eq_order order);
 json_t *eq_tune_describe(const eq_tune_options *options);
-/* EQ_EINVAL when a linear [N, K] does not fill whole words of what is written; `what` names it. */
 eq_status eq_check_words(eq_ctx *ctx, const char *what, int64_t N, int64_t K, int bits);
 /* EQ_EINVAL for options of the end-to-end phase that cannot be. */
 eq_status eq_tune_check(eq_ctx *ctx, const eq_tune_options *options);

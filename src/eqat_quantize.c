@@ -1,7 +1,10 @@
 /* eq_quantize: options, data, run folder, blocks, output. */
 #include "eqat_internal.h"
 
+#include "base/hash.h"
+#include "quant/recipe.h"
 #include "train/block_file.h"
+#include "train/choose_bits.h"
 #include "train/output.h"
 #include "train/tune.h"
 
@@ -77,13 +80,14 @@ typedef struct call {
     eq_tokenizer *tokenizer;
     eq_data data;
     eq_run run;
+    eq_block_scheme *schemes; /* owned, [L] */
     float *norm; /* owned, [C]; the final norm as the end-to-end phase leaves it, or NULL */
     eq_quantize_job job;
 } call;
 
 static bool needs_data(const eq_quantize_options *o)
 {
-    return eq_quantize_needs_data(o) || o->tune.epochs > 0;
+    return eq_quantize_needs_data(o) || o->tune.epochs > 0 || o->target_bpw > 0;
 }
 
 static eq_status check_range(eq_ctx *ctx, bool fine, const char *what)
@@ -112,45 +116,35 @@ static eq_status check_options(eq_ctx *ctx, const eq_quantize_options *o)
                          "both learning rates are 0: nothing would be trained");
     if (st == EQ_OK) st = eq_tune_check(ctx, &o->tune);
     if (st == EQ_OK)
+        st = check_range(ctx, o->target_bpw >= 0 && !(o->target_bpw > 0 && o->recipe),
+                         "target-bpw must not be negative, and goes without a recipe");
+    if (st == EQ_OK)
         st = check_range(ctx, !needs_data(o) || d->calib,
                          "calibration data is needed: --calib FILE, or --calib self");
     return st;
 }
 
-eq_status eq_check_words(eq_ctx *ctx, const char *what, int64_t N, int64_t K, int bits)
-{
-    if (eq_qmatrix_fits(N, K, bits)) return EQ_OK;
-    return eq_fail(ctx, EQ_EINVAL,
-                   "%s: [%lld, %lld] at %d bits does not fill whole words of the GPTQ layout", what,
-                   (long long)N, (long long)K, bits);
-}
-
-static eq_status check_linears(eq_ctx *ctx, const call *c)
+/* The grid of every unit; the bits of --target-bpw are chosen later. */
+static eq_status make_schemes(eq_ctx *ctx, call *c)
 {
     const eq_scheme scheme = eq_scheme_of(c->options);
+    const char *recipe = c->options->recipe;
     const eq_config *config = &c->decoder->config;
     if (c->decoder->bits != 16)
         return eq_fail(ctx, EQ_EFORMAT, "%s: is quantized to %d bits already",
                        eq_checkpoint_path(c->checkpoint), c->decoder->bits);
-    for (int u = 0; u < EQ_UNITS; u++) {
-        eq_part parts[EQ_MAX_PARTS];
-        int count = eq_unit_parts(config, (eq_unit)u, parts);
-        int64_t K = eq_unit_columns(config, (eq_unit)u);
-        for (int p = 0; p < count; p++) {
-            eq_status st = eq_scheme_check(ctx, &scheme, parts[p].name, K);
-            if (st != EQ_OK) return st;
-            st = eq_check_words(ctx, parts[p].name, parts[p].rows, K, scheme.bits);
-            if (st != EQ_OK) return st;
-        }
-    }
-    return EQ_OK;
+    c->schemes = eq_schemes_uniform(ctx, &scheme, config->L);
+    c->job.schemes = c->schemes;
+    if (!c->schemes) return EQ_ENOMEM;
+    return recipe ? eq_recipe_read(ctx, c->schemes, config, recipe)
+                  : eq_schemes_check(ctx, c->schemes, config, NULL);
 }
 
 static eq_status open_model(eq_ctx *ctx, call *c, const char *path)
 {
     eq_status st = eq_checkpoint_open(ctx, &c->checkpoint, path);
     if (st == EQ_OK) st = eq_decoder_open(ctx, &c->decoder, c->checkpoint);
-    if (st == EQ_OK) st = check_linears(ctx, c);
+    if (st == EQ_OK) st = make_schemes(ctx, c);
     return st == EQ_OK ? eq_checkpoint_tokenizer(ctx, &c->tokenizer, c->checkpoint) : st;
 }
 
@@ -193,6 +187,18 @@ static const char *const LOSSES[] = {"mse", "relative", "bounded"};
 static const char *const EDGES[] = {"inside", "clipped"};
 static const char *const SCHEDULES[] = {"cosine", "ahead"};
 
+/* Of bits and groups of all units, however the recipe words them. */
+static uint64_t hash_schemes(const eq_block_scheme *schemes, int64_t L)
+{
+    uint64_t hash = EQ_HASH_START;
+    for (int64_t i = 0; i < L * EQ_UNITS; i++) {
+        const eq_scheme *s = &schemes[i / EQ_UNITS].units[i % EQ_UNITS];
+        const int64_t values[2] = {s->bits, s->group};
+        hash = eq_hash(hash, values, sizeof values);
+    }
+    return hash;
+}
+
 /* Everything that the result depends on. */
 static json_t *describe_run(const eq_ctx *ctx, const call *c, const char *model)
 {
@@ -216,6 +222,10 @@ static json_t *describe_run(const eq_ctx *ctx, const call *c, const char *model)
     json_t *inputs = json_object();
     json_object_set_new(inputs, "model", eq_hash_text(eq_checkpoint_fingerprint(c->checkpoint)));
     json_object_set_new(inputs, "data", eq_hash_text(eq_data_hash(&c->data)));
+    if (o->target_bpw > 0) json_object_set_new(options, "target_bpw", json_real(o->target_bpw));
+    if (o->recipe)
+        json_object_set_new(inputs, "recipe",
+                            eq_hash_text(hash_schemes(c->schemes, c->decoder->config.L)));
     json_t *info = json_pack("{s:s, s:s, s:s, s:s}", "eqat", EQAT_VERSION, "model", model, "calib",
                              o->data.calib ? o->data.calib : "", "kernels", eq_ctx_isa(ctx));
     return json_pack("{s:o, s:o, s:o, s:o, s:o}", "info", info, "inputs", inputs, "options",
@@ -275,13 +285,12 @@ typedef struct block_files {
 static eq_status next_block(eq_ctx *ctx, void *self, int64_t i, const eq_block **block)
 {
     block_files *f = self;
-    const eq_scheme scheme = eq_scheme_of(f->call->options);
     eq_block_file_close(&f->file);
     if (i < 0) return EQ_OK;
     char *path = eq_run_block_path(ctx, &f->call->run, i);
-    eq_status st =
-        path ? eq_block_file_open(ctx, &f->file, &f->call->decoder->config, &scheme, i, path)
-             : EQ_ENOMEM;
+    eq_status st = path ? eq_block_file_open(ctx, &f->file, &f->call->decoder->config,
+                                             &f->call->schemes[i], i, path)
+                        : EQ_ENOMEM;
     eq_free(path);
     *block = &f->file.block;
     return st;
@@ -293,7 +302,7 @@ static eq_tune_job tune_job(const call *c)
     return (eq_tune_job){.base = c->decoder,
                          .teacher = c->decoder,
                          .options = &o->tune,
-                         .scheme = eq_scheme_of(o),
+                         .schemes = c->schemes,
                          .T = o->data.seqlen,
                          .type = c->job.type,
                          .train = {c->data.train, c->data.train_counts, o->data.samples},
@@ -342,24 +351,57 @@ static eq_status finish(eq_ctx *ctx, call *c, const char *model, const char *out
     return st;
 }
 
+/* "30 units at 2 bits, 90 at 3, in groups of 64" */
+static void log_schemes(eq_ctx *ctx, const call *c, double bits_per_weight)
+{
+    static const int BITS[] = {2, 3, 4, 8};
+    const int64_t group = c->schemes[0].units[0].group;
+    char text[128] = "", groups[48] = "in several groups";
+    bool same = true;
+    for (size_t b = 0; b < sizeof BITS / sizeof *BITS; b++) {
+        int64_t count = 0;
+        for (int64_t i = 0; i < c->decoder->config.L * EQ_UNITS; i++)
+            count += c->schemes[i / EQ_UNITS].units[i % EQ_UNITS].bits == BITS[b];
+        size_t n = strlen(text);
+        if (count)
+            snprintf(text + n, sizeof text - n, n ? ", %lld at %d" : "%lld units at %d bits",
+                     (long long)count, BITS[b]);
+    }
+    for (int64_t i = 0; i < c->decoder->config.L * EQ_UNITS; i++)
+        same = same && c->schemes[i / EQ_UNITS].units[i % EQ_UNITS].group == group;
+    if (same) snprintf(groups, sizeof groups, "in groups of %lld", (long long)group);
+    eq_log(ctx, EQ_LOG_INFO, "plan: %s, %s: %.3f bits per weight with scales and zero points", text,
+           groups, bits_per_weight);
+}
+
+/* What depends on the grids: sizes, and the memory of the end-to-end phase. */
+static eq_status plan_grids(eq_ctx *ctx, call *c, eq_quantize_result *result)
+{
+    const eq_scheme base = eq_scheme_of(c->options);
+    const eq_run_options *r = &c->options->run;
+    result->bits_per_weight = eq_output_bits_per_weight(&c->decoder->config, c->schemes);
+    result->mixed = !eq_schemes_are(c->schemes, c->decoder->config.L, &base);
+    log_schemes(ctx, c, result->bits_per_weight);
+    eq_status st = eq_output_bytes(ctx, &c->job, &result->bytes);
+    if (st != EQ_OK || !c->options->tune.epochs) return st;
+    const eq_tune_job job = tune_job(c);
+    return eq_tune_plan(ctx, &job, r->memory ? r->memory : eq_available_memory());
+}
+
 static eq_status run(eq_ctx *ctx, call *c, const char *model, const char *out,
                      eq_quantize_result *result)
 {
-    bool in_file = false;
+    bool in_file = false, choose = c->options->target_bpw > 0;
     eq_status st = open_model(ctx, c, model);
     if (st == EQ_OK) st = eq_precision_type(ctx, &c->job.type, c->options->run.precision);
     if (st == EQ_OK) c->job.teacher = c->decoder;
-    if (st == EQ_OK) st = eq_output_bytes(ctx, &c->job, &result->bytes);
+    if (st == EQ_OK && choose) st = eq_choose_bits_check(ctx, &c->job);
     if (st == EQ_OK) st = eq_quantize_plan(ctx, &c->job, &in_file);
-    if (st == EQ_OK && c->options->tune.epochs) {
-        const eq_tune_job job = tune_job(c);
-        const eq_run_options *r = &c->options->run;
-        st = eq_tune_plan(ctx, &job, r->memory ? r->memory : eq_available_memory());
-    }
+    if (st == EQ_OK && !choose) st = plan_grids(ctx, c, result);
     if (st == EQ_OK) st = open_run(ctx, c, model, out);
+    if (st == EQ_OK && choose) st = eq_choose_bits(ctx, c->schemes, &c->job);
+    if (st == EQ_OK && choose) st = plan_grids(ctx, c, result);
     if (st != EQ_OK) return st;
-    const eq_scheme scheme = eq_scheme_of(c->options);
-    result->bits_per_weight = eq_output_bits_per_weight(&c->decoder->config, &scheme);
     if (c->run.finished) {
         result->blocks_resumed = c->decoder->config.L;
         eq_output_finish(ctx, &c->job);
@@ -384,6 +426,7 @@ eq_status eq_quantize(eq_ctx *ctx, const char *model, const char *out,
     eq_run_close(&c.run);
     eq_data_deinit(&c.data);
     eq_free(c.norm);
+    eq_free(c.schemes);
     eq_tokenizer_free(c.tokenizer);
     eq_decoder_close(c.decoder);
     eq_checkpoint_close(c.checkpoint);

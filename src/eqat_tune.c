@@ -83,6 +83,7 @@ typedef struct call {
     eq_run run;                  /* owned */
     float *norm;                 /* owned, [C] */
     eq_quantize_options scheme;  /* bits and group, for the output */
+    eq_block_scheme *schemes;    /* owned, [L] */
     eq_quantize_job output;
     eq_tune_job job;
     eq_quantize_result *result; /* borrowed */
@@ -97,7 +98,7 @@ static eq_status stored_block(eq_ctx *ctx, void *self, int64_t i, const eq_block
     return eq_check_interrupt(ctx);
 }
 
-/* All linears packed, with the same bits and groups, which the written layout can hold. */
+/* All linears packed, those of a unit with the same bits and groups. */
 static eq_status check_packed(eq_ctx *ctx, const eq_decoder *d)
 {
     const char *path = eq_checkpoint_path(d->checkpoint);
@@ -106,15 +107,12 @@ static eq_status check_packed(eq_ctx *ctx, const eq_decoder *d)
     for (int64_t i = 0; i < d->config.L * EQ_UNITS; i++) {
         const eq_stored *s = &d->blocks[i / EQ_UNITS].stored[i % EQ_UNITS];
         for (int p = 0; p < s->count; p++) {
-            const eq_qmatrix *q = &s->parts[p].matrix;
-            if (!s->parts[p].packed || q->bits != d->bits ||
-                q->g != (d->group == -1 ? q->K : d->group))
+            const eq_qmatrix *q = &s->parts[p].matrix, *first = &s->parts[0].matrix;
+            if (!s->parts[p].packed || q->bits != first->bits || q->g != first->g)
                 return eq_fail(ctx, EQ_EFORMAT,
-                               "%s: block %lld: linears of different bits or groups are not "
-                               "trained",
+                               "%s: block %lld: linears with the same input but different bits or "
+                               "groups are not trained",
                                path, (long long)(i / EQ_UNITS));
-            eq_status st = eq_check_words(ctx, path, q->N, q->K, q->bits);
-            if (st != EQ_OK) return st;
         }
     }
     return EQ_OK;
@@ -215,23 +213,41 @@ static eq_grid grid_of(const eq_checkpoint *checkpoint)
     return json_is_true(json_object_get(q, "sym")) ? EQ_GRID_SYMMETRIC : EQ_GRID_ASYMMETRIC;
 }
 
+/* The grids that the model has, which the written layout must hold. */
+static eq_status make_schemes(eq_ctx *ctx, call *c)
+{
+    const eq_decoder *d = c->model->decoder;
+    c->scheme =
+        (eq_quantize_options){.bits = d->bits, .group = d->group, .grid = grid_of(d->checkpoint)};
+    const eq_scheme scheme = eq_scheme_of(&c->scheme);
+    c->schemes = eq_schemes_uniform(ctx, &scheme, d->config.L);
+    for (int64_t i = 0; c->schemes && i < d->config.L * EQ_UNITS; i++) {
+        const eq_qmatrix *q = &d->blocks[i / EQ_UNITS].stored[i % EQ_UNITS].parts[0].matrix;
+        eq_scheme *s = &c->schemes[i / EQ_UNITS].units[i % EQ_UNITS];
+        s->bits = q->bits;
+        if (q->g != eq_scheme_group(s, q->K)) s->group = q->g;
+    }
+    return c->schemes
+               ? eq_schemes_check(ctx, c->schemes, &d->config, eq_checkpoint_path(d->checkpoint))
+               : EQ_ENOMEM;
+}
+
 static void make_jobs(call *c)
 {
     const eq_decoder *d = c->model->decoder;
     const eq_finetune_options *o = c->options;
-    c->scheme =
-        (eq_quantize_options){.bits = d->bits, .group = d->group, .grid = grid_of(d->checkpoint)};
     c->job.base = d;
     c->job.teacher = c->reference ? c->reference->decoder : NULL;
     c->job.options = &c->own.tune;
-    c->job.scheme = eq_scheme_of(&c->scheme);
+    c->job.schemes = c->schemes;
     c->job.T = o->data.seqlen;
     c->job.run = &c->run;
     c->job.block = stored_block;
     c->job.self = c->model->decoder;
     c->job.train = (eq_tune_windows){c->data.train, c->data.train_counts, o->data.samples};
     c->job.val = (eq_tune_windows){c->data.val, c->data.val_counts, o->data.val_samples};
-    c->output = (eq_quantize_job){.teacher = d, .options = &c->scheme, .run = &c->run};
+    c->output = (eq_quantize_job){
+        .teacher = d, .options = &c->scheme, .schemes = c->schemes, .run = &c->run};
 }
 
 /* The folder is entered before anything is made in it, but after files that may be wrong. */
@@ -268,8 +284,8 @@ static void fill_result(call *c)
 {
     c->result->bits = c->scheme.bits;
     c->result->group = c->scheme.group;
-    c->result->bits_per_weight =
-        eq_output_bits_per_weight(&c->model->decoder->config, &c->job.scheme);
+    c->result->mixed = c->model->decoder->mixed;
+    c->result->bits_per_weight = eq_output_bits_per_weight(&c->model->decoder->config, c->schemes);
 }
 
 static eq_status train_and_write(eq_ctx *ctx, call *c, const char *model, const char *out)
@@ -295,6 +311,7 @@ static eq_status run(eq_ctx *ctx, call *c, const char *model, const char *refere
     if (st == EQ_OK) set_rates(&c->own.tune, c->model->decoder->bits);
     if (st == EQ_OK) st = eq_tune_check(ctx, &c->own.tune);
     if (st == EQ_OK) st = eq_precision_type(ctx, &c->job.type, r->precision);
+    if (st == EQ_OK) st = make_schemes(ctx, c);
     if (st == EQ_OK) make_jobs(c);
     if (st == EQ_OK) log_model(ctx, c->model->decoder);
     if (st == EQ_OK) st = eq_tune_plan(ctx, &c->job, r->memory ? r->memory : eq_available_memory());
@@ -330,5 +347,6 @@ eq_status eq_finetune(eq_ctx *ctx, const char *model, const char *reference, con
     eq_model_close(c.reference);
     eq_model_close(c.model);
     eq_free(c.norm);
+    eq_free(c.schemes);
     return st;
 }

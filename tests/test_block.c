@@ -104,13 +104,6 @@ static void for_parts(eq_safetensors *file, const char *prefix, const char *suff
     }
 }
 
-static int64_t unit_rows(eq_unit unit)
-{
-    eq_part parts[EQ_MAX_PARTS];
-    int count = eq_unit_parts(&CONFIG, unit, parts);
-    return parts[count - 1].row0 + parts[count - 1].rows;
-}
-
 static int setup(void **state)
 {
     (void)state;
@@ -141,7 +134,7 @@ static void dense_block_matches(void **state)
                       .dnorm1 = take(&arena, C),
                       .dnorm2 = take(&arena, C)};
     for (int u = 0; u < EQ_UNITS; u++) {
-        int64_t N = unit_rows((eq_unit)u), K = eq_unit_columns(&CONFIG, (eq_unit)u);
+        int64_t N = eq_unit_rows(&CONFIG, (eq_unit)u), K = eq_unit_columns(&CONFIG, (eq_unit)u);
         units[u] = (dense){take(&arena, N * K), take(&arena, N * K)};
         for_parts(file, "", "weight", (eq_unit)u, units[u].w, K, false);
         block.units[u] = (eq_linear){&DENSE, ctx.kernels, N, K, &units[u]};
@@ -171,7 +164,7 @@ static void load_fake_block(eq_safetensors *file, eq_fake fakes[EQ_UNITS], eq_bl
                             eq_arena *arena)
 {
     for (int u = 0; u < EQ_UNITS; u++) {
-        int64_t N = unit_rows((eq_unit)u), K = eq_unit_columns(&CONFIG, (eq_unit)u);
+        int64_t N = eq_unit_rows(&CONFIG, (eq_unit)u), K = eq_unit_columns(&CONFIG, (eq_unit)u);
         const eq_quant_shape quant = {.K = K, .g = 8, .bits = 2};
         const eq_fake_kind kind = {EQ_F32, true, true};
         fakes[u] = eq_fake_layout(arena, N, &quant, &kind);
@@ -277,8 +270,10 @@ static void run_steps(float *out, int threads, int64_t *allocations)
     eq_stream input, target;
     eq_rng rng;
     ctx.threads = threads;
+    const eq_block_scheme scheme = eq_scheme_block(&(eq_scheme){.bits = 2, .group = 8});
     const eq_student_shape shape = {.config = &CONFIG,
-                                    .scheme = {.bits = 2, .group = 8},
+                                    .schemes = &scheme,
+                                    .blocks = 1,
                                     .T = T,
                                     .type = EQ_F32,
                                     .options = {.start = EQ_START_MINMAX,

@@ -215,7 +215,7 @@ static void expect_linear(fixture *f, const char *config, const spec *s)
     assert_string_equal(f->ctx.message, "");
     assert_int_equal(st, EQ_OK);
     assert_true(q.bits == s->bits && q.g == s->g && q.scale_type == s->scales);
-    assert_int_equal(packing.bits, s->bits);
+    if (packing.by_shapes) assert_int_equal(packing.bits, s->bits);
     assert_int_equal(differences(&q, s), 0);
     eq_checkpoint_close(ck);
 }
@@ -267,6 +267,8 @@ static void gptq_settings(void **state)
     expect_linear(*state, GPTQ(2, 32, ",\"sym\":true,\"desc_act\":false" V1), &v1);
     expect_linear(*state, GPTQ(2, 32, ",\"desc_act\":true" V1), &v1);
     expect_linear(*state, GPTQ(2, -1, V2), &rows);
+    expect_linear(*state, GPTQ(4, -1, ",\"dynamic\":{\"+:a\":{\"bits\":2,\"group_size\":32}}" V2),
+                  &v2);
 }
 
 /* EfficientQAT's layout; sizes that fill no whole words, and those that are unpacked by blocks. */
@@ -377,6 +379,9 @@ static void settings_that_are_refused(void **state)
         {GPTQ(2, 24, ""), "in groups of 24"},
         {GPTQ(2, -1, ""), "a.qzeros is 2-dimensional [2, 2], expected [1, 2]"},
         {GPTQ(2, 32, ",\"desc_act\":true"), "a.g_idx is not there"},
+        {GPTQ(2, 32, ",\"dynamic\":{\"a\":{\"bits\":4}}"),
+         "a.qweight is 2-dimensional [4, 32], expected [8, 32]"},
+        {GPTQ(2, 32, ",\"dynamic\":{\"-:a\":{}}"), "does not fit 0 bits"},
         {"{\"quantization_config\":{\"quant_method\":\"gptq\",\"bits\":2}}", "in groups of 0"}};
     const spec s = {STREAM_V2, 2, 32, 64, 32, .scales = EQ_F16};
     for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++)

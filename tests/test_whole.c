@@ -24,6 +24,7 @@ typedef struct golden {
     eq_checkpoint *student_files, *teacher_files;
     eq_decoder *student, *teacher;
     eq_safetensors *expected;
+    eq_block_scheme *schemes;
     eq_whole whole;
 } golden;
 
@@ -47,9 +48,11 @@ static void open_golden(golden *g, const char *folder, const eq_logits_weights *
     assert_int_equal(eq_decoder_open(&ctx, &g->teacher, g->teacher_files), EQ_OK);
     snprintf(path, sizeof path, "tests/golden/e2e/%s/expected.safetensors", folder);
     assert_int_equal(eq_safetensors_open(&ctx, &g->expected, path), EQ_OK);
+    g->schemes = eq_schemes_uniform(&ctx, &(eq_scheme){g->student->bits, g->student->group, 0},
+                                    g->student->config.L);
     const eq_whole_shape shape = {.base = g->student,
                                   .teacher = weights->kl > 0 ? g->teacher : NULL,
-                                  .scheme = {g->student->bits, g->student->group, 0},
+                                  .schemes = g->schemes,
                                   .train = EQ_TRAIN_NORMS,
                                   .weights = *weights,
                                   .top = top,
@@ -63,6 +66,7 @@ static void open_golden(golden *g, const char *folder, const eq_logits_weights *
 static void close_golden(golden *g)
 {
     eq_whole_deinit(&g->whole);
+    eq_free(g->schemes);
     eq_safetensors_close(g->expected);
     eq_decoder_close(g->student);
     eq_decoder_close(g->teacher);
@@ -247,13 +251,16 @@ static double gibibytes(int64_t L, int64_t C, int64_t F, int64_t H, int64_t Hkv)
 {
     const eq_decoder base = {
         .config = {.L = L, .C = C, .F = F, .H = H, .Hkv = Hkv, .D = 128, .V = 32000}};
+    eq_block_scheme *schemes = eq_schemes_uniform(&ctx, &(eq_scheme){2, 64, 0}, L);
     const eq_whole_shape shape = {.base = &base,
-                                  .scheme = {2, 64, EQ_GRID_ASYMMETRIC},
+                                  .schemes = schemes,
                                   .train = EQ_TRAIN_NORMS,
                                   .weights = {.ce = 1, .temperature = 1},
                                   .T = 1024,
                                   .type = EQ_BF16};
-    return (double)eq_whole_bytes(&shape, 2) / (1 << 30);
+    double bytes = (double)eq_whole_bytes(&shape, 2);
+    eq_free(schemes);
+    return bytes / (1 << 30);
 }
 
 /* Without a teacher; embedding and head stay in their mapped files. */

@@ -13,7 +13,7 @@ import sys
 import numpy as np
 
 from gguf_reader import Gguf
-from gptq_reader import linears
+from gptq_reader import grid, linears
 from rtn_model import quantize
 
 FIRST = "model.layers.0."
@@ -50,7 +50,7 @@ def main():
             continue
         w = model[name + ".weight"]
         weights = np.ones(w.shape[1]) if args.init == "mse" else inputs
-        ours = quantize(w, config["bits"], config["group_size"], config.get("sym", False), weights)
+        ours = quantize(w, *grid(config, name), config.get("sym", False), weights)
         for i, (a, b) in enumerate(zip(ours, values)):
             equal[i] += (a == b).sum()
             total[i] += a.size

@@ -1,5 +1,5 @@
 """Read the linears of a folder with GPTQ-v2 tensors (2, 3, 4, 8 bits)."""
-import json, pathlib, numpy as np
+import json, pathlib, re, numpy as np
 
 
 def tensors(path):
@@ -17,11 +17,24 @@ def fields(words, bits):  # the words of a row are one stream of bits, lowest fi
     return np.packbits(stream.reshape(len(words), -1, bits), 2, bitorder="little")[..., 0]
 
 
+def grid(config, module):  # bits and group size that the configuration has for a module
+    for key, value in config.get("dynamic", {}).items():
+        if re.match(key.removeprefix("+:"), module):
+            config = config | value
+            break
+    return config["bits"], config["group_size"]
+
+
 def linears(folder):  # name, codes [N, K], zeros [N, K/g], scales [N, K/g], group of a column [K]
-    bits = json.loads(pathlib.Path(folder, "quantize_config.json").read_bytes())["bits"]
+    config = json.loads(pathlib.Path(folder, "quantize_config.json").read_bytes())
     found = {k: t for p in pathlib.Path(folder).glob("*.safetensors") for k, t in tensors(p)}
     for name in (k[:-8] for k in found if k.endswith(".qweight")):
         q, z, s, g = (found[name + end] for end in (".qweight", ".qzeros", ".scales", ".g_idx"))
+        (bits, group), K = grid(config, name), len(g)
+        groups, N = s.shape
+        right = q.shape == (K * bits // 32, N) and z.shape == (groups, N * bits // 32)
+        if not right or groups * (K if group == -1 else group) != K:
+            raise ValueError(f"{name}: is not of {bits} bits in groups of {group}")
         yield name, fields(q.T, bits), fields(z, bits).T, s.T.astype(np.float32), g
 
 

@@ -8,13 +8,15 @@ static eq_status print_json(eq_session *session, const eq_model_info *m)
 {
     return eq_json_print(
         session,
-        json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:I, s:b}",
-                  "family", m->family, "blocks", (json_int_t)m->blocks, "hidden",
-                  (json_int_t)m->hidden, "mlp", (json_int_t)m->mlp, "heads", (json_int_t)m->heads,
-                  "kv_heads", (json_int_t)m->kv_heads, "head_size", (json_int_t)m->head_size,
-                  "vocabulary", (json_int_t)m->vocabulary, "context", (json_int_t)m->context,
-                  "parameters", (json_int_t)m->parameters, "bytes", (json_int_t)m->bytes, "bits",
-                  m->bits, "group", (json_int_t)m->group, "tokenizer", (int)m->has_tokenizer));
+        json_pack(
+            "{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:I, s:b, s:o, s:b}",
+            "family", m->family, "blocks", (json_int_t)m->blocks, "hidden", (json_int_t)m->hidden,
+            "mlp", (json_int_t)m->mlp, "heads", (json_int_t)m->heads, "kv_heads",
+            (json_int_t)m->kv_heads, "head_size", (json_int_t)m->head_size, "vocabulary",
+            (json_int_t)m->vocabulary, "context", (json_int_t)m->context, "parameters",
+            (json_int_t)m->parameters, "bytes", (json_int_t)m->bytes, "bits", m->bits, "group",
+            (json_int_t)m->group, "mixed", (int)m->mixed, "bits_per_weight",
+            eq_json_real(m->bits_per_weight), "tokenizer", (int)m->has_tokenizer));
 }
 
 static void print_table(const eq_model_info *m)
@@ -32,6 +34,9 @@ static void print_table(const eq_model_info *m)
     printf("parameters  %.1f million, %s stored\n", 1e-6 * (double)m->parameters, size);
     if (m->group == 0)
         printf("weights     full precision\n");
+    else if (m->mixed)
+        printf("weights     mixed, %.3f bits on average with scales and zero points\n",
+               m->bits_per_weight);
     else if (m->group < 0)
         printf("weights     %d bits, whole rows\n", m->bits);
     else

@@ -63,6 +63,19 @@ static const eq_option options[] = {
      .offset = offsetof(quantize_args, q.grid),
      .choices = grids,
      .help = "each group's own zero point, or the middle code for all and scales of either sign"},
+    {.name = "recipe",
+     .kind = EQ_OPTION_STRING,
+     .offset = offsetof(quantize_args, q.recipe),
+     .argument = "FILE",
+     .help = "bits and groups of single layers and modules, see docs/formats.md"},
+    {.name = "target-bpw",
+     .kind = EQ_OPTION_DOUBLE,
+     .offset = offsetof(quantize_args, q.target_bpw),
+     .argument = "X",
+     .help =
+         "choose each unit's bits by what its rounding does to the model, for a mean of at most "
+         "X with scales and zero points; FOLDER/run/recipe.json gets the choice. 0: do not",
+     .high = 16},
     {.name = "preset",
      .kind = EQ_OPTION_CHOICE,
      .offset = offsetof(quantize_args, preset),
@@ -223,6 +236,7 @@ const eq_command eq_cmd_quantize = {
         "  eqat quantize models/smollm2-135m-instruct.gguf -o out/rtn --method rtn -b 4 -g 64\n"
         "  eqat quantize models/smollm2-135m-instruct.gguf -o out/w2 -b 2 -g 64 --calib "
         "train.jsonl \\\n      --samples 64 --seqlen 1024 --memory 512M\n"
+        "  eqat quantize models/smollm2-135m-instruct.gguf -o out/mixed -b 3 -g 64 --target-bpw 3\n"
         "  eqat quantize --bits 2 --preset paper --help\n",
     .options = options,
     .sections = sections,

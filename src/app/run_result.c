@@ -13,14 +13,15 @@ static double known(double value, const eq_quantize_result *r)
 static eq_status print_json(eq_session *session, const char *out, const eq_quantize_result *r)
 {
     return eq_json_print(
-        session, json_pack("{s:s, s:i, s:I, s:o, s:I, s:I, s:o, s:I, s:o, s:o, s:o}", "output", out,
-                           "bits", r->bits, "group", (json_int_t)r->group, "bits_per_weight",
-                           eq_json_real(r->bits_per_weight), "bytes", (json_int_t)r->bytes,
-                           "blocks_resumed", (json_int_t)r->blocks_resumed, "seconds",
-                           eq_json_real(r->seconds), "peak_memory", (json_int_t)eq_peak_memory(),
-                           "val_perplexity", eq_json_real(known(r->val_perplexity, r)), "val_kl",
-                           eq_json_real(known(r->val_kl, r)), "val_top1",
-                           eq_json_real(known(r->val_top1, r))));
+        session,
+        json_pack("{s:s, s:i, s:I, s:b, s:o, s:I, s:I, s:o, s:I, s:o, s:o, s:o}", "output", out,
+                  "bits", r->bits, "group", (json_int_t)r->group, "mixed", (int)r->mixed,
+                  "bits_per_weight", eq_json_real(r->bits_per_weight), "bytes",
+                  (json_int_t)r->bytes, "blocks_resumed", (json_int_t)r->blocks_resumed, "seconds",
+                  eq_json_real(r->seconds), "peak_memory", (json_int_t)eq_peak_memory(),
+                  "val_perplexity", eq_json_real(known(r->val_perplexity, r)), "val_kl",
+                  eq_json_real(known(r->val_kl, r)), "val_top1",
+                  eq_json_real(known(r->val_top1, r))));
 }
 
 static void print_summary(const char *out, const eq_quantize_result *r)

@@ -1,5 +1,7 @@
 #include "io/packing.h"
 
+#include "io/overrides.h"
+
 #include <stdio.h>
 
 enum { NAME_BYTES = 256 };
@@ -67,18 +69,31 @@ static eq_status read_settings(eq_ctx *ctx, eq_packing *p, const eq_checkpoint *
     return EQ_OK;
 }
 
-/* Bits and group by the configuration. */
+/* Bits and group that the rows of qweight and scales have; -1 for what cannot be. */
+static eq_override found_in_shapes(const linear *l)
+{
+    int64_t K = l->q->K, bits = l->weight.shape[0] * 32 / K, groups = l->scales.shape[0];
+    bool fits = (bits == 2 || bits == 3 || bits == 4 || bits == 8) && groups > 0 &&
+                K % groups == 0 && eq_qmatrix_fits(l->q->N, K, (int)bits);
+    return fits ? (eq_override){bits, K / groups} : (eq_override){-1, -1};
+}
+
+/* Bits and group by the configuration, which may have others for single modules. */
 static eq_status take_settings(eq_ctx *ctx, const linear *l)
 {
     eq_qmatrix *q = l->q;
-    const eq_packing *p = l->packing;
-    q->bits = p->bits;
-    q->zero_offset = p->zero_offset;
-    q->g = p->group == -1 ? q->K : p->group;
-    if (q->g > 0 && q->K % q->g == 0 && eq_qmatrix_fits(q->N, q->K, q->bits)) return EQ_OK;
+    const json_t *config =
+        json_object_get(eq_checkpoint_config(l->checkpoint), "quantization_config");
+    eq_override found = found_in_shapes(l), said;
+    if (!eq_override_allows(config, l->prefix, &found, q->K, &said)) found = said;
+    q->zero_offset = l->packing->zero_offset;
+    q->bits = (int)found.bits;
+    q->g = found.group == -1 ? q->K : found.group;
+    bool bits = q->bits == 2 || q->bits == 3 || q->bits == 4 || q->bits == 8;
+    if (bits && q->g > 0 && q->K % q->g == 0 && eq_qmatrix_fits(q->N, q->K, q->bits)) return EQ_OK;
     return eq_fail(ctx, EQ_EFORMAT, "%s: %s: [%lld, %lld] does not fit %d bits in groups of %lld",
                    eq_checkpoint_path(l->checkpoint), l->prefix, (long long)q->N, (long long)q->K,
-                   q->bits, (long long)p->group);
+                   q->bits, (long long)found.group);
 }
 
 static void set_bits(eq_qmatrix *q, int bits)

@@ -15,6 +15,7 @@ typedef struct eq_packing {
     bool whole;      /* by_shapes: all groups so far are whole rows */
     int bits;        /* 2, 3, 4 or 8; 0 until the first linear */
     int64_t group;   /* columns of all groups, -1 for whole rows; 0 until the first linear */
+                     /* quantization_config may have others for single linears (io/overrides.h) */
     int zero_offset; /* of eq_qmatrix */
 } eq_packing;
 

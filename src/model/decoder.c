@@ -31,6 +31,13 @@ int64_t eq_unit_columns(const eq_config *c, eq_unit unit)
     return unit == EQ_OUT ? c->H * c->D : unit == EQ_DOWN ? c->F : c->C;
 }
 
+int64_t eq_unit_rows(const eq_config *c, eq_unit unit)
+{
+    eq_part parts[EQ_MAX_PARTS];
+    int count = eq_unit_parts(c, unit, parts);
+    return parts[count - 1].row0 + parts[count - 1].rows;
+}
+
 static eq_status expect_shape(eq_ctx *ctx, const eq_checkpoint *ck, const char *name,
                               const eq_tensor *t, int64_t N, int64_t K)
 {
@@ -70,6 +77,8 @@ static eq_status open_packed(eq_ctx *ctx, eq_decoder *d, const char *prefix, eq_
     part->packed = true;
     d->bits = d->packing.bits;
     d->group = d->packing.group;
+    const eq_qmatrix *q = &part->matrix;
+    if (q->bits != d->bits || q->g != (d->group == -1 ? K : d->group)) d->mixed = true;
     return st;
 }
 
@@ -161,6 +170,27 @@ void eq_decoder_close(eq_decoder *d)
     eq_free(d->blocks);
     eq_free(d->norms);
     eq_free(d);
+}
+
+static double stored_bits(const eq_stored_part *part, int64_t K)
+{
+    const eq_qmatrix *q = &part->matrix;
+    if (!part->packed) return 8 * (double)eq_dtype_bytes(part->tensor.type, part->rows * K);
+    return (double)eq_qmatrix_stored_bits(part->rows, K, q->g, q->bits);
+}
+
+double eq_decoder_bits_per_weight(const eq_decoder *d)
+{
+    double bits = 0, weights = 0;
+    for (int64_t i = 0; i < d->config.L * EQ_UNITS; i++) {
+        const eq_stored *stored = &d->blocks[i / EQ_UNITS].stored[i % EQ_UNITS];
+        int64_t K = eq_unit_columns(&d->config, (eq_unit)(i % EQ_UNITS));
+        for (int p = 0; p < stored->count; p++) {
+            bits += stored_bits(&stored->parts[p], K);
+            weights += (double)(stored->parts[p].rows * K);
+        }
+    }
+    return bits / weights;
 }
 
 size_t eq_decoder_scratch(const eq_decoder *d)

@@ -19,8 +19,9 @@ typedef struct eq_decoder {
     eq_stored head_stored;
     eq_linear head; /* [V, C] */
     eq_packing packing;
-    int bits;      /* of the block linears; 16 when not quantized */
-    int64_t group; /* of the same; 0 when not quantized */
+    int bits;      /* that the configuration has for the linears; 16 when none is quantized */
+    int64_t group; /* of the same; 0 when none is quantized */
+    bool mixed;    /* some have other bits or groups */
 } eq_decoder;
 
 /* One linear of a block: its name in a Hugging Face checkpoint below "model.layers.<i>.", and its
@@ -32,12 +33,15 @@ typedef struct eq_part {
 
 /* The parts of a unit in order; returns how many (at most EQ_MAX_PARTS). */
 int eq_unit_parts(const eq_config *config, eq_unit unit, eq_part parts[EQ_MAX_PARTS]);
-/* Columns of a unit's weight. */
+/* Columns and rows of a unit's weight. */
 int64_t eq_unit_columns(const eq_config *config, eq_unit unit);
+int64_t eq_unit_rows(const eq_config *config, eq_unit unit);
 
 /* Find and check all tensors. checkpoint must outlive the decoder. */
 eq_status eq_decoder_open(eq_ctx *ctx, eq_decoder **decoder, eq_checkpoint *checkpoint);
 void eq_decoder_close(eq_decoder *decoder);
+/* Mean stored bits of the weights of all blocks' linears: codes, scales and zero points. */
+double eq_decoder_bits_per_weight(const eq_decoder *decoder);
 /* Bytes of scratch for the products of any of its linears. */
 size_t eq_decoder_scratch(const eq_decoder *decoder);
 /* Let the pages of block i leave the resident set. */

@@ -1,5 +1,9 @@
 #include "quant/scheme.h"
 
+#include "model/decoder.h"
+
+#include <stdio.h>
+
 eq_scheme eq_scheme_of(const eq_quantize_options *options)
 {
     return (eq_scheme){options->bits, options->group, options->grid};
@@ -21,4 +25,79 @@ eq_status eq_scheme_check(eq_ctx *ctx, const eq_scheme *scheme, const char *name
                        "%s: a group of %lld does not divide its row of %lld weights", name,
                        (long long)scheme->group, (long long)K);
     return EQ_OK;
+}
+
+bool eq_scheme_equal(const eq_scheme *a, const eq_scheme *b)
+{
+    return a->bits == b->bits && a->group == b->group && a->grid == b->grid;
+}
+
+eq_quant_shape eq_scheme_shape(const eq_scheme *scheme, int64_t K)
+{
+    return (eq_quant_shape){.K = K,
+                            .g = eq_scheme_group(scheme, K),
+                            .bits = scheme->bits,
+                            .symmetric = scheme->grid == EQ_GRID_SYMMETRIC};
+}
+
+int64_t eq_scheme_stored_bits(const eq_scheme *scheme, int64_t N, int64_t K)
+{
+    return eq_qmatrix_stored_bits(N, K, eq_scheme_group(scheme, K), scheme->bits);
+}
+
+eq_block_scheme eq_scheme_block(const eq_scheme *scheme)
+{
+    eq_block_scheme block;
+    for (int u = 0; u < EQ_UNITS; u++)
+        block.units[u] = *scheme;
+    return block;
+}
+
+eq_block_scheme *eq_schemes_uniform(eq_ctx *ctx, const eq_scheme *scheme, int64_t L)
+{
+    eq_block_scheme *schemes = eq_alloc(ctx, L, sizeof *schemes);
+    for (int64_t i = 0; schemes && i < L; i++)
+        schemes[i] = eq_scheme_block(scheme);
+    return schemes;
+}
+
+static eq_status check_unit(eq_ctx *ctx, const eq_scheme *scheme, const eq_config *config,
+                            eq_unit unit, const char *where)
+{
+    eq_part parts[EQ_MAX_PARTS];
+    int count = eq_unit_parts(config, unit, parts);
+    int64_t K = eq_unit_columns(config, unit);
+    for (int p = 0; p < count; p++) {
+        char name[256];
+        snprintf(name, sizeof name, "%s%s", where, parts[p].name);
+        eq_status st = eq_scheme_check(ctx, scheme, name, K);
+        if (st != EQ_OK) return st;
+        if (!eq_qmatrix_fits(parts[p].rows, K, scheme->bits))
+            return eq_fail(ctx, EQ_EINVAL,
+                           "%s: [%lld, %lld] at %d bits does not fill whole words of the GPTQ "
+                           "layout",
+                           name, (long long)parts[p].rows, (long long)K, scheme->bits);
+    }
+    return EQ_OK;
+}
+
+eq_status eq_schemes_check(eq_ctx *ctx, const eq_block_scheme *schemes, const eq_config *config,
+                           const char *file)
+{
+    for (int64_t i = 0; i < config->L * EQ_UNITS; i++) {
+        char where[192] = "";
+        int64_t block = i / EQ_UNITS;
+        if (file) snprintf(where, sizeof where, "%.128s: block %lld: ", file, (long long)block);
+        eq_unit unit = (eq_unit)(i % EQ_UNITS);
+        eq_status st = check_unit(ctx, &schemes[block].units[unit], config, unit, where);
+        if (st != EQ_OK) return st;
+    }
+    return EQ_OK;
+}
+
+bool eq_schemes_are(const eq_block_scheme *schemes, int64_t L, const eq_scheme *scheme)
+{
+    for (int64_t i = 0; i < L * EQ_UNITS; i++)
+        if (!eq_scheme_equal(&schemes[i / EQ_UNITS].units[i % EQ_UNITS], scheme)) return false;
+    return true;
 }

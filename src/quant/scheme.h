@@ -2,13 +2,19 @@
 #ifndef EQ_QUANT_SCHEME_H
 #define EQ_QUANT_SCHEME_H
 
-#include "base/context.h"
+#include "kernels/kernels.h"
+#include "model/block.h"
 
 typedef struct eq_scheme {
     int bits;      /* 2, 3, 4 or 8 */
     int64_t group; /* columns that share a scale and a zero point; -1: the whole row */
     eq_grid grid;
 } eq_scheme;
+
+/* The grids of the units of one block. A model has one such struct a block. */
+typedef struct eq_block_scheme {
+    eq_scheme units[EQ_UNITS];
+} eq_block_scheme;
 
 /* The grid that a run's options ask for. */
 eq_scheme eq_scheme_of(const eq_quantize_options *options);
@@ -17,5 +23,21 @@ eq_scheme eq_scheme_of(const eq_quantize_options *options);
 int64_t eq_scheme_group(const eq_scheme *scheme, int64_t K);
 /* EQ_EINVAL, naming `name`, unless the bits are supported and the group divides K. */
 eq_status eq_scheme_check(eq_ctx *ctx, const eq_scheme *scheme, const char *name, int64_t K);
+bool eq_scheme_equal(const eq_scheme *a, const eq_scheme *b);
+/* What kernels need of it for rows of K columns. */
+eq_quant_shape eq_scheme_shape(const eq_scheme *scheme, int64_t K);
+/* Bits that [N, K] takes in a file: codes, and a half scale and a zero point a group. */
+int64_t eq_scheme_stored_bits(const eq_scheme *scheme, int64_t N, int64_t K);
+
+/* One grid for every unit of a block. */
+eq_block_scheme eq_scheme_block(const eq_scheme *scheme);
+/* The same for L blocks, in fresh memory (eq_free); NULL after eq_fail. */
+eq_block_scheme *eq_schemes_uniform(eq_ctx *ctx, const eq_scheme *scheme, int64_t L);
+/* EQ_EINVAL unless every linear of the model can be stored on its grid; the message begins with
+ * `file`, where the grids are from (NULL: nowhere), and then names the block. */
+eq_status eq_schemes_check(eq_ctx *ctx, const eq_block_scheme *schemes, const eq_config *config,
+                           const char *file);
+/* Whether every unit of L blocks has this grid. */
+bool eq_schemes_are(const eq_block_scheme *schemes, int64_t L, const eq_scheme *scheme);
 
 #endif

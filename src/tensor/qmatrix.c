@@ -24,6 +24,11 @@ size_t eq_qmatrix_scale_bytes(int64_t N, int64_t K, int64_t g)
     return (size_t)(K / g * N) * 2;
 }
 
+int64_t eq_qmatrix_stored_bits(int64_t N, int64_t K, int64_t g, int bits)
+{
+    return N * K * bits + N * (K / g) * (16 + bits);
+}
+
 static uint32_t word_at(const void *p, int64_t i)
 {
     uint32_t w;

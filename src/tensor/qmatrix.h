@@ -29,6 +29,8 @@ size_t eq_qmatrix_scale_bytes(int64_t N, int64_t K, int64_t g);
 int64_t eq_qmatrix_words(const eq_qmatrix *q, int64_t n);
 /* Bytes of its qweight. */
 size_t eq_qmatrix_bytes(const eq_qmatrix *q);
+/* Bits of its codes, and of a half scale and a zero point a group. */
+int64_t eq_qmatrix_stored_bits(int64_t N, int64_t K, int64_t g, int bits);
 
 /* Rows row0 .. row0+rows-1 to out [rows, K] of type EQ_F32 or EQ_BF16. */
 void eq_qmatrix_unpack(void *out, eq_dtype type, const eq_qmatrix *q, int64_t row0, int64_t rows);

@@ -326,8 +326,10 @@ static eq_status time_step(bench *b, eq_student *s)
 static eq_status bench_step(bench *b)
 {
     const eq_quantize_options none = {0};
+    const eq_block_scheme scheme = eq_scheme_block(&(eq_scheme){.bits = BITS, .group = GROUP});
     eq_student_shape shape = {.config = b->config,
-                              .scheme = {.bits = BITS, .group = GROUP},
+                              .schemes = &scheme,
+                              .blocks = 1,
                               .options = none.train,
                               .T = T,
                               .type = b->type};

@@ -138,14 +138,16 @@ eq_status eq_bench_whole_run(eq_ctx *ctx, const eq_config *config, eq_dtype type
 {
     model m = {.decoder = {.config = *config}};
     eq_whole w = {0};
+    eq_block_scheme *schemes =
+        eq_schemes_uniform(ctx, &(eq_scheme){.bits = BITS, .group = GROUP}, config->L);
     const eq_whole_shape shape = {.base = &m.decoder,
                                   .teacher = &m.decoder,
-                                  .scheme = {.bits = BITS, .group = GROUP},
+                                  .schemes = schemes,
                                   .train = EQ_TRAIN_SCALES,
                                   .weights = {1, 0, 1},
                                   .T = T,
                                   .type = type};
-    eq_status st = fill(ctx, &m, config);
+    eq_status st = schemes ? fill(ctx, &m, config) : EQ_ENOMEM;
     if (st == EQ_OK) connect(ctx, &m);
     if (st == EQ_OK) st = eq_whole_init(ctx, &w, &shape);
     for (int64_t i = 0; st == EQ_OK && i < config->L; i++)
@@ -153,6 +155,7 @@ eq_status eq_bench_whole_run(eq_ctx *ctx, const eq_config *config, eq_dtype type
     if (st == EQ_OK) st = time_windows(ctx, &w, &result->seconds);
     if (st == EQ_OK) result->flops = eq_whole_flops(&shape);
     eq_whole_deinit(&w);
+    eq_free(schemes);
     eq_free(m.decoder.norms);
     eq_free(m.decoder.blocks);
     eq_free(m.weights);

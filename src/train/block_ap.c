@@ -1,19 +1,16 @@
 #include "train/block_ap.h"
 
-static void layout_unit(eq_student *s, const eq_student_shape *shape, eq_unit unit)
+/* The fakes of a block's units; again for every block, as their grids may differ. */
+static void layout_units(eq_student *s, const eq_block_scheme *scheme)
 {
-    const eq_config *c = shape->config;
-    eq_part parts[EQ_MAX_PARTS];
-    int count = eq_unit_parts(c, unit, parts);
-    int64_t N = parts[count - 1].row0 + parts[count - 1].rows, K = eq_unit_columns(c, unit);
-    const eq_quant_shape quant = {.K = K,
-                                  .g = eq_scheme_group(&shape->scheme, K),
-                                  .bits = shape->scheme.bits,
-                                  .edges_clipped = shape->options.edges == EQ_EDGES_CLIPPED,
-                                  .symmetric = shape->scheme.grid == EQ_GRID_SYMMETRIC};
-    const eq_fake_kind kind = {.type = shape->type, .exact_scales = shape->options.exact_scales};
-    s->fakes[unit] = eq_fake_layout(&s->arena, N, &quant, &kind);
-    s->importance[unit] = eq_arena_take(&s->arena, K, sizeof(float));
+    const eq_fake_kind kind = {.type = s->type, .exact_scales = s->options.exact_scales};
+    for (int u = 0; u < EQ_UNITS; u++) {
+        eq_unit unit = (eq_unit)u;
+        eq_quant_shape quant = eq_scheme_shape(&scheme->units[u], eq_unit_columns(s->config, unit));
+        quant.edges_clipped = s->options.edges == EQ_EDGES_CLIPPED;
+        s->fakes[u] = eq_fake_layout(&s->arena, eq_unit_rows(s->config, unit), &quant, &kind);
+        s->fakes[u].step = &s->step;
+    }
 }
 
 static void layout(eq_student *s, const eq_student_shape *shape, int threads)
@@ -22,7 +19,7 @@ static void layout(eq_student *s, const eq_student_shape *shape, int threads)
     int64_t B = shape->options.batch, M = B * shape->T;
     const eq_block_shape block = {B, shape->T, shape->type, true};
     for (int u = 0; u < EQ_UNITS; u++)
-        layout_unit(s, shape, (eq_unit)u);
+        s->importance[u] = eq_arena_take(&s->arena, eq_unit_columns(c, (eq_unit)u), sizeof(float));
     float **vectors[] = {&s->norms, &s->dnorms, &s->norm_m, &s->norm_v};
     for (int i = 0; i < 4; i++)
         *vectors[i] = eq_arena_take(&s->arena, 2 * c->C, sizeof(float));
@@ -31,21 +28,39 @@ static void layout(eq_student *s, const eq_student_shape *shape, int threads)
     s->rows = eq_arena_take(&s->arena, M, sizeof(float));
     s->buffer = eq_arena_take(&s->arena, M * c->C, eq_elem_bytes(shape->type));
     s->target = eq_arena_take(&s->arena, M * c->C, eq_elem_bytes(shape->type));
+    s->units = s->arena.used;
+}
+
+static void set_grids(eq_ctx *ctx, eq_student *s, const eq_block_scheme *scheme)
+{
+    eq_arena_rewind(&s->arena, s->units);
+    layout_units(s, scheme);
+    for (int u = 0; u < EQ_UNITS; u++)
+        s->block.units[u] = eq_linear_fake(ctx->kernels, &s->fakes[u]);
+}
+
+static eq_student start_student(const eq_student_shape *shape)
+{
+    return (eq_student){.config = shape->config, .options = shape->options, .type = shape->type};
 }
 
 size_t eq_student_bytes(const eq_student_shape *shape, int threads)
 {
-    eq_student s = {.arena = eq_arena_measure()};
+    eq_student s = start_student(shape);
+    size_t most = 0;
+    s.arena = eq_arena_measure();
     layout(&s, shape, threads);
-    return s.arena.used;
+    for (int64_t i = 0; i < shape->blocks; i++) {
+        eq_arena_rewind(&s.arena, s.units);
+        layout_units(&s, &shape->schemes[i]);
+        most = s.arena.used > most ? s.arena.used : most;
+    }
+    return most;
 }
 
 eq_status eq_student_init(eq_ctx *ctx, eq_student *s, const eq_student_shape *shape)
 {
-    *s = (eq_student){.config = shape->config,
-                      .scheme = shape->scheme,
-                      .options = shape->options,
-                      .type = shape->type};
+    *s = start_student(shape);
     eq_status st = eq_arena_reserve(ctx, &s->arena, eq_student_bytes(shape, ctx->threads));
     if (st != EQ_OK) return st;
     layout(s, shape, ctx->threads);
@@ -56,10 +71,7 @@ eq_status eq_student_init(eq_ctx *ctx, eq_student *s, const eq_student_shape *sh
                           .norm2 = s->norms + C,
                           .dnorm1 = s->dnorms,
                           .dnorm2 = s->dnorms + C};
-    for (int u = 0; u < EQ_UNITS; u++) {
-        s->block.units[u] = eq_linear_fake(ctx->kernels, &s->fakes[u]);
-        s->fakes[u].step = &s->step;
-    }
+    set_grids(ctx, s, &shape->schemes[0]);
     return EQ_OK;
 }
 
@@ -79,9 +91,11 @@ static void load_unit(eq_ctx *ctx, eq_fake *f, const eq_linear *source)
         memset(moments[i], 0, (size_t)(i < 2 ? N * K : N * groups) * sizeof(float));
 }
 
-void eq_student_load(eq_ctx *ctx, eq_student *s, const eq_block *source)
+void eq_student_load(eq_ctx *ctx, eq_student *s, const eq_block *source,
+                     const eq_block_scheme *scheme)
 {
     size_t bytes = (size_t)s->config->C * sizeof(float);
+    set_grids(ctx, s, scheme);
     for (int u = 0; u < EQ_UNITS; u++)
         load_unit(ctx, &s->fakes[u], &source->units[u]);
     memcpy(s->block.norm1, source->norm1, bytes);

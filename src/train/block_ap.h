@@ -10,10 +10,10 @@
 #include "train/reconstruction.h"
 #include "train/stream.h"
 
-/* The block being trained, with buffers for one batch. Made once, loaded again for every block. */
+/* The block being trained, with buffers for one batch. Made once, loaded again for every block, in
+ * which its units may have other grids. */
 typedef struct eq_student {
     const eq_config *config; /* borrowed */
-    eq_scheme scheme;
     eq_train_options options;
     eq_dtype type;
     eq_block block; /* over the members below */
@@ -29,11 +29,13 @@ typedef struct eq_student {
     void *buffer;   /* one batch of a stream */
     void *target;   /* one batch of the target stream */
     eq_arena arena; /* owned */
+    size_t units;   /* where the units' buffers begin in it: laid out again for every block */
 } eq_student;
 
 typedef struct eq_student_shape {
     const eq_config *config;
-    eq_scheme scheme;
+    const eq_block_scheme *schemes; /* [blocks] grids that it will be loaded with */
+    int64_t blocks;
     eq_train_options options;
     int64_t T;
     eq_dtype type;
@@ -41,12 +43,15 @@ typedef struct eq_student_shape {
 
 /* Bytes that eq_student_init will take. */
 size_t eq_student_bytes(const eq_student_shape *shape, int threads);
+/* A student with the grids of the first block. */
 eq_status eq_student_init(eq_ctx *ctx, eq_student *student, const eq_student_shape *shape);
 void eq_student_deinit(eq_student *student);
 
-/* Masters and norms from a block of stored weights; moments zero. */
-void eq_student_load(eq_ctx *ctx, eq_student *student, const eq_block *source);
-/* Mean squares of the inputs of source's units over windows 0 .. count-1 of a stream. */
+/* Masters and norms from a block of stored weights, to be trained on these grids; moments zero. */
+void eq_student_load(eq_ctx *ctx, eq_student *student, const eq_block *source,
+                     const eq_block_scheme *scheme);
+/* Mean squares of the inputs of source's units over windows 0 .. count-1 of a stream. They stay
+ * when the student is loaded again. */
 eq_status eq_student_weigh(eq_ctx *ctx, eq_student *student, const eq_block *source,
                            eq_stream *stream, int64_t count);
 /* Start values of every unit, by options.start. */

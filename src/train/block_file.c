@@ -13,17 +13,19 @@ typedef struct linear_place {
 
 enum { LINEARS = 7, TENSORS_OF_LINEAR = 4 };
 
-static void list_linears(linear_place out[LINEARS], const eq_config *c, const eq_scheme *scheme)
+static void list_linears(linear_place out[LINEARS], const eq_config *c,
+                         const eq_block_scheme *scheme)
 {
     int n = 0;
     for (int u = 0; u < EQ_UNITS; u++) {
         eq_part parts[EQ_MAX_PARTS];
         int count = eq_unit_parts(c, (eq_unit)u, parts);
+        const eq_scheme *grid = &scheme->units[u];
         int64_t K = eq_unit_columns(c, (eq_unit)u);
         for (int p = 0; p < count; p++)
             out[n++] = (linear_place){parts[p].name, (eq_unit)u, parts[p].row0,
-                                      parts[p].rows, K,          eq_scheme_group(scheme, K),
-                                      scheme->bits};
+                                      parts[p].rows, K,          eq_scheme_group(grid, K),
+                                      grid->bits};
     }
 }
 
@@ -34,7 +36,7 @@ static void describe(eq_tensor_entry *e, char *name, int64_t block, const char *
     e->name = name;
 }
 
-int64_t eq_block_file_entries(const eq_config *c, const eq_scheme *scheme, int64_t block,
+int64_t eq_block_file_entries(const eq_config *c, const eq_block_scheme *scheme, int64_t block,
                               eq_tensor_entry entries[EQ_BLOCK_TENSORS],
                               char names[EQ_BLOCK_TENSORS][EQ_TENSOR_NAME])
 {
@@ -81,12 +83,12 @@ static void frozen_free(frozen *f)
 }
 
 static eq_status frozen_alloc(eq_ctx *ctx, frozen *f, const eq_block *block,
-                              const eq_scheme *scheme)
+                              const eq_block_scheme *scheme)
 {
     int64_t weights = 0, groups = 0, columns = 0;
     for (int u = 0; u < EQ_UNITS; u++) {
         int64_t K = block->units[u].K, w = block->units[u].N * K;
-        int64_t g = w / eq_scheme_group(scheme, K);
+        int64_t g = w / eq_scheme_group(&scheme->units[u], K);
         weights = w > weights ? w : weights;
         groups = g > groups ? g : groups;
         columns = K > columns ? K : columns;
@@ -118,7 +120,7 @@ static eq_status write_linear(eq_safetensors_writer *w, const linear_place *l, f
     return eq_safetensors_write(w, f->order, (size_t)l->K * sizeof *f->order);
 }
 
-eq_status eq_block_file_write(eq_ctx *ctx, const eq_block *block, const eq_scheme *scheme,
+eq_status eq_block_file_write(eq_ctx *ctx, const eq_block *block, const eq_block_scheme *scheme,
                               int64_t index, const char *path)
 {
     eq_tensor_entry entries[EQ_BLOCK_TENSORS];
@@ -172,7 +174,7 @@ static eq_status find_linear(eq_ctx *ctx, eq_block_file *f, const linear_place *
 }
 
 eq_status eq_block_file_open(eq_ctx *ctx, eq_block_file *f, const eq_config *config,
-                             const eq_scheme *scheme, int64_t block, const char *path)
+                             const eq_block_scheme *scheme, int64_t block, const char *path)
 {
     *f = (eq_block_file){0};
     eq_tensor_entry entries[EQ_BLOCK_TENSORS];

@@ -8,7 +8,7 @@
 
 /* Freeze the linears of `block`, all of one trained form, and write them and the norms to `path` as
  * block number `index`. */
-eq_status eq_block_file_write(eq_ctx *ctx, const eq_block *block, const eq_scheme *scheme,
+eq_status eq_block_file_write(eq_ctx *ctx, const eq_block *block, const eq_block_scheme *scheme,
                               int64_t index, const char *path);
 
 /* A written block, mapped, as a block of stored weights. */
@@ -20,12 +20,12 @@ typedef struct eq_block_file {
 } eq_block_file;
 
 eq_status eq_block_file_open(eq_ctx *ctx, eq_block_file *file, const eq_config *config,
-                             const eq_scheme *scheme, int64_t block, const char *path);
+                             const eq_block_scheme *scheme, int64_t block, const char *path);
 void eq_block_file_close(eq_block_file *file);
 
 /* The tensors of a block file in order. Names are written into `names`. Returns their number. */
 enum { EQ_BLOCK_TENSORS = 7 * 4 + 2, EQ_TENSOR_NAME = 96 };
-int64_t eq_block_file_entries(const eq_config *config, const eq_scheme *scheme, int64_t block,
+int64_t eq_block_file_entries(const eq_config *config, const eq_block_scheme *scheme, int64_t block,
                               eq_tensor_entry entries[EQ_BLOCK_TENSORS],
                               char names[EQ_BLOCK_TENSORS][EQ_TENSOR_NAME]);
 

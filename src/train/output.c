@@ -1,6 +1,7 @@
 #include "train/output.h"
 
 #include "io/json_file.h"
+#include "io/overrides.h"
 #include "train/block_file.h"
 
 #include <dirent.h>
@@ -94,7 +95,6 @@ static void contents_free(contents *m)
 static eq_status list_contents(eq_ctx *ctx, contents *m, const eq_quantize_job *job)
 {
     const eq_config *c = &job->teacher->config;
-    const eq_scheme scheme = eq_scheme_of(job->options);
     *m = (contents){.entries = eq_alloc(ctx, c->L * EQ_BLOCK_TENSORS + ENDS, sizeof *m->entries),
                     .names = eq_alloc(ctx, c->L * EQ_BLOCK_TENSORS, sizeof *m->names)};
     eq_status st = m->entries && m->names ? find_ends(ctx, job->teacher, job->final_norm, &m->ends)
@@ -107,7 +107,7 @@ static eq_status list_contents(eq_ctx *ctx, contents *m, const eq_quantize_job *
         memcpy(e->shape, t->shape, sizeof t->shape);
     }
     for (int64_t b = 0; b < c->L; b++)
-        m->count += eq_block_file_entries(c, &scheme, b, m->entries + m->count,
+        m->count += eq_block_file_entries(c, &job->schemes[b], b, m->entries + m->count,
                                           m->names + b * EQ_BLOCK_TENSORS);
     return EQ_OK;
 }
@@ -143,6 +143,49 @@ done:
     return st;
 }
 
+/* Names of one unit's modules, and of the one that vLLM and SGLang make of several. */
+static int unit_modules(const eq_config *c, eq_unit unit, const char *names[EQ_MAX_PARTS + 1])
+{
+    eq_part parts[EQ_MAX_PARTS];
+    int count = eq_unit_parts(c, unit, parts);
+    for (int p = 0; p < count; p++)
+        names[p] = parts[p].name;
+    if (unit == EQ_QKV) names[count++] = "self_attn.qkv_proj";
+    if (unit == EQ_GATE_UP) names[count++] = "mlp.gate_up_proj";
+    return count;
+}
+
+/* Add the modules of unit i, counted through all blocks, unless it has the model's own grid. */
+static bool add_override(json_t *dynamic, const eq_quantize_job *job, int64_t i)
+{
+    const eq_scheme base = eq_scheme_of(job->options);
+    const eq_scheme *scheme = &job->schemes[i / EQ_UNITS].units[i % EQ_UNITS];
+    const eq_override value = {scheme->bits, scheme->group};
+    const char *names[EQ_MAX_PARTS + 1];
+    int count = unit_modules(&job->teacher->config, (eq_unit)(i % EQ_UNITS), names);
+    bool good = true;
+    for (int p = 0; p < count && !eq_scheme_equal(scheme, &base); p++) {
+        char module[EQ_TENSOR_NAME];
+        snprintf(module, sizeof module, "model.layers.%lld.%s", (long long)(i / EQ_UNITS),
+                 names[p]);
+        good = good && eq_override_add(dynamic, module, &value);
+    }
+    return good;
+}
+
+/* Give `quantization` the modules whose grid is not the model's. */
+static bool add_overrides(json_t *quantization, const eq_quantize_job *job)
+{
+    json_t *dynamic = json_object();
+    bool good = dynamic != NULL;
+    for (int64_t i = 0; good && i < job->teacher->config.L * EQ_UNITS; i++)
+        good = add_override(dynamic, job, i);
+    if (good && json_object_size(dynamic))
+        good = !json_object_set(quantization, "dynamic", dynamic);
+    json_decref(dynamic);
+    return good;
+}
+
 /* The quantization as GPTQModel, transformers and vLLM read it.                 [spec formats.md 4]
  * */
 static json_t *quantization_config(const eq_quantize_options *o)
@@ -161,8 +204,8 @@ static eq_status write_configs(eq_ctx *ctx, const eq_quantize_job *job)
     const char *out = job->run->out;
     json_t *quantization = quantization_config(job->options);
     json_t *config = json_deep_copy(eq_checkpoint_config(job->teacher->checkpoint));
-    eq_status st =
-        quantization && config ? EQ_OK : eq_fail(ctx, EQ_ENOMEM, "%s: out of memory", out);
+    bool made = quantization && config && add_overrides(quantization, job);
+    eq_status st = made ? EQ_OK : eq_fail(ctx, EQ_ENOMEM, "%s: out of memory", out);
     if (st == EQ_OK) st = eq_json_save(ctx, out, "quantize_config.json", quantization);
     json_object_set(config, "quantization_config", quantization);
     if (st == EQ_OK) st = eq_json_save(ctx, out, "config.json", config);
@@ -207,17 +250,14 @@ void eq_output_finish(eq_ctx *ctx, const eq_quantize_job *job)
     remove_matching(ctx, job->run->folder, "tune-");
 }
 
-double eq_output_bits_per_weight(const eq_config *c, const eq_scheme *scheme)
+double eq_output_bits_per_weight(const eq_config *c, const eq_block_scheme *schemes)
 {
     double bits = 0, weights = 0;
-    for (int u = 0; u < EQ_UNITS; u++) {
-        eq_part parts[EQ_MAX_PARTS];
-        int count = eq_unit_parts(c, (eq_unit)u, parts);
-        int64_t N = parts[count - 1].row0 + parts[count - 1].rows,
-                K = eq_unit_columns(c, (eq_unit)u);
-        double groups = (double)(N * (K / eq_scheme_group(scheme, K)));
+    for (int64_t i = 0; i < c->L * EQ_UNITS; i++) {
+        eq_unit unit = (eq_unit)(i % EQ_UNITS);
+        int64_t N = eq_unit_rows(c, unit), K = eq_unit_columns(c, unit);
         weights += (double)(N * K);
-        bits += (double)(N * K) * scheme->bits + groups * (16 + scheme->bits);
+        bits += (double)eq_scheme_stored_bits(&schemes[i / EQ_UNITS].units[unit], N, K);
     }
     return bits / weights;
 }

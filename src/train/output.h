@@ -15,7 +15,7 @@ eq_status eq_output_bytes(eq_ctx *ctx, const eq_quantize_job *job, int64_t *byte
 void eq_output_clean(eq_ctx *ctx, const eq_quantize_job *job);
 /* Remove what the finished folder no longer needs: block files and streams. */
 void eq_output_finish(eq_ctx *ctx, const eq_quantize_job *job);
-/* Stored bits of a quantized linear's weight: codes, scales and zero points. */
-double eq_output_bits_per_weight(const eq_config *config, const eq_scheme *scheme);
+/* Mean stored bits of the weights of all blocks' linears: codes, scales and zero points. */
+double eq_output_bits_per_weight(const eq_config *config, const eq_block_scheme *schemes);
 
 #endif

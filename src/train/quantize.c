@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "train/block_file.h"
+#include "train/choose_bits.h"
 #include "train/masters.h"
 
 #include <math.h>
@@ -45,7 +46,8 @@ static eq_student_shape student_shape(const eq_quantize_job *job)
 {
     const eq_quantize_options *o = job->options;
     return (eq_student_shape){.config = &job->teacher->config,
-                              .scheme = eq_scheme_of(o),
+                              .schemes = job->schemes,
+                              .blocks = job->teacher->config.L,
                               .options = o->train,
                               .T = o->data.seqlen,
                               .type = job->type};
@@ -74,11 +76,11 @@ eq_status eq_quantize_plan(eq_ctx *ctx, const eq_quantize_job *job, bool *in_fil
     int64_t limit = o->run.memory ? o->run.memory : eq_available_memory();
     *in_file = o->run.streams == EQ_STREAMS_FILE ||
                (o->run.streams == EQ_STREAMS_AUTO && limit && work + streams > limit);
-    int64_t need = work + (*in_file ? 0 : streams);
-    eq_log(ctx, EQ_LOG_INFO,
-           "plan: %lld blocks, %d bits in groups of %lld, %s, products by %s (%s)",
-           (long long)job->teacher->config.L, o->bits, (long long)o->group,
-           eq_dtype_get(job->type)->name, eq_gemm_engine(ctx, job->type), ctx->kernels->name);
+    int64_t need = work + (*in_file ? 0 : streams), first = eq_choose_bits_bytes(job, ctx->threads);
+    if (first > need) need = first;
+    eq_log(ctx, EQ_LOG_INFO, "plan: %lld blocks, %s, products by %s (%s)",
+           (long long)job->teacher->config.L, eq_dtype_get(job->type)->name,
+           eq_gemm_engine(ctx, job->type), ctx->kernels->name);
     eq_log(ctx, EQ_LOG_INFO,
            "plan: memory %.0f MiB for one block and its step, %.0f MiB of activations in %s",
            megabytes(work), megabytes(streams), *in_file ? "files (twice that on disk)" : "memory");
@@ -285,7 +287,8 @@ static eq_status make_block(eq_ctx *ctx, state *s, eq_stream *full_next, const c
 {
     const eq_quantize_options *o = s->job->options;
     const eq_block *teacher = &s->job->teacher->blocks[s->block].block;
-    eq_student_load(ctx, &s->student, teacher);
+    const eq_block_scheme *scheme = &s->job->schemes[s->block];
+    eq_student_load(ctx, &s->student, teacher, scheme);
     eq_status st = check_weights(ctx, s);
     if (st == EQ_OK && o->train.start == EQ_START_WEIGHTED) {
         eq_stream *input = trains(o) ? &s->quantized : &s->full;
@@ -299,17 +302,14 @@ static eq_status make_block(eq_ctx *ctx, state *s, eq_stream *full_next, const c
     if (st == EQ_OK && trains(o)) st = train_block(ctx, s, s->in_file ? full_next : &s->full);
     if (st == EQ_OK) st = eq_ctx_status(ctx);
     if (st == EQ_OK) st = write_masters(ctx, s);
-    const eq_scheme scheme = eq_scheme_of(o);
-    return st == EQ_OK ? eq_block_file_write(ctx, &s->student.block, &scheme, s->block, path) : st;
+    return st == EQ_OK ? eq_block_file_write(ctx, &s->student.block, scheme, s->block, path) : st;
 }
 
 static eq_status advance_quantized(eq_ctx *ctx, state *s, eq_stream *next, const char *path)
 {
     eq_block_file file;
-    const eq_quantize_options *o = s->job->options;
-    const eq_scheme scheme = eq_scheme_of(o);
-    eq_status st =
-        eq_block_file_open(ctx, &file, &s->job->teacher->config, &scheme, s->block, path);
+    eq_status st = eq_block_file_open(ctx, &file, &s->job->teacher->config,
+                                      &s->job->schemes[s->block], s->block, path);
     if (st != EQ_OK) return st;
     st = advance(ctx, s, &file.block, &s->quantized, next, "quantized");
     eq_block_file_close(&file);

@@ -9,9 +9,10 @@
 typedef struct eq_quantize_job {
     const eq_decoder *teacher;
     const eq_quantize_options *options;
-    eq_dtype type;        /* of products and streams */
-    const int32_t *train; /* [samples, T]; NULL when no data is needed */
-    const int32_t *val;   /* [val_samples, T]; NULL when val_samples is 0 */
+    const eq_block_scheme *schemes; /* [L]; borrowed */
+    eq_dtype type;                  /* of products and streams */
+    const int32_t *train;           /* [samples, T]; NULL when no data is needed */
+    const int32_t *val;             /* [val_samples, T]; NULL when val_samples is 0 */
     eq_run *run;
     const float *final_norm; /* [C] instead of the teacher's in the output; NULL: the teacher's */
 } eq_quantize_job;

@@ -29,7 +29,7 @@ static eq_whole_shape whole_shape(const eq_tune_job *job)
     const eq_tune_options *o = job->options;
     return (eq_whole_shape){.base = job->base,
                             .teacher = o->kl > 0 ? job->teacher : NULL,
-                            .scheme = job->scheme,
+                            .schemes = job->schemes,
                             .train = o->train,
                             .top = o->kl > 0 ? least(o->teacher_top, job->base->config.V) : 0,
                             .weights = {(float)o->kl, (float)o->ce, (float)o->temperature},
@@ -323,7 +323,7 @@ static eq_status write_blocks(eq_ctx *ctx, tuning *t, float *norm)
     eq_status st = eq_state_read(ctx, t->best, &t->whole.parameters, &unused, false);
     for (int64_t i = 0; st == EQ_OK && i < c->L; i++) {
         char *path = eq_run_block_path(ctx, t->job->run, i);
-        st = path ? eq_block_file_write(ctx, &t->whole.blocks[i], &t->job->scheme, i, path)
+        st = path ? eq_block_file_write(ctx, &t->whole.blocks[i], &t->job->schemes[i], i, path)
                   : EQ_ENOMEM;
         eq_free(path);
     }

@@ -22,7 +22,7 @@ typedef struct eq_tune_job {
     const eq_decoder *base;    /* embedding, final norm, head */
     const eq_decoder *teacher; /* NULL without a KL */
     const eq_tune_options *options;
-    eq_scheme scheme;
+    const eq_block_scheme *schemes; /* [L]; borrowed */
     int64_t T;
     eq_dtype type;
     eq_tune_windows train, val;

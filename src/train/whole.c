@@ -5,22 +5,6 @@ static int64_t linears(const eq_whole_shape *s)
     return s->base->config.L * EQ_UNITS;
 }
 
-static eq_quant_shape unit_shape(const eq_whole_shape *s, eq_unit unit)
-{
-    int64_t K = eq_unit_columns(&s->base->config, unit);
-    return (eq_quant_shape){.K = K,
-                            .g = eq_scheme_group(&s->scheme, K),
-                            .bits = s->scheme.bits,
-                            .symmetric = s->scheme.grid == EQ_GRID_SYMMETRIC};
-}
-
-static int64_t unit_rows(const eq_whole_shape *s, eq_unit unit)
-{
-    eq_part parts[EQ_MAX_PARTS];
-    int count = eq_unit_parts(&s->base->config, unit, parts);
-    return parts[count - 1].row0 + parts[count - 1].rows;
-}
-
 static void add_parameter(eq_whole *w, eq_parameter p)
 {
     p.m = eq_arena_take(&w->arena, p.n, sizeof(float));
@@ -34,8 +18,10 @@ static void layout_linear(eq_whole *w, int64_t i)
 {
     const eq_whole_shape *s = &w->shape;
     eq_unit unit = (eq_unit)(i % EQ_UNITS);
-    const eq_quant_shape quant = unit_shape(s, unit);
-    int64_t N = unit_rows(s, unit), groups = N * (quant.K / quant.g);
+    const eq_config *c = &s->base->config;
+    const eq_quant_shape quant =
+        eq_scheme_shape(&s->schemes[i / EQ_UNITS].units[unit], eq_unit_columns(c, unit));
+    int64_t N = eq_unit_rows(c, unit), groups = N * (quant.K / quant.g);
     if (s->train == EQ_TRAIN_ALL) {
         const eq_fake_kind kind = {.type = s->type, .keep_gradients = true};
         eq_fake f = eq_fake_layout(&w->arena, N, &quant, &kind);
@@ -80,8 +66,9 @@ static void layout(eq_whole *w, int threads)
     else
         w->scales = eq_arena_take(a, n, sizeof *w->scales);
     for (int u = 0; u < EQ_UNITS; u++)
-        w->effective[u] = eq_arena_take(
-            a, unit_rows(s, (eq_unit)u) * eq_unit_columns(c, (eq_unit)u), eq_elem_bytes(s->type));
+        w->effective[u] =
+            eq_arena_take(a, eq_unit_rows(c, (eq_unit)u) * eq_unit_columns(c, (eq_unit)u),
+                          eq_elem_bytes(s->type));
     for (int64_t i = 0; i < n; i++)
         layout_linear(w, i);
     w->norms = eq_arena_take(a, norms, sizeof(float));

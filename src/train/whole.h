@@ -10,9 +10,9 @@
 #include "train/parameters.h"
 
 typedef struct eq_whole_shape {
-    const eq_decoder *base;    /* embedding, final norm and head of the model */
-    const eq_decoder *teacher; /* NULL unless weights.kl is above 0 */
-    eq_scheme scheme;
+    const eq_decoder *base;         /* embedding, final norm and head of the model */
+    const eq_decoder *teacher;      /* NULL unless weights.kl is above 0 */
+    const eq_block_scheme *schemes; /* [L]; borrowed */
     eq_train_what train;
     eq_logits_weights weights;
     int64_t top; /* tokens known of a teacher that is run before; 0: it runs alongside */
@@ -41,7 +41,7 @@ typedef struct eq_whole {
 size_t eq_whole_bytes(const eq_whole_shape *shape, int threads);
 eq_status eq_whole_init(eq_ctx *ctx, eq_whole *whole, const eq_whole_shape *shape);
 void eq_whole_deinit(eq_whole *whole); /* zeroed storage is fine */
-/* Block i from a block of stored weights, packed with the scheme. */
+/* Block i from a block of stored weights, packed on its grids. */
 eq_status eq_whole_load(eq_ctx *ctx, eq_whole *whole, int64_t i, const eq_block *source);
 
 typedef struct eq_whole_window {

@@ -6,6 +6,14 @@ expect 0 quantize "$MODEL" -o rtn3 -q --method rtn --init minmax --bits 3 --grou
 "$PYTHON" "$ROOT/tools/check_rtn.py" "$MODEL" rtn3 || complain "check_rtn.py"
 expect 0 quantize "$MODEL" -o sym4 -q --method rtn --init minmax --grid symmetric --bits 4 --group 32
 "$PYTHON" "$ROOT/tools/check_rtn.py" "$MODEL" sym4 || complain "check_rtn.py, symmetric"
+cat >recipe.json <<'JSON'
+{"rules": [{"layers": "0-14", "modules": ["down_proj"], "bits": 4, "group": 32},
+           {"layers": "0,29", "modules": ["q_proj", "k_proj", "v_proj"], "bits": 8, "group": -1},
+           {"layers": "7-20", "modules": ["gate_proj", "up_proj"], "bits": 2}]}
+JSON
+expect 0 quantize "$MODEL" -o mixed -q --method rtn --init minmax --bits 3 --group 64 \
+    --recipe recipe.json
+"$PYTHON" "$ROOT/tools/check_rtn.py" "$MODEL" mixed || complain "check_rtn.py, recipe"
 # Start values by search; the weights of the weighted ones come from two windows of made-up tokens.
 "$PYTHON" -c 'import numpy as np
 np.save("ids.npy", np.random.default_rng(1).integers(17, 49152, (2, 32), dtype=np.int32))'

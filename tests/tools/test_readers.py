@@ -61,6 +61,31 @@ class GptqReader(unittest.TestCase):
                     g = k // group
                     self.assertEqual(w[n, k], (q[n, k] - z[n, g]) * np.float32(s[n, g]))
 
+    def test_modules_with_bits_of_their_own(self):
+        random = np.random.default_rng(6)
+        N, K, group = 32, 64, 32
+        q, z = random.integers(4, size=(N, K)), random.integers(4, size=(N, K // group))
+        linears = {"m.1.up": (q, z, np.ones(z.shape)), "m.11.up": (q, z, np.ones(z.shape))}
+        key = r"+:m\.1\.up"
+        with tempfile.TemporaryDirectory() as folder:
+            write_gptq(folder, linears, 2, group)
+            path = pathlib.Path(folder, "quantize_config.json")
+            cases = ((2, 32, {}, True), (2, 32, {"+:m.*": {}}, True),
+                     (2, 32, {key: {"bits": 3}}, False), (2, 32, {key: {"group_size": 64}}, False),
+                     (3, 32, {key: {"bits": 2}}, False),  # 11 has the bits of the model
+                     (3, 64, {key: {"bits": 2, "group_size": 32},
+                              r"m\.11": {"bits": 2, "group_size": 32}}, True))
+            for bits, size, dynamic, right in cases:
+                with self.subTest(bits=bits, size=size, dynamic=dynamic):
+                    path.write_text(json.dumps({"bits": bits, "group_size": size,
+                                                "dynamic": dynamic}))
+                    if not right:
+                        with self.assertRaisesRegex(ValueError, "is not of"):
+                            list(gptq_reader.linears(folder))
+                        continue
+                    for name, codes, *_ in gptq_reader.linears(folder):
+                        np.testing.assert_array_equal(codes, q, name)
+
     def test_three_bits_cross_words(self):
         codes = np.zeros((32, 1), int)
         codes[10], codes[21] = 5, 6  # 101 at bits 30..32; 110 at bits 63..65
