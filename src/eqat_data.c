@@ -96,7 +96,8 @@ static eq_status self_windows(eq_ctx *ctx, const eq_data_job *job, eq_token_wind
                                   .type = job->type,
                                   .normal = normal,
                                   .ends = ends,
-                                  .end_count = eq_end_tokens(job->decoder->checkpoint, ends)};
+                                  .end_count = eq_end_tokens(job->decoder->checkpoint, ends),
+                                  .memory = job->memory};
     *out =
         (eq_token_windows){.ids = eq_alloc(ctx, n * self.T, sizeof(int32_t)), .n = n, .T = self.T};
     eq_status st = normal && out->ids ? EQ_OK : EQ_ENOMEM;

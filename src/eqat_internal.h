@@ -43,6 +43,7 @@ typedef struct eq_data_job {
     int64_t samples, val_samples;
     uint64_t seed;
     eq_dtype type;      /* of the products of "self" */
+    int64_t memory;     /* bytes that "self" may take; 0: what the machine has left */
     const char *folder; /* where "self" keeps its windows */
 } eq_data_job;
 

@@ -146,6 +146,7 @@ static eq_status load_data(eq_ctx *ctx, call *c)
                              .val_samples = trains ? o->data.val_samples : 0,
                              .seed = o->run.seed,
                              .type = c->job.type,
+                             .memory = o->run.memory,
                              .folder = c->run.folder};
     eq_status st = eq_data_load(ctx, &job, &c->data);
     c->job.train = c->data.train;

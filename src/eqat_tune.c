@@ -177,6 +177,7 @@ static eq_status load_data(eq_ctx *ctx, call *c)
                              .val_samples = o->data.val_samples,
                              .seed = o->run.seed,
                              .type = c->job.type,
+                             .memory = o->run.memory,
                              .folder = c->run.folder};
     return eq_data_load(ctx, &job, &c->data);
 }
