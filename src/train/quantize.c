@@ -193,24 +193,30 @@ static void replace(eq_stream *stream, eq_stream *next)
 
 /* ---- one block ----------------------------------------------------------------------------- */
 
-static eq_status log_epoch(eq_ctx *ctx, void *user, int epoch, double train, double val,
-                           double seconds)
+/* "block 3/30" */
+static void block_name(const state *s, char name[64])
 {
-    const state *s = user;
-    json_t *line = json_pack("{s:I, s:i, s:f, s:f, s:f}", "block", (json_int_t)s->block, "epoch",
-                             epoch, "train_loss", train, "val_loss", val, "seconds", seconds);
-    eq_log(ctx, EQ_LOG_INFO,
-           "block %lld epoch %d: training loss %.6g, validation loss %.6g, %.1f s",
-           (long long)s->block, epoch, train, val, seconds);
-    return eq_run_log(ctx, s->job->run, line);
+    snprintf(name, 64, "block %lld/%lld", (long long)s->block + 1,
+             (long long)s->job->teacher->config.L);
 }
 
+static eq_status log_epoch(eq_ctx *ctx, void *user, const eq_epoch *epoch)
+{
+    const state *s = user;
+    char name[64];
+    block_name(s, name);
+    json_t *line = json_pack("{s:I}", "block", (json_int_t)s->block);
+    return eq_run_log_epoch(ctx, s->job->run, line, name, epoch);
+}
+
+/* Losses are negative when there are no windows for them. */
 static eq_status log_block(eq_ctx *ctx, const state *s, double start_loss, double end_loss,
                            double seconds)
 {
-    json_t *line =
-        json_pack("{s:I, s:s, s:f, s:f, s:f}", "block", (json_int_t)s->block, "event", "finished",
-                  "val_loss_start", start_loss, "val_loss_end", end_loss, "seconds", seconds);
+    json_t *line = json_pack("{s:I, s:s, s:f}", "block", (json_int_t)s->block, "event", "finished",
+                             "seconds", seconds);
+    if (start_loss >= 0) json_object_set_new(line, "val_loss_start", json_real(start_loss));
+    if (end_loss >= 0) json_object_set_new(line, "val_loss_end", json_real(end_loss));
     return eq_run_log(ctx, s->job->run, line);
 }
 
@@ -219,7 +225,7 @@ static eq_status train_block(eq_ctx *ctx, state *s, eq_stream *target)
     const eq_quantize_options *o = s->job->options;
     int64_t L = s->job->teacher->config.L, left = L - s->block - 1;
     char name[64];
-    snprintf(name, sizeof name, "block %lld/%lld", (long long)s->block + 1, (long long)L);
+    block_name(s, name);
     double each = s->done_here ? (eq_seconds() - s->started) / (double)s->done_here : -1;
     const eq_fit_options fit = {.name = name,
                                 .samples = o->data.samples,

@@ -190,6 +190,22 @@ eq_status eq_run_log(eq_ctx *ctx, eq_run *run, json_t *line)
                         strerror(errno));
 }
 
+eq_status eq_run_log_epoch(eq_ctx *ctx, eq_run *run, json_t *line, const char *what,
+                           const eq_epoch *e)
+{
+    char val[64] = "";
+    json_object_set_new(line, "epoch", json_integer(e->number));
+    json_object_set_new(line, "train_loss", json_real(e->train));
+    if (e->val >= 0) {
+        json_object_set_new(line, "val_loss", json_real(e->val));
+        snprintf(val, sizeof val, ", validation loss %.6g", e->val);
+    }
+    json_object_set_new(line, "seconds", json_real(e->seconds));
+    eq_log(ctx, EQ_LOG_INFO, "%s, epoch %d: training loss %.6g%s, %.1f s", what, e->number,
+           e->train, val, e->seconds);
+    return eq_run_log(ctx, run, line);
+}
+
 eq_status eq_run_finish(eq_ctx *ctx, eq_run *run)
 {
     eq_status st = write_plan(ctx, run, "finished");

@@ -11,7 +11,7 @@
 #ifndef EQ_TRAIN_RUN_H
 #define EQ_TRAIN_RUN_H
 
-#include "base/context.h"
+#include "train/fit.h"
 #include <jansson.h>
 
 typedef struct eq_run {
@@ -33,6 +33,10 @@ eq_status eq_run_enter(eq_ctx *ctx, eq_run *run, const char *out);
 eq_status eq_run_open(eq_ctx *ctx, eq_run *run, json_t *plan);
 /* Append one line; `line` is stolen. */
 eq_status eq_run_log(eq_ctx *ctx, eq_run *run, json_t *line);
+/* Log an epoch of `what`, as text, and as `line` (stolen) with the losses added; without a
+ * validation loss when there is none. */
+eq_status eq_run_log_epoch(eq_ctx *ctx, eq_run *run, json_t *line, const char *what,
+                           const eq_epoch *epoch);
 /* Mark the run as finished. */
 eq_status eq_run_finish(eq_ctx *ctx, eq_run *run);
 void eq_run_close(eq_run *run);

@@ -131,33 +131,25 @@ static eq_status validate(eq_ctx *ctx, void *self, double *loss)
 
 static eq_status log_start(eq_ctx *ctx, tuning *t, double val, double seconds)
 {
-    json_t *line =
-        json_pack("{s:s, s:f, s:f}", "event", "tune-start", "val_loss", val, "seconds", seconds);
-    eq_log(ctx, EQ_LOG_INFO, "end to end: validation loss %.6g before the first step, %.1f s", val,
-           seconds);
+    json_t *line = json_pack("{s:s, s:f}", "event", "tune-start", "seconds", seconds);
+    if (val >= 0) {
+        json_object_set_new(line, "val_loss", json_real(val));
+        eq_log(ctx, EQ_LOG_INFO, "end to end: validation loss %.6g before the first step, %.1f s",
+               val, seconds);
+    }
     return eq_run_log(ctx, t->job->run, line);
 }
 
-static eq_status log_epoch(eq_ctx *ctx, tuning *t, int epoch, double train, double val,
-                           double seconds)
-{
-    json_t *line = json_pack("{s:s, s:i, s:f, s:f, s:f}", "event", "tune", "epoch", epoch,
-                             "train_loss", train, "val_loss", val, "seconds", seconds);
-    eq_log(ctx, EQ_LOG_INFO,
-           "end to end epoch %d: training loss %.6g, validation loss %.6g, %.1f s", epoch, train,
-           val, seconds);
-    return eq_run_log(ctx, t->job->run, line);
-}
-
-static eq_status epoch_done(eq_ctx *ctx, void *self, int epoch, double train, double val,
-                            double seconds)
+static eq_status epoch_done(eq_ctx *ctx, void *self, const eq_epoch *epoch)
 {
     tuning *t = self;
-    eq_status st = log_epoch(ctx, t, epoch, train, val, seconds);
+    double val = epoch->val;
+    json_t *line = json_pack("{s:s}", "event", "tune");
+    eq_status st = eq_run_log_epoch(ctx, t->job->run, line, "end to end", epoch);
     bool best = val < 0 || val < t->state.fit.best;
     if (st != EQ_OK || !best) return st;
     const eq_fit_options fit = fit_options(t->job);
-    int64_t steps = eq_fit_steps(&fit) / fit.epochs * (epoch + 1);
+    int64_t steps = eq_fit_steps(&fit) / fit.epochs * epoch->number;
     t->state.fit = (eq_fit_state){.step = steps, .best = val < 0 ? t->state.fit.best : val};
     return eq_state_write(ctx, t->best, &t->whole.parameters, &t->state, false);
 }
