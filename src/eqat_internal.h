@@ -2,6 +2,7 @@
 #ifndef EQ_EQAT_INTERNAL_H
 #define EQ_EQAT_INTERNAL_H
 
+#include "eval/perplexity.h"
 #include "io/tokenizer.h"
 #include "io/tokens.h"
 #include "model/decoder.h"
@@ -59,13 +60,13 @@ typedef struct eq_card {
     const char *out, *model;     /* the folder, and the path of what it was made from */
     const json_t *plan;          /* of the run */
     const eq_decoder *reference; /* full precision; NULL: no divergence */
-    const int32_t *val;          /* [windows, T]; windows may be 0 */
-    int64_t windows, T;
+    eq_eval_windows val;         /* n may be 0 */
     eq_dtype type;
     eq_quantize_result *result; /* bits, group, bits_per_weight in; the val_ figures out */
 } eq_card;
 
-/* Measure the finished model in the folder on the validation windows and write its README.md. */
+/* Measure the finished model in the folder on the tokens of the validation windows that count, and
+ * write its README.md. */
 eq_status eq_card_write(eq_ctx *ctx, const eq_card *card);
 
 /* For the plan of a run: a fingerprint as text, and the options of the end-to-end phase. */

@@ -296,14 +296,13 @@ static eq_status tune(eq_ctx *ctx, call *c)
 static eq_status write_card(eq_ctx *ctx, const call *c, const char *model, const char *out,
                             eq_quantize_result *result)
 {
-    bool data = c->data.val != NULL;
+    const eq_eval_windows val = {c->data.val, c->data.val_counts,
+                                 c->data.val ? c->data.val_windows : 0, c->options->data.seqlen};
     const eq_card card = {.out = out,
                           .model = model,
                           .plan = c->run.plan,
                           .reference = c->decoder,
-                          .val = c->data.val,
-                          .windows = data ? c->data.val_windows : 0,
-                          .T = c->options->data.seqlen,
+                          .val = val,
                           .type = c->job.type,
                           .result = result};
     return eq_card_write(ctx, &card);
