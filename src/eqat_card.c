@@ -64,6 +64,20 @@ static void write_settings(eq_output *f, const json_t *plan)
     free(text);
 }
 
+eq_status eq_card_plan(eq_ctx *ctx, const eq_decoder *model, bool reference, int64_t T,
+                       eq_dtype type, int64_t held, int64_t limit)
+{
+    double need = (double)(held + eq_perplexity_bytes(ctx, model, reference, T, type)) / (1 << 20);
+    double most = (double)limit / (1 << 20);
+    eq_log(ctx, EQ_LOG_INFO, "plan: measuring the finished model takes %.0f MiB of memory", need);
+    if (!limit || need <= most) return EQ_OK;
+    return eq_fail(
+        ctx, EQ_ENOMEM,
+        "measuring the finished model needs %.1f MiB and may use %.1f MiB; give a larger "
+        "--memory, a smaller --seqlen or --val-samples 0",
+        need, most);
+}
+
 /* Whether there is anything to measure on: answers may all have fallen to the training. */
 static bool has_targets(const eq_card *card)
 {

@@ -65,6 +65,10 @@ typedef struct eq_card {
     eq_quantize_result *result; /* bits, group, bits_per_weight in; the val_ figures out */
 } eq_card;
 
+/* EQ_ENOMEM when measuring for the card on windows of T tokens, beside `held` bytes that stay,
+ * takes more than `limit` bytes; 0: no limit. */
+eq_status eq_card_plan(eq_ctx *ctx, const eq_decoder *model, bool reference, int64_t T,
+                       eq_dtype type, int64_t held, int64_t limit);
 /* Measure the finished model in the folder on the tokens of the validation windows that count, and
  * write its README.md. */
 eq_status eq_card_write(eq_ctx *ctx, const eq_card *card);

@@ -319,6 +319,24 @@ static eq_status finish(eq_ctx *ctx, call *c, const char *model, const char *out
     return st;
 }
 
+/* Log what each phase will need, and check that it may have that. */
+static eq_status plan(eq_ctx *ctx, call *c, bool *in_file)
+{
+    const eq_quantize_options *o = c->options;
+    int64_t limit = o->run.memory ? o->run.memory : eq_available_memory();
+    bool trains = o->method != EQ_METHOD_RTN || o->tune.epochs > 0;
+    eq_status st = eq_quantize_plan(ctx, &c->job, in_file);
+    if (st == EQ_OK && o->tune.epochs) {
+        const eq_tune_job job = tune_job(c);
+        st = eq_tune_plan(ctx, &job, limit);
+    }
+    if (st == EQ_OK && trains && o->data.val_samples)
+        st = eq_card_plan(ctx, c->decoder, true, o->data.seqlen, c->job.type,
+                          eq_windows_bytes(o->data.samples + o->data.val_samples, o->data.seqlen),
+                          limit);
+    return st;
+}
+
 static eq_status run(eq_ctx *ctx, call *c, const char *model, const char *out,
                      eq_quantize_result *result)
 {
@@ -327,12 +345,7 @@ static eq_status run(eq_ctx *ctx, call *c, const char *model, const char *out,
     if (st == EQ_OK) st = eq_precision_type(ctx, &c->job.type, c->options->run.precision);
     if (st == EQ_OK) c->job.teacher = c->decoder;
     if (st == EQ_OK) st = eq_output_bytes(ctx, &c->job, &result->bytes);
-    if (st == EQ_OK) st = eq_quantize_plan(ctx, &c->job, &in_file);
-    if (st == EQ_OK && c->options->tune.epochs) {
-        const eq_tune_job job = tune_job(c);
-        const eq_run_options *r = &c->options->run;
-        st = eq_tune_plan(ctx, &job, r->memory ? r->memory : eq_available_memory());
-    }
+    if (st == EQ_OK) st = plan(ctx, c, &in_file);
     if (st == EQ_OK) st = open_run(ctx, c, model, out);
     if (st != EQ_OK) return st;
     const eq_scheme scheme = eq_scheme_of(c->options);

@@ -280,6 +280,13 @@ static eq_status train_and_write(eq_ctx *ctx, call *c, const char *model, const 
     return st;
 }
 
+static eq_status plan_card(eq_ctx *ctx, const call *c, int64_t limit)
+{
+    const eq_data_options *d = &c->options->data;
+    return eq_card_plan(ctx, c->job.base, c->job.teacher != NULL, d->seqlen, c->job.type,
+                        eq_windows_bytes(d->samples + d->val_samples, d->seqlen), limit);
+}
+
 static eq_status run(eq_ctx *ctx, call *c, const char *model, const char *reference,
                      const char *out)
 {
@@ -288,7 +295,9 @@ static eq_status run(eq_ctx *ctx, call *c, const char *model, const char *refere
     if (st == EQ_OK) st = open_models(ctx, c, model, reference);
     if (st == EQ_OK) st = eq_precision_type(ctx, &c->job.type, r->precision);
     if (st == EQ_OK) make_jobs(c);
-    if (st == EQ_OK) st = eq_tune_plan(ctx, &c->job, r->memory ? r->memory : eq_available_memory());
+    int64_t limit = r->memory ? r->memory : eq_available_memory();
+    if (st == EQ_OK) st = eq_tune_plan(ctx, &c->job, limit);
+    if (st == EQ_OK && c->options->data.val_samples) st = plan_card(ctx, c, limit);
     if (st == EQ_OK) st = open_run(ctx, c, model, out);
     if (st != EQ_OK) return st;
     fill_result(c);

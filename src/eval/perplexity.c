@@ -105,6 +105,12 @@ static eq_status finish(eq_ctx *ctx, const sums *s, bool reference, eq_eval_resu
     return EQ_OK;
 }
 
+int64_t eq_perplexity_bytes(const eq_ctx *ctx, const eq_decoder *model, bool reference, int64_t T,
+                            eq_dtype type)
+{
+    return eq_decoder_pass_bytes(ctx, model, 1, T, type) * (reference ? 2 : 1);
+}
+
 eq_status eq_perplexity(eq_ctx *ctx, const eq_decoder *model, const eq_decoder *reference,
                         const eq_eval_windows *windows, eq_dtype type, eq_eval_result *result)
 {

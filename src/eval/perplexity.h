@@ -18,4 +18,9 @@ typedef struct eq_eval_windows {
 eq_status eq_perplexity(eq_ctx *ctx, const eq_decoder *model, const eq_decoder *reference,
                         const eq_eval_windows *windows, eq_dtype type, eq_eval_result *result);
 
+/* Bytes that it takes for windows of T tokens, with a reference or without, for a model of the
+ * shapes of `model`. */
+int64_t eq_perplexity_bytes(const eq_ctx *ctx, const eq_decoder *model, bool reference, int64_t T,
+                            eq_dtype type);
+
 #endif

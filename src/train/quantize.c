@@ -1,6 +1,7 @@
 #include "train/quantize.h"
 
 #include "base/file.h"
+#include "io/tokens.h"
 #include "train/block_file.h"
 #include "train/masters.h"
 
@@ -70,7 +71,8 @@ eq_status eq_quantize_plan(eq_ctx *ctx, const eq_quantize_job *job, bool *in_fil
     const eq_stream_shape shape = stream_shape(job);
     bool data = eq_quantize_needs_data(o);
     int64_t streams = data ? (int64_t)eq_stream_bytes(&shape) * (trains(o) ? 2 : 1) : 0;
-    int64_t work = (int64_t)eq_student_bytes(&student, ctx->threads);
+    int64_t windows = data ? eq_windows_bytes(shape.n, shape.T) : 0;
+    int64_t work = (int64_t)eq_student_bytes(&student, ctx->threads) + windows;
     int64_t limit = o->run.memory ? o->run.memory : eq_available_memory();
     *in_file = o->run.streams == EQ_STREAMS_FILE ||
                (o->run.streams == EQ_STREAMS_AUTO && limit && work + streams > limit);
@@ -80,7 +82,8 @@ eq_status eq_quantize_plan(eq_ctx *ctx, const eq_quantize_job *job, bool *in_fil
            (long long)job->teacher->config.L, o->bits, (long long)o->group,
            eq_dtype_get(job->type)->name, eq_gemm_engine(ctx, job->type), ctx->kernels->name);
     eq_log(ctx, EQ_LOG_INFO,
-           "plan: memory %.0f MiB for one block and its step, %.0f MiB of activations in %s",
+           "plan: memory %.0f MiB for the windows, one block and its step, %.0f MiB of activations "
+           "in %s",
            megabytes(work), megabytes(streams), *in_file ? "files (twice that on disk)" : "memory");
     if (data)
         eq_log(ctx, EQ_LOG_INFO, "plan: %lld windows of %lld tokens, %lld of them for validation",

@@ -1,6 +1,7 @@
 #include "train/tune.h"
 
 #include "base/file.h"
+#include "io/tokens.h"
 #include "train/block_file.h"
 #include "train/masters.h"
 #include "train/state_file.h"
@@ -52,7 +53,8 @@ eq_status eq_tune_plan(eq_ctx *ctx, const eq_tune_job *job, int64_t limit)
     static const char *const WHAT[] = {"scales", "scales and norms", "all weights"};
     const eq_whole_shape shape = whole_shape(job);
     const eq_tune_options *o = job->options;
-    double need = (double)eq_whole_bytes(&shape, ctx->threads) / (1 << 20);
+    int64_t windows = eq_windows_bytes(job->train.n + job->val.n, job->T);
+    double need = (double)((int64_t)eq_whole_bytes(&shape, ctx->threads) + windows) / (1 << 20);
     double most = (double)limit / (1 << 20);
     eq_log(ctx, EQ_LOG_INFO,
            "plan: end to end %s by %s, %lld windows of %lld tokens, %d passes, %.0f MiB of memory",
