@@ -82,7 +82,7 @@ static eq_status load_windows(eq_ctx *ctx, const eq_data_job *job, eq_token_wind
     return eq_windows_check(ctx, out, path, n, job->options->seqlen, job->decoder->config.V);
 }
 
-/* Windows sampled from the model, kept in `path` for later calls. */
+/* Windows sampled from the model, or those of `path`, which an earlier call kept. */
 static eq_status self_windows(eq_ctx *ctx, const eq_data_job *job, eq_token_windows *out,
                               const char *path, int64_t n)
 {
@@ -109,17 +109,31 @@ static eq_status self_windows(eq_ctx *ctx, const eq_data_job *job, eq_token_wind
         st = eq_self_windows(ctx, job->decoder, &self, out->ids);
     }
     eq_free(normal);
-    return st == EQ_OK ? eq_npy_write_i32(ctx, path, out->ids, n, self.T) : st;
-}
-
-const char *eq_order_name(eq_order order)
-{
-    return order == EQ_ORDER_CONCAT ? "concat" : "random-doc";
+    return st;
 }
 
 bool eq_data_is_made(const eq_data_options *options)
 {
     return !strcmp(options->calib, "self");
+}
+
+void eq_data_describe(json_t *options, const eq_data_options *o, uint64_t seed)
+{
+    json_object_set_new(options, "samples", json_integer(o->samples));
+    json_object_set_new(options, "val_samples", json_integer(o->val_samples));
+    json_object_set_new(options, "seqlen", json_integer(o->seqlen));
+    if (eq_data_is_made(o)) json_object_set_new(options, "seed", json_integer((json_int_t)seed));
+}
+
+eq_status eq_data_keep(eq_ctx *ctx, const eq_data_job *job, const eq_data *data)
+{
+    if (!eq_data_is_made(job->options)) return EQ_OK;
+    char *path = eq_path_join(ctx, job->folder, "calib.npy");
+    eq_status st = path ? EQ_OK : EQ_ENOMEM;
+    if (path && !eq_file_exists(path))
+        st = eq_npy_write_i32(ctx, path, data->calib.ids, data->calib.n, data->calib.T);
+    eq_free(path);
+    return st;
 }
 
 eq_status eq_data_load(eq_ctx *ctx, const eq_data_job *job, eq_data *data)

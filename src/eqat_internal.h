@@ -45,13 +45,18 @@ typedef struct eq_data_job {
     uint64_t seed;
     eq_dtype type;      /* of the products of "self" */
     int64_t memory;     /* bytes that "self" may take; 0: what the machine has left */
-    const char *folder; /* where "self" keeps its windows */
+    const char *folder; /* where "self" looks for its windows, and keeps them */
 } eq_data_job;
 
 /* Whether the calibration text is sampled from the model. */
 bool eq_data_is_made(const eq_data_options *options);
 /* data is freed with eq_data_deinit, also after a failure. */
 eq_status eq_data_load(eq_ctx *ctx, const eq_data_job *job, eq_data *data);
+/* Keep windows that were made in the folder, for later calls. */
+eq_status eq_data_keep(eq_ctx *ctx, const eq_data_job *job, const eq_data *data);
+/* Add to a plan what is asked for besides the windows themselves, for which eq_data_hash stands:
+ * how they are used, and the seed of windows that are made. */
+void eq_data_describe(json_t *options, const eq_data_options *data, uint64_t seed);
 void eq_data_deinit(eq_data *data);
 uint64_t eq_data_hash(const eq_data *data);
 
@@ -75,7 +80,6 @@ eq_status eq_card_write(eq_ctx *ctx, const eq_card *card);
 
 /* For the plan of a run: a fingerprint as text, and the options of the end-to-end phase. */
 json_t *eq_hash_text(uint64_t hash);
-const char *eq_order_name(eq_order order);
 json_t *eq_tune_describe(const eq_tune_options *options);
 /* EQ_EINVAL for options of the end-to-end phase that cannot be. */
 eq_status eq_tune_check(eq_ctx *ctx, const eq_tune_options *options);

@@ -135,19 +135,24 @@ static eq_status open_model(eq_ctx *ctx, call *c, const char *path)
 
 /* ---- data ---------------------------------------------------------------------------------- */
 
-static eq_status load_data(eq_ctx *ctx, call *c)
+static eq_data_job data_job(const call *c)
 {
     const eq_quantize_options *o = c->options;
     bool trains = o->method != EQ_METHOD_RTN || o->tune.epochs > 0;
-    const eq_data_job job = {.options = &o->data,
-                             .decoder = c->decoder,
-                             .tokenizer = c->tokenizer,
-                             .samples = trains ? o->data.samples : eq_quantize_samples(o),
-                             .val_samples = trains ? o->data.val_samples : 0,
-                             .seed = o->run.seed,
-                             .type = c->job.type,
-                             .memory = o->run.memory,
-                             .folder = c->run.folder};
+    return (eq_data_job){.options = &o->data,
+                         .decoder = c->decoder,
+                         .tokenizer = c->tokenizer,
+                         .samples = trains ? o->data.samples : eq_quantize_samples(o),
+                         .val_samples = trains ? o->data.val_samples : 0,
+                         .seed = o->run.seed,
+                         .type = c->job.type,
+                         .memory = o->run.memory,
+                         .folder = c->run.folder};
+}
+
+static eq_status load_data(eq_ctx *ctx, call *c)
+{
+    const eq_data_job job = data_job(c);
     eq_status st = eq_data_load(ctx, &job, &c->data);
     c->job.train = c->data.train;
     c->job.val = c->data.val;
@@ -171,54 +176,84 @@ static const char *const LOSSES[] = {"mse", "relative", "bounded"};
 static const char *const EDGES[] = {"inside", "clipped"};
 static const char *const SCHEDULES[] = {"cosine", "ahead"};
 
-/* Everything that the result depends on. */
+/* Options of the starts, and of the training if there is one. */
+static json_t *describe_training(const eq_quantize_options *o)
+{
+    const eq_train_options *t = &o->train;
+    json_t *start =
+        json_pack("{s:s, s:b}", "start", STARTS[t->start], "exact_scales", t->exact_scales);
+    if (t->start == EQ_START_WEIGHTED)
+        json_object_set_new(start, "start_windows", json_integer(t->start_windows));
+    if (o->method == EQ_METHOD_RTN) return start;
+    json_t *train =
+        json_pack("{s:s, s:s, s:i, s:I, s:f, s:f, s:s, s:f, s:f, s:f, s:f, s:f, s:i}", "loss",
+                  LOSSES[t->loss], "edges", EDGES[t->edges], "epochs", t->epochs, "batch",
+                  (json_int_t)t->batch, "quant_lr", t->quant_lr, "weight_lr", t->weight_lr,
+                  "schedule", SCHEDULES[t->schedule], "min_lr_factor", t->min_lr_factor, "beta1",
+                  t->beta1, "beta2", t->beta2, "epsilon", t->epsilon, "weight_decay",
+                  t->weight_decay, "early_stop", t->early_stop);
+    json_object_update(start, train);
+    json_decref(train);
+    return start;
+}
+
+/* Everything that the result depends on, and nothing else but "info"; what the options of the data
+ * change is in the fingerprint of the windows. It is left out before they are there. */
 static json_t *describe_run(const eq_ctx *ctx, const call *c, const char *model)
 {
     const eq_quantize_options *o = c->options;
-    const eq_train_options *t = &o->train;
-    json_t *options = json_pack(
-        "{s:s, s:i, s:I, s:s, s:I, s:I, s:I, s:I, s:s, s:s}", "method", METHODS[o->method], "bits",
-        o->bits, "group", (json_int_t)o->group, "grid", GRIDS[o->grid], "samples",
-        (json_int_t)o->data.samples, "val_samples", (json_int_t)o->data.val_samples, "seqlen",
-        (json_int_t)o->data.seqlen, "seed", (json_int_t)o->run.seed, "order",
-        eq_order_name(o->data.order), "precision", eq_dtype_get(c->job.type)->name);
-    json_t *train = json_pack(
-        "{s:s, s:I, s:s, s:s, s:b, s:i, s:I, s:f, s:f, s:s, s:f, s:f, s:f, s:f, s:f, s:i}", "start",
-        STARTS[t->start], "start_windows", (json_int_t)t->start_windows, "loss", LOSSES[t->loss],
-        "edges", EDGES[t->edges], "exact_scales", t->exact_scales, "epochs", t->epochs, "batch",
-        (json_int_t)t->batch, "quant_lr", t->quant_lr, "weight_lr", t->weight_lr, "schedule",
-        SCHEDULES[t->schedule], "min_lr_factor", t->min_lr_factor, "beta1", t->beta1, "beta2",
-        t->beta2, "epsilon", t->epsilon, "weight_decay", t->weight_decay, "early_stop",
-        t->early_stop);
-    json_t *tune = eq_tune_describe(&o->tune);
-    json_t *inputs = json_object();
-    json_object_set_new(inputs, "model", eq_hash_text(eq_checkpoint_fingerprint(c->checkpoint)));
-    json_object_set_new(inputs, "data", eq_hash_text(eq_data_hash(&c->data)));
+    json_t *options = json_pack("{s:s, s:i, s:I, s:s}", "method", METHODS[o->method], "bits",
+                                o->bits, "group", (json_int_t)o->group, "grid", GRIDS[o->grid]);
+    json_t *inputs =
+        json_pack("{s:o}", "model", eq_hash_text(eq_checkpoint_fingerprint(c->checkpoint)));
+    if (needs_data(o)) {
+        const char *type = eq_dtype_get(c->job.type)->name;
+        json_object_set_new(options, "precision", json_string(type));
+        eq_data_describe(options, &o->data, o->run.seed);
+    }
+    if (c->data.calib.ids)
+        json_object_set_new(inputs, "data", eq_hash_text(eq_data_hash(&c->data)));
     json_t *info = json_pack("{s:s, s:s, s:s, s:s}", "eqat", EQAT_VERSION, "model", model, "calib",
                              o->data.calib ? o->data.calib : "", "kernels", eq_ctx_isa(ctx));
     return json_pack("{s:o, s:o, s:o, s:o, s:o}", "info", info, "inputs", inputs, "options",
-                     options, "training", train, "end-to-end", tune);
+                     options, "training", describe_training(o), "end-to-end",
+                     eq_tune_describe(&o->tune));
 }
 
 static eq_status enter_run(eq_ctx *ctx, call *c, const char *out)
 {
     eq_status st = eq_run_enter(ctx, &c->run, out);
     c->job.run = &c->run;
-    if (st == EQ_OK) eq_output_clean(ctx, &c->job);
     return st;
 }
 
-/* The folder is entered before anything is made in it, but after files that may be wrong. */
+/* Before windows are made, which takes minutes: a folder that will be refused. */
+static eq_status check_early(eq_ctx *ctx, const call *c, const char *model)
+{
+    json_t *plan = describe_run(ctx, c, model);
+    eq_status st = plan ? eq_run_check(ctx, &c->run, plan)
+                        : eq_fail(ctx, EQ_ENOMEM, "%s: out of memory", c->run.out);
+    json_decref(plan);
+    return st;
+}
+
+/* The folder is entered before windows are made for it, but after files that may be wrong. Nothing
+ * is written or removed before its plan agrees. */
 static eq_status open_run(eq_ctx *ctx, call *c, const char *model, const char *out)
 {
     bool early = needs_data(c->options) && eq_data_is_made(&c->options->data);
     eq_status st = early ? enter_run(ctx, c, out) : EQ_OK;
+    if (st == EQ_OK && early) st = check_early(ctx, c, model);
     if (st == EQ_OK && needs_data(c->options)) st = load_data(ctx, c);
     if (st == EQ_OK && !early) st = enter_run(ctx, c, out);
     if (st != EQ_OK) return st;
     json_t *plan = describe_run(ctx, c, model);
     if (!plan) return eq_fail(ctx, EQ_ENOMEM, "%s: out of memory", out);
-    return eq_run_open(ctx, &c->run, plan);
+    st = eq_run_open(ctx, &c->run, plan);
+    if (st != EQ_OK) return st;
+    const eq_data_job job = data_job(c);
+    eq_output_clean(ctx, &c->job);
+    return early ? eq_data_keep(ctx, &job, &c->data) : EQ_OK;
 }
 
 /* ---- the call ------------------------------------------------------------------------------ */

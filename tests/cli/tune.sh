@@ -97,6 +97,13 @@ done
 expect 1 $(tune scales --tune-scale-lr 1e-3)
 err_has 'scale_lr'
 
+# A folder that is refused stays as it was.
+ls -lR scales >before
+# shellcheck disable=SC2046
+expect 1 $(tune scales --calib self)
+ls -lR scales >after
+cmp -s before after || complain "a refused run changed the folder"
+
 # Ctrl-C at any moment, also while it validates.
 for round in $(seq 12); do
     # shellcheck disable=SC2046
