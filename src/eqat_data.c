@@ -106,7 +106,12 @@ static eq_status self_windows(eq_ctx *ctx, const eq_data_job *job, eq_token_wind
     if (st == EQ_OK) {
         eq_log(ctx, EQ_LOG_INFO, "sampling %lld windows of %lld tokens from the model",
                (long long)n, (long long)self.T);
+        double start = eq_seconds();
         st = eq_self_windows(ctx, job->decoder, &self, out->ids);
+        double seconds = eq_seconds() - start;
+        if (st == EQ_OK)
+            eq_log(ctx, EQ_LOG_INFO, "sampled in %.1f s, %.0f tokens/s", seconds,
+                   (double)(n * self.T) / seconds);
     }
     eq_free(normal);
     return st;

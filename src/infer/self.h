@@ -20,8 +20,8 @@ typedef struct eq_self_options {
  * are written at once as memory allows.
  *
  * ids out [n, T]
- * EQ_ENOMEM when memory is not enough for one window; EQ_EINVAL when T is not in 2 .. the model's context, n < 1, or no token is normal; EQ_ENUMERIC
- * when logits are not finite. */
+ * EQ_ENOMEM when memory is not enough for one window; EQ_EINVAL when T is not in 2 .. the model's
+ * context, n < 1, or no token is normal; EQ_ENUMERIC when logits are not finite. */
 eq_status eq_self_windows(eq_ctx *ctx, const eq_decoder *decoder, const eq_self_options *options,
                           int32_t *ids);
 
