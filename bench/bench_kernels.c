@@ -102,6 +102,15 @@ static void dot_rows(const eq_kernels *k, work *w)
     k->dot_rows(w->d, 1, w->a, 64, w->b, 64, ALL / 64, 64, w->type);
 }
 
+/* Three query heads of 64 over the keys and values of 8 sequences of 512 tokens. */
+static void attend(const eq_kernels *k, work *w)
+{
+    const eq_attend shape = {3, T, 64, 0.125f, w->type};
+    const int64_t floats = w->type == EQ_F32 ? T * 64 : T * 32;
+    for (int64_t i = 0; i < 8; i++)
+        k->attend(w->e, w->c, w->a + i * floats, w->b + i * floats, w->d, &shape);
+}
+
 static eq_quant_shape shape_of(const work *w)
 {
     return (eq_quant_shape){.K = ALL / 96, .g = w->g, .bits = w->bits};
@@ -192,6 +201,8 @@ static const bench_case CASES[] = {
     {"softmax_backward bf16", softmax_backward, 64 * T, 12, EQ_BF16, 0, 0},
     {"dot_rows 64 f32", dot_rows, ALL, 8, EQ_F32, 0, 0},
     {"dot_rows 64 bf16", dot_rows, ALL, 4, EQ_BF16, 0, 0},
+    {"attend f32", attend, 16 * 64 * T, 4, EQ_F32, 0, 0},
+    {"attend bf16", attend, 16 * 64 * T, 2, EQ_BF16, 0, 0},
     {"fakequant_forward g32 f32", fakequant_forward, ALL, 8, EQ_F32, 2, 32},
     {"fakequant_forward g64 f32", fakequant_forward, ALL, 8, EQ_F32, 2, 64},
     {"fakequant_forward g64 bf16", fakequant_forward, ALL, 6, EQ_BF16, 2, 64},

@@ -233,9 +233,10 @@ eq_status eq_evaluate(eq_ctx *ctx, const eq_model *model, const eq_model *refere
                          o->text, (long long)there, (long long)o->context,
                          (long long)(windows ? windows : 1));
     }
+    const eq_eval_windows text = {.ids = ids, .n = windows, .T = o->context};
     if (st == EQ_OK)
-        st = eq_perplexity(ctx, model->decoder, reference ? reference->decoder : NULL, ids, windows,
-                           o->context, type, result);
+        st = eq_perplexity(ctx, model->decoder, reference ? reference->decoder : NULL, &text, type,
+                           result);
     eq_free(ids);
     return st;
 }

@@ -3,7 +3,7 @@
 #include "eqat_internal.h"
 
 #include "base/file.h"
-#include "eval/perplexity.h"
+#include "train/logits_loss.h"
 
 /* Perplexity, divergence and agreement on the validation windows. */
 static eq_status measure(eq_ctx *ctx, const eq_card *card, eq_eval_result *r)
@@ -12,9 +12,7 @@ static eq_status measure(eq_ctx *ctx, const eq_card *card, eq_eval_result *r)
     eq_decoder *decoder = NULL;
     eq_status st = eq_checkpoint_open(ctx, &checkpoint, card->out);
     if (st == EQ_OK) st = eq_decoder_open(ctx, &decoder, checkpoint);
-    if (st == EQ_OK)
-        st = eq_perplexity(ctx, decoder, card->reference, card->val, card->windows, card->T,
-                           card->type, r);
+    if (st == EQ_OK) st = eq_perplexity(ctx, decoder, card->reference, &card->val, card->type, r);
     eq_decoder_close(decoder);
     eq_checkpoint_close(checkpoint);
     return st;
@@ -49,8 +47,9 @@ static void write_head(eq_output *f, const eq_card *card)
 
 static void write_table(eq_output *f, const eq_card *card, const eq_eval_result *r)
 {
-    eq_output_printf(f, "\n## On %lld windows of %lld tokens held out from the training\n\n",
-                     (long long)card->windows, (long long)card->T);
+    eq_output_printf(f, "\n## On %lld windows of %lld tokens held out from the training%s\n\n",
+                     (long long)card->val.n, (long long)card->val.T,
+                     card->val.counts ? ", answers only" : "");
     eq_output_printf(f, "| model | perplexity | KL from the base | same first choice |\n"
                         "|---|---|---|---|\n");
     if (r->reference_perplexity > 0)
@@ -72,21 +71,45 @@ static void write_settings(eq_output *f, const json_t *plan)
     free(text);
 }
 
+eq_status eq_card_plan(eq_ctx *ctx, const eq_decoder *model, bool reference, int64_t T,
+                       eq_dtype type, int64_t held, int64_t limit)
+{
+    double need = (double)(held + eq_perplexity_bytes(ctx, model, reference, T, type)) / (1 << 20);
+    double most = (double)limit / (1 << 20);
+    eq_log(ctx, EQ_LOG_INFO, "plan: measuring the finished model takes %.0f MiB of memory", need);
+    if (!limit || need <= most) return EQ_OK;
+    return eq_fail(
+        ctx, EQ_ENOMEM,
+        "measuring the finished model needs %.1f MiB and may use %.1f MiB; give a larger "
+        "--memory, a smaller --seqlen or --val-samples 0",
+        need, most);
+}
+
+/* Whether there is anything to measure on: answers may all have fallen to the training. */
+static bool has_targets(const eq_card *card)
+{
+    const eq_eval_windows *v = &card->val;
+    for (int64_t w = 0; w < v->n; w++)
+        if (eq_logits_positions(v->counts ? v->counts + w * v->T : NULL, v->T)) return true;
+    return false;
+}
+
 eq_status eq_card_write(eq_ctx *ctx, const eq_card *card)
 {
     eq_eval_result r = {.kl = -1, .top1 = -1, .reference_perplexity = -1};
     eq_output f = {0};
-    eq_status st = card->windows ? measure(ctx, card, &r) : EQ_OK;
+    bool measured = has_targets(card);
+    eq_status st = measured ? measure(ctx, card, &r) : EQ_OK;
     char *path = st == EQ_OK ? eq_path_join(ctx, card->out, "README.md") : NULL;
     if (st == EQ_OK) st = path ? eq_output_open(ctx, &f, path) : EQ_ENOMEM;
     if (st == EQ_OK) {
         write_head(&f, card);
-        if (card->windows) write_table(&f, card, &r);
+        if (measured) write_table(&f, card, &r);
         write_settings(&f, card->plan);
         st = eq_output_commit(&f);
     }
     eq_free(path);
-    if (st == EQ_OK && card->windows) {
+    if (st == EQ_OK && measured) {
         card->result->val_perplexity = r.perplexity;
         card->result->val_reference_perplexity = r.reference_perplexity;
         card->result->val_kl = r.kl;

@@ -84,7 +84,7 @@ static eq_status load_windows(eq_ctx *ctx, const eq_data_job *job, eq_token_wind
     return eq_windows_check(ctx, out, path, n, job->options->seqlen, job->decoder->config.V);
 }
 
-/* Windows sampled from the model, kept in `path` for later calls. */
+/* Windows sampled from the model, or those of `path`, which an earlier call kept. */
 static eq_status self_windows(eq_ctx *ctx, const eq_data_job *job, eq_token_windows *out,
                               const char *path, int64_t n)
 {
@@ -98,7 +98,8 @@ static eq_status self_windows(eq_ctx *ctx, const eq_data_job *job, eq_token_wind
                                   .type = job->type,
                                   .normal = normal,
                                   .ends = ends,
-                                  .end_count = eq_end_tokens(job->decoder->checkpoint, ends)};
+                                  .end_count = eq_end_tokens(job->decoder->checkpoint, ends),
+                                  .memory = job->memory};
     *out =
         (eq_token_windows){.ids = eq_alloc(ctx, n * self.T, sizeof(int32_t)), .n = n, .T = self.T};
     eq_status st = normal && out->ids ? EQ_OK : EQ_ENOMEM;
@@ -107,15 +108,15 @@ static eq_status self_windows(eq_ctx *ctx, const eq_data_job *job, eq_token_wind
     if (st == EQ_OK) {
         eq_log(ctx, EQ_LOG_INFO, "sampling %lld windows of %lld tokens from the model",
                (long long)n, (long long)self.T);
+        double start = eq_seconds();
         st = eq_self_windows(ctx, job->decoder, &self, out->ids);
+        double seconds = eq_seconds() - start;
+        if (st == EQ_OK)
+            eq_log(ctx, EQ_LOG_INFO, "sampled in %.1f s, %.0f tokens/s", seconds,
+                   (double)(n * self.T) / seconds);
     }
     eq_free(normal);
-    return st == EQ_OK ? eq_npy_write_i32(ctx, path, out->ids, n, self.T) : st;
-}
-
-const char *eq_order_name(eq_order order)
-{
-    return order == EQ_ORDER_CONCAT ? "concat" : "random-doc";
+    return st;
 }
 
 bool eq_data_is_made(const eq_data_options *options)
@@ -128,6 +129,25 @@ static void warn_of_few(eq_ctx *ctx, const char *path, int64_t there, int64_t wa
     if (there < wanted)
         eq_log(ctx, EQ_LOG_WARNING, "%s: gives %lld of the %lld windows asked for", path,
                (long long)there, (long long)wanted);
+}
+
+void eq_data_describe(json_t *options, const eq_data_options *o, uint64_t seed)
+{
+    json_object_set_new(options, "samples", json_integer(o->samples));
+    json_object_set_new(options, "val_samples", json_integer(o->val_samples));
+    json_object_set_new(options, "seqlen", json_integer(o->seqlen));
+    if (eq_data_is_made(o)) json_object_set_new(options, "seed", json_integer((json_int_t)seed));
+}
+
+eq_status eq_data_keep(eq_ctx *ctx, const eq_data_job *job, const eq_data *data)
+{
+    if (!eq_data_is_made(job->options)) return EQ_OK;
+    char *path = eq_path_join(ctx, job->folder, "calib.npy");
+    eq_status st = path ? EQ_OK : EQ_ENOMEM;
+    if (path && !eq_file_exists(path))
+        st = eq_npy_write_i32(ctx, path, data->calib.ids, data->calib.n, data->calib.T);
+    eq_free(path);
+    return st;
 }
 
 eq_status eq_data_load(eq_ctx *ctx, const eq_data_job *job, eq_data *data)

@@ -2,6 +2,7 @@
 #ifndef EQ_EQAT_INTERNAL_H
 #define EQ_EQAT_INTERNAL_H
 
+#include "eval/perplexity.h"
 #include "io/tokenizer.h"
 #include "io/tokens.h"
 #include "model/decoder.h"
@@ -43,13 +44,19 @@ typedef struct eq_data_job {
     int64_t samples, val_samples;  /* at most; at least one of each that is asked for */
     uint64_t seed;
     eq_dtype type;      /* of the products of "self" */
-    const char *folder; /* where "self" keeps its windows */
+    int64_t memory;     /* bytes that "self" may take; 0: what the machine has left */
+    const char *folder; /* where "self" looks for its windows, and keeps them */
 } eq_data_job;
 
 /* Whether the calibration text is sampled from the model. */
 bool eq_data_is_made(const eq_data_options *options);
 /* data is freed with eq_data_deinit, also after a failure. */
 eq_status eq_data_load(eq_ctx *ctx, const eq_data_job *job, eq_data *data);
+/* Keep windows that were made in the folder, for later calls. */
+eq_status eq_data_keep(eq_ctx *ctx, const eq_data_job *job, const eq_data *data);
+/* Add to a plan what is asked for besides the windows themselves, for which eq_data_hash stands:
+ * how they are used, and the seed of windows that are made. */
+void eq_data_describe(json_t *options, const eq_data_options *data, uint64_t seed);
 void eq_data_deinit(eq_data *data);
 uint64_t eq_data_hash(const eq_data *data);
 
@@ -58,18 +65,21 @@ typedef struct eq_card {
     const char *out, *model;     /* the folder, and the path of what it was made from */
     const json_t *plan;          /* of the run */
     const eq_decoder *reference; /* full precision; NULL: no divergence */
-    const int32_t *val;          /* [windows, T]; windows may be 0 */
-    int64_t windows, T;
+    eq_eval_windows val;         /* n may be 0 */
     eq_dtype type;
     eq_quantize_result *result; /* bits, group, bits_per_weight in; the val_ figures out */
 } eq_card;
 
-/* Measure the finished model in the folder on the validation windows and write its README.md. */
+/* EQ_ENOMEM when measuring for the card on windows of T tokens, beside `held` bytes that stay,
+ * takes more than `limit` bytes; 0: no limit. */
+eq_status eq_card_plan(eq_ctx *ctx, const eq_decoder *model, bool reference, int64_t T,
+                       eq_dtype type, int64_t held, int64_t limit);
+/* Measure the finished model in the folder on the tokens of the validation windows that count, and
+ * write its README.md. */
 eq_status eq_card_write(eq_ctx *ctx, const eq_card *card);
 
 /* For the plan of a run: a fingerprint as text, and the options of the end-to-end phase. */
 json_t *eq_hash_text(uint64_t hash);
-const char *eq_order_name(eq_order order);
 json_t *eq_tune_describe(const eq_tune_options *options);
 eq_status eq_check_words(eq_ctx *ctx, const char *what, int64_t N, int64_t K, int bits);
 /* EQ_EINVAL for options of the end-to-end phase that cannot be. */

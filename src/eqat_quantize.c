@@ -73,7 +73,8 @@ eq_quantize_options eq_quantize_defaults(eq_method method, int bits, eq_preset p
 
 /* One call of eq_quantize. */
 typedef struct call {
-    eq_quantize_options own; /* those of the caller, with as many windows as there are */
+    const eq_quantize_options *asked;
+    eq_quantize_options own; /* the same with as many windows as there are */
     const eq_quantize_options *options;
     eq_checkpoint *checkpoint;
     eq_decoder *decoder;
@@ -150,18 +151,24 @@ static eq_status open_model(eq_ctx *ctx, call *c, const char *path)
 
 /* ---- data ---------------------------------------------------------------------------------- */
 
-static eq_status load_data(eq_ctx *ctx, call *c)
+static eq_data_job data_job(const call *c)
 {
     const eq_quantize_options *o = c->options;
     bool trains = o->method != EQ_METHOD_RTN || o->tune.epochs > 0;
-    const eq_data_job job = {.options = &o->data,
-                             .decoder = c->decoder,
-                             .tokenizer = c->tokenizer,
-                             .samples = trains ? o->data.samples : eq_quantize_samples(o),
-                             .val_samples = trains ? o->data.val_samples : 0,
-                             .seed = o->run.seed,
-                             .type = c->job.type,
-                             .folder = c->run.folder};
+    return (eq_data_job){.options = &o->data,
+                         .decoder = c->decoder,
+                         .tokenizer = c->tokenizer,
+                         .samples = trains ? o->data.samples : eq_quantize_samples(o),
+                         .val_samples = trains ? o->data.val_samples : 0,
+                         .seed = o->run.seed,
+                         .type = c->job.type,
+                         .memory = o->run.memory,
+                         .folder = c->run.folder};
+}
+
+static eq_status load_data(eq_ctx *ctx, call *c)
+{
+    const eq_data_job job = data_job(c);
     eq_status st = eq_data_load(ctx, &job, &c->data);
     c->own.data.samples = c->data.train_windows;
     c->own.data.val_samples = c->data.val_windows;
@@ -199,58 +206,88 @@ static uint64_t hash_schemes(const eq_block_scheme *schemes, int64_t L)
     return hash;
 }
 
-/* Everything that the result depends on. */
+/* Options of the starts, and of the training if there is one. */
+static json_t *describe_training(const eq_quantize_options *o)
+{
+    const eq_train_options *t = &o->train;
+    json_t *start =
+        json_pack("{s:s, s:b}", "start", STARTS[t->start], "exact_scales", t->exact_scales);
+    if (t->start == EQ_START_WEIGHTED)
+        json_object_set_new(start, "start_windows", json_integer(t->start_windows));
+    if (o->method == EQ_METHOD_RTN) return start;
+    json_t *train =
+        json_pack("{s:s, s:s, s:i, s:I, s:f, s:f, s:s, s:f, s:f, s:f, s:f, s:f, s:i}", "loss",
+                  LOSSES[t->loss], "edges", EDGES[t->edges], "epochs", t->epochs, "batch",
+                  (json_int_t)t->batch, "quant_lr", t->quant_lr, "weight_lr", t->weight_lr,
+                  "schedule", SCHEDULES[t->schedule], "min_lr_factor", t->min_lr_factor, "beta1",
+                  t->beta1, "beta2", t->beta2, "epsilon", t->epsilon, "weight_decay",
+                  t->weight_decay, "early_stop", t->early_stop);
+    json_object_update(start, train);
+    json_decref(train);
+    return start;
+}
+
+/* Everything that the result depends on, and nothing else but "info"; what the options of the data
+ * change is in the fingerprint of the windows. It is left out before they are there. */
 static json_t *describe_run(const eq_ctx *ctx, const call *c, const char *model)
 {
     const eq_quantize_options *o = c->options;
-    const eq_train_options *t = &o->train;
-    json_t *options = json_pack(
-        "{s:s, s:i, s:I, s:s, s:I, s:I, s:I, s:I, s:s, s:s}", "method", METHODS[o->method], "bits",
-        o->bits, "group", (json_int_t)o->group, "grid", GRIDS[o->grid], "samples",
-        (json_int_t)o->data.samples, "val_samples", (json_int_t)o->data.val_samples, "seqlen",
-        (json_int_t)o->data.seqlen, "seed", (json_int_t)o->run.seed, "order",
-        eq_order_name(o->data.order), "precision", eq_dtype_get(c->job.type)->name);
-    json_t *train = json_pack(
-        "{s:s, s:I, s:s, s:s, s:b, s:i, s:I, s:f, s:f, s:s, s:f, s:f, s:f, s:f, s:f, s:i}", "start",
-        STARTS[t->start], "start_windows", (json_int_t)t->start_windows, "loss", LOSSES[t->loss],
-        "edges", EDGES[t->edges], "exact_scales", t->exact_scales, "epochs", t->epochs, "batch",
-        (json_int_t)t->batch, "quant_lr", t->quant_lr, "weight_lr", t->weight_lr, "schedule",
-        SCHEDULES[t->schedule], "min_lr_factor", t->min_lr_factor, "beta1", t->beta1, "beta2",
-        t->beta2, "epsilon", t->epsilon, "weight_decay", t->weight_decay, "early_stop",
-        t->early_stop);
-    json_t *tune = eq_tune_describe(&o->tune);
-    json_t *inputs = json_object();
-    json_object_set_new(inputs, "model", eq_hash_text(eq_checkpoint_fingerprint(c->checkpoint)));
-    json_object_set_new(inputs, "data", eq_hash_text(eq_data_hash(&c->data)));
+    json_t *options = json_pack("{s:s, s:i, s:I, s:s}", "method", METHODS[o->method], "bits",
+                                o->bits, "group", (json_int_t)o->group, "grid", GRIDS[o->grid]);
+    json_t *inputs =
+        json_pack("{s:o}", "model", eq_hash_text(eq_checkpoint_fingerprint(c->checkpoint)));
+    if (needs_data(o)) {
+        const char *type = eq_dtype_get(c->job.type)->name;
+        json_object_set_new(options, "precision", json_string(type));
+        eq_data_describe(options, &c->asked->data, o->run.seed);
+    }
     if (o->target_bpw > 0) json_object_set_new(options, "target_bpw", json_real(o->target_bpw));
     if (o->recipe)
         json_object_set_new(inputs, "recipe",
                             eq_hash_text(hash_schemes(c->schemes, c->decoder->config.L)));
+    if (c->data.calib.ids)
+        json_object_set_new(inputs, "data", eq_hash_text(eq_data_hash(&c->data)));
     json_t *info = json_pack("{s:s, s:s, s:s, s:s}", "eqat", EQAT_VERSION, "model", model, "calib",
                              o->data.calib ? o->data.calib : "", "kernels", eq_ctx_isa(ctx));
     return json_pack("{s:o, s:o, s:o, s:o, s:o}", "info", info, "inputs", inputs, "options",
-                     options, "training", train, "end-to-end", tune);
+                     options, "training", describe_training(o), "end-to-end",
+                     eq_tune_describe(&o->tune));
 }
 
 static eq_status enter_run(eq_ctx *ctx, call *c, const char *out)
 {
     eq_status st = eq_run_enter(ctx, &c->run, out);
     c->job.run = &c->run;
-    if (st == EQ_OK) eq_output_clean(ctx, &c->job);
     return st;
 }
 
-/* The folder is entered before anything is made in it, but after files that may be wrong. */
+/* Before windows are made, which takes minutes: a folder that will be refused. */
+static eq_status check_early(eq_ctx *ctx, const call *c, const char *model)
+{
+    json_t *plan = describe_run(ctx, c, model);
+    eq_status st = plan ? eq_run_check(ctx, &c->run, plan)
+                        : eq_fail(ctx, EQ_ENOMEM, "%s: out of memory", c->run.out);
+    json_decref(plan);
+    return st;
+}
+
+/* The folder is entered before windows are made for it, but after files that may be wrong. Nothing
+ * is written or removed before its plan agrees. */
 static eq_status open_run(eq_ctx *ctx, call *c, const char *model, const char *out)
 {
     bool early = needs_data(c->options) && eq_data_is_made(&c->options->data);
     eq_status st = early ? enter_run(ctx, c, out) : EQ_OK;
+    if (st == EQ_OK && early) st = check_early(ctx, c, model);
     if (st == EQ_OK && needs_data(c->options)) st = load_data(ctx, c);
     if (st == EQ_OK && !early) st = enter_run(ctx, c, out);
     if (st != EQ_OK) return st;
     json_t *plan = describe_run(ctx, c, model);
     if (!plan) return eq_fail(ctx, EQ_ENOMEM, "%s: out of memory", out);
-    return eq_run_open(ctx, &c->run, plan);
+    st = eq_run_open(ctx, &c->run, plan);
+    if (st != EQ_OK) return st;
+    const eq_data_job job = data_job(c);
+    eq_output_clean(ctx, &c->job);
+    return early ? eq_data_keep(ctx, &job, &c->data) : EQ_OK;
 }
 
 /* ---- the call ------------------------------------------------------------------------------ */
@@ -327,14 +364,13 @@ static eq_status tune(eq_ctx *ctx, call *c)
 static eq_status write_card(eq_ctx *ctx, const call *c, const char *model, const char *out,
                             eq_quantize_result *result)
 {
-    bool data = c->data.val != NULL;
+    const eq_eval_windows val = {c->data.val, c->data.val_counts,
+                                 c->data.val ? c->data.val_windows : 0, c->options->data.seqlen};
     const eq_card card = {.out = out,
                           .model = model,
                           .plan = c->run.plan,
                           .reference = c->decoder,
-                          .val = c->data.val,
-                          .windows = data ? c->data.val_windows : 0,
-                          .T = c->options->data.seqlen,
+                          .val = val,
                           .type = c->job.type,
                           .result = result};
     return eq_card_write(ctx, &card);
@@ -349,6 +385,12 @@ static eq_status finish(eq_ctx *ctx, call *c, const char *model, const char *out
     if (st == EQ_OK) st = eq_run_finish(ctx, &c->run);
     if (st == EQ_OK) eq_output_finish(ctx, &c->job);
     return st;
+}
+
+static int64_t memory_limit(const call *c)
+{
+    int64_t memory = c->options->run.memory;
+    return memory ? memory : eq_available_memory();
 }
 
 /* "30 units at 2 bits, 90 at 3, in groups of 64" */
@@ -378,14 +420,26 @@ static void log_schemes(eq_ctx *ctx, const call *c, double bits_per_weight)
 static eq_status plan_grids(eq_ctx *ctx, call *c, eq_quantize_result *result)
 {
     const eq_scheme base = eq_scheme_of(c->options);
-    const eq_run_options *r = &c->options->run;
     result->bits_per_weight = eq_output_bits_per_weight(&c->decoder->config, c->schemes);
     result->mixed = !eq_schemes_are(c->schemes, c->decoder->config.L, &base);
     log_schemes(ctx, c, result->bits_per_weight);
     eq_status st = eq_output_bytes(ctx, &c->job, &result->bytes);
     if (st != EQ_OK || !c->options->tune.epochs) return st;
     const eq_tune_job job = tune_job(c);
-    return eq_tune_plan(ctx, &job, r->memory ? r->memory : eq_available_memory());
+    return eq_tune_plan(ctx, &job, memory_limit(c));
+}
+
+/* Log what the blocks and the measuring of the result will need, and check that they may have it.
+ */
+static eq_status plan(eq_ctx *ctx, call *c, bool *in_file)
+{
+    const eq_quantize_options *o = c->options;
+    bool trains = o->method != EQ_METHOD_RTN || o->tune.epochs > 0;
+    eq_status st = eq_quantize_plan(ctx, &c->job, in_file);
+    if (st != EQ_OK || !trains || !o->data.val_samples) return st;
+    int64_t windows = eq_windows_bytes(o->data.samples + o->data.val_samples, o->data.seqlen);
+    return eq_card_plan(ctx, c->decoder, true, o->data.seqlen, c->job.type, windows,
+                        memory_limit(c));
 }
 
 static eq_status run(eq_ctx *ctx, call *c, const char *model, const char *out,
@@ -396,7 +450,7 @@ static eq_status run(eq_ctx *ctx, call *c, const char *model, const char *out,
     if (st == EQ_OK) st = eq_precision_type(ctx, &c->job.type, c->options->run.precision);
     if (st == EQ_OK) c->job.teacher = c->decoder;
     if (st == EQ_OK && choose) st = eq_choose_bits_check(ctx, &c->job);
-    if (st == EQ_OK) st = eq_quantize_plan(ctx, &c->job, &in_file);
+    if (st == EQ_OK) st = plan(ctx, c, &in_file);
     if (st == EQ_OK && !choose) st = plan_grids(ctx, c, result);
     if (st == EQ_OK) st = open_run(ctx, c, model, out);
     if (st == EQ_OK && choose) st = eq_choose_bits(ctx, c->schemes, &c->job);
@@ -417,7 +471,7 @@ eq_status eq_quantize(eq_ctx *ctx, const char *model, const char *out,
                       const eq_quantize_options *options, eq_quantize_result *result)
 {
     double start = eq_seconds();
-    call c = {.own = *options, .run = {.lock = -1}};
+    call c = {.asked = options, .own = *options, .run = {.lock = -1}};
     c.options = c.job.options = &c.own;
     *result = (eq_quantize_result){.bits = options->bits, .group = options->group};
     eq_status st = check_options(ctx, options);

@@ -75,8 +75,8 @@ json_t *eq_tune_describe(const eq_tune_options *o)
 
 /* One call of eq_finetune. */
 typedef struct call {
-    eq_finetune_options
-        own; /* those of the caller, with as many windows as there are, and with rates */
+    const eq_finetune_options *asked;
+    eq_finetune_options own; /* the same with rates, and as many windows as there are */
     const eq_finetune_options *options;
     eq_model *model, *reference; /* owned */
     eq_data data;                /* owned */
@@ -166,40 +166,37 @@ static eq_status open_models(eq_ctx *ctx, call *c, const char *model, const char
     return EQ_OK;
 }
 
-static eq_status load_data(eq_ctx *ctx, call *c)
+static eq_data_job data_job(const call *c)
 {
     const eq_finetune_options *o = c->options;
     const eq_model *source = c->reference ? c->reference : c->model;
-    const eq_data_job job = {.options = &o->data,
-                             .decoder = source->decoder,
-                             .tokenizer = c->model->tokenizer,
-                             .samples = o->data.samples,
-                             .val_samples = o->data.val_samples,
-                             .seed = o->run.seed,
-                             .type = c->job.type,
-                             .folder = c->run.folder};
-    eq_status st = eq_data_load(ctx, &job, &c->data);
-    c->own.data.samples = c->data.train_windows;
-    c->own.data.val_samples = c->data.val_windows;
-    return st;
+    return (eq_data_job){.options = &o->data,
+                         .decoder = source->decoder,
+                         .tokenizer = c->model->tokenizer,
+                         .samples = o->data.samples,
+                         .val_samples = o->data.val_samples,
+                         .seed = o->run.seed,
+                         .type = c->job.type,
+                         .memory = o->run.memory,
+                         .folder = c->run.folder};
 }
 
+/* Everything that the result depends on, and nothing else but "info"; what the options of the data
+ * change is in the fingerprint of the windows. It is left out before they are there. */
 static json_t *describe_run(const eq_ctx *ctx, const call *c, const char *model)
 {
     const eq_finetune_options *o = c->options;
     const eq_model *reference = c->reference;
-    json_t *options =
-        json_pack("{s:I, s:I, s:I, s:I, s:s, s:s}", "samples", (json_int_t)o->data.samples,
-                  "val_samples", (json_int_t)o->data.val_samples, "seqlen",
-                  (json_int_t)o->data.seqlen, "seed", (json_int_t)o->run.seed, "order",
-                  eq_order_name(o->data.order), "precision", eq_dtype_get(c->job.type)->name);
+    json_t *options = json_pack("{s:s}", "precision", eq_dtype_get(c->job.type)->name);
+    eq_data_describe(options, &c->asked->data, o->run.seed);
     json_t *inputs = json_object();
     json_object_set_new(inputs, "model",
                         eq_hash_text(eq_checkpoint_fingerprint(c->model->checkpoint)));
     if (reference)
         json_object_set_new(inputs, "reference",
                             eq_hash_text(eq_checkpoint_fingerprint(reference->checkpoint)));
-    json_object_set_new(inputs, "data", eq_hash_text(eq_data_hash(&c->data)));
+    if (c->data.calib.ids)
+        json_object_set_new(inputs, "data", eq_hash_text(eq_data_hash(&c->data)));
     json_t *info = json_pack("{s:s, s:s, s:s, s:s}", "eqat", EQAT_VERSION, "model", model, "calib",
                              o->data.calib, "kernels", eq_ctx_isa(ctx));
     return json_pack("{s:o, s:o, s:o, s:o}", "info", info, "inputs", inputs, "options", options,
@@ -250,33 +247,48 @@ static void make_jobs(call *c)
         .teacher = d, .options = &c->scheme, .schemes = c->schemes, .run = &c->run};
 }
 
-/* The folder is entered before anything is made in it, but after files that may be wrong. */
+/* Before windows are made, which takes minutes: a folder that will be refused. */
+static eq_status check_early(eq_ctx *ctx, const call *c, const char *model)
+{
+    json_t *plan = describe_run(ctx, c, model);
+    eq_status st = plan ? eq_run_check(ctx, &c->run, plan)
+                        : eq_fail(ctx, EQ_ENOMEM, "%s: out of memory", c->run.out);
+    json_decref(plan);
+    return st;
+}
+
+/* The folder is entered before windows are made for it, but after files that may be wrong. Nothing
+ * is written or removed before its plan agrees. */
 static eq_status open_run(eq_ctx *ctx, call *c, const char *model, const char *out)
 {
     bool early = eq_data_is_made(&c->options->data);
     eq_status st = early ? eq_run_enter(ctx, &c->run, out) : EQ_OK;
-    if (st == EQ_OK) st = load_data(ctx, c);
+    if (st == EQ_OK && early) st = check_early(ctx, c, model);
+    eq_data_job job = data_job(c);
+    if (st == EQ_OK) st = eq_data_load(ctx, &job, &c->data);
+    c->own.data.samples = c->data.train_windows;
+    c->own.data.val_samples = c->data.val_windows;
     if (st == EQ_OK && !early) st = eq_run_enter(ctx, &c->run, out);
     if (st != EQ_OK) return st;
     make_jobs(c);
-    eq_output_clean(ctx, &c->output);
     json_t *plan = describe_run(ctx, c, model);
     if (!plan) return eq_fail(ctx, EQ_ENOMEM, "%s: out of memory", out);
-    return eq_run_open(ctx, &c->run, plan);
+    st = eq_run_open(ctx, &c->run, plan);
+    if (st != EQ_OK) return st;
+    eq_output_clean(ctx, &c->output);
+    return early ? eq_data_keep(ctx, &job, &c->data) : EQ_OK;
 }
 
 static eq_status write_card(eq_ctx *ctx, call *c, const char *model, const char *out)
 {
-    const eq_card card = {.out = out,
-                          .model =
-                              c->reference ? eq_checkpoint_path(c->reference->checkpoint) : model,
-                          .plan = c->run.plan,
-                          .reference = c->job.teacher,
-                          .val = c->data.val,
-                          .windows = c->data.val_windows,
-                          .T = c->options->data.seqlen,
-                          .type = c->job.type,
-                          .result = c->result};
+    const eq_card card = {
+        .out = out,
+        .model = c->reference ? eq_checkpoint_path(c->reference->checkpoint) : model,
+        .plan = c->run.plan,
+        .reference = c->job.teacher,
+        .val = {c->data.val, c->data.val_counts, c->data.val_windows, c->options->data.seqlen},
+        .type = c->job.type,
+        .result = c->result};
     return eq_card_write(ctx, &card);
 }
 
@@ -302,6 +314,13 @@ static eq_status train_and_write(eq_ctx *ctx, call *c, const char *model, const 
     return st;
 }
 
+static eq_status plan_card(eq_ctx *ctx, const call *c, int64_t limit)
+{
+    const eq_data_options *d = &c->options->data;
+    return eq_card_plan(ctx, c->job.base, c->job.teacher != NULL, d->seqlen, c->job.type,
+                        eq_windows_bytes(d->samples + d->val_samples, d->seqlen), limit);
+}
+
 static eq_status run(eq_ctx *ctx, call *c, const char *model, const char *reference,
                      const char *out)
 {
@@ -314,7 +333,9 @@ static eq_status run(eq_ctx *ctx, call *c, const char *model, const char *refere
     if (st == EQ_OK) st = make_schemes(ctx, c);
     if (st == EQ_OK) make_jobs(c);
     if (st == EQ_OK) log_model(ctx, c->model->decoder);
-    if (st == EQ_OK) st = eq_tune_plan(ctx, &c->job, r->memory ? r->memory : eq_available_memory());
+    int64_t limit = r->memory ? r->memory : eq_available_memory();
+    if (st == EQ_OK) st = eq_tune_plan(ctx, &c->job, limit);
+    if (st == EQ_OK && c->options->data.val_samples) st = plan_card(ctx, c, limit);
     if (st == EQ_OK) st = open_run(ctx, c, model, out);
     if (st != EQ_OK) return st;
     fill_result(c);
@@ -336,7 +357,7 @@ eq_status eq_finetune(eq_ctx *ctx, const char *model, const char *reference, con
                       const eq_finetune_options *options, eq_quantize_result *result)
 {
     double start = eq_seconds();
-    call c = {.own = *options, .result = result, .run = {.lock = -1}};
+    call c = {.asked = options, .own = *options, .result = result, .run = {.lock = -1}};
     c.options = &c.own;
     *result = (eq_quantize_result){0};
     eq_status st = run(ctx, &c, model, reference, out);

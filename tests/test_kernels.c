@@ -269,6 +269,35 @@ static void check_dots(void **state, int64_t n, eq_dtype type)
     pair_free(&b);
 }
 
+/* Values are 1 or less, so the result is off by as much as the probabilities are together. */
+static void check_attend(void **state, int64_t heads, int64_t keys, int64_t D, eq_dtype type)
+{
+    const int64_t room = eq_key_room(keys);
+    pair q = pair_make(type, heads * D, -1, 1, 60), k = pair_make(type, room * D, -1, 1, 61);
+    pair v = pair_make(type, keys * D, -1, 1, 62), out = pair_make(type, heads * D, 0, 1, 63);
+    pair scratch = pair_make(EQ_F32, heads * (room + D), 0, 1, 64);
+    const eq_attend shape = {heads, keys, D, 0.5f, type};
+    for (int i = 0; i < 2; i++)
+        pick(state, i)->attend(at(&out, i), at(&q, i), at(&k, i), at(&v, i), at(&scratch, i),
+                               &shape);
+    memcpy(at(&scratch, 1), at(&scratch, 0), eq_dtype_bytes(EQ_F32, scratch.n));
+    pair_check(&scratch, 0, 0);
+    pair_check(&out, 2 * EXPONENTIAL + 2 * sum_bound(D) + sum_bound(keys), 0);
+    pair_free(&q);
+    pair_free(&k);
+    pair_free(&v);
+}
+
+static void attend(void **state)
+{
+    const eq_dtype types[] = {EQ_F32, EQ_BF16};
+    const int64_t sizes[] = {1, 7, 64, 100};
+    for (int t = 0; t < 2; t++)
+        for (int l = 0; l < LENGTH_COUNT; l++)
+            for (int64_t heads = 1; heads <= 9; heads += heads < 5 ? 1 : 4)
+                check_attend(state, heads, LENGTHS[l], sizes[l % 4], types[t]);
+}
+
 static void check_error_row(void **state, int64_t C, eq_dtype type)
 {
     pair y = pair_make(EQ_F32, C, -0.5f, 0.5f, 31), t = pair_make(type, C, -0.5f, 0.5f, 32);
@@ -537,6 +566,7 @@ int main(void)
         cmocka_unit_test(conversions),
         cmocka_unit_test(unpacking),
         cmocka_unit_test(rows),
+        cmocka_unit_test(attend),
         cmocka_unit_test(exponentials),
         cmocka_unit_test(vocabulary),
         cmocka_unit_test(quantizers),

@@ -125,6 +125,34 @@ static double softmax_loss(const float *s, const float *dp)
     return dot_f64(p, dp, ROWS * LD);
 }
 
+/* Against the equation, with numbers that are not behind the last key. */
+static void attend_is_a_mean_of_values(void **state)
+{
+    (void)state;
+    enum { H = 2, N = EQ_KEY_BLOCK + 3, D = 3, ROOM = 2 * EQ_KEY_BLOCK };
+    float q[H * D], k[N * D], v[N * D], blocks[ROOM * D], out[H * D], scratch[H * (ROOM + D)];
+    fill_uniform(q, H * D, -2, 2, 50);
+    fill_uniform(k, N * D, -2, 2, 51);
+    fill_uniform(v, N * D, -2, 2, 52);
+    for (int i = 0; i < ROOM * D; i++) {
+        int j = i / (EQ_KEY_BLOCK * D) * EQ_KEY_BLOCK + i % EQ_KEY_BLOCK, d = i / EQ_KEY_BLOCK % D;
+        blocks[i] = j < N ? k[j * D + d] : NAN;
+    }
+    const eq_attend shape = {H, N, D, 0.5f, EQ_F32};
+    ref()->attend(out, q, blocks, v, scratch, &shape);
+    for (int h = 0; h < H; h++) {
+        double total = 0, mean[D] = {0};
+        for (int j = 0; j < N; j++) {
+            double p = exp(0.5 * dot_f64(q + h * D, k + j * D, D));
+            total += p;
+            for (int d = 0; d < D; d++)
+                mean[d] += p * v[j * D + d];
+        }
+        for (int d = 0; d < D; d++)
+            assert_float_equal(out[h * D + d], mean[d] / total, 2e-6);
+    }
+}
+
 static void softmax_has_its_derivative(void **state)
 {
     (void)state;
@@ -539,6 +567,7 @@ int main(void)
         cmocka_unit_test(rmsnorm_has_its_derivative),
         cmocka_unit_test(rmsnorm_gradients_are_added),
         cmocka_unit_test(swiglu_has_its_derivative),
+        cmocka_unit_test(attend_is_a_mean_of_values),
         cmocka_unit_test(softmax_has_its_derivative),
         cmocka_unit_test(rope_turns_back),
         cmocka_unit_test(fakequant_matches_golden),

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-enum { V = MODEL_VOCABULARY, T = 40, MANY = 67, FEW = 3, END = 250, LEAST_NORMAL = 200 };
+enum { V = MODEL_VOCABULARY, T = 40, MANY = 67, SOME = 9, FEW = 3, END = 250, LEAST_NORMAL = 200 };
 
 typedef struct fixture {
     eq_ctx ctx;
@@ -91,6 +91,37 @@ static void windows_do_not_depend_on_their_number(void **state)
         assert_memory_not_equal(f->ids, f->ids + w * T, T * sizeof *f->ids);
 }
 
+static void count_report(void *user, const eq_progress *p)
+{
+    fixture *f = user;
+    f->reports++;
+    assert_true(p->done <= p->total && p->seconds_left >= 0);
+}
+
+/* Less and less memory means more and more batches of the same windows, until not even one window
+ * fits. */
+static void windows_do_not_depend_on_memory(void **state)
+{
+    fixture *f = *state;
+    eq_self_options o = options_of(f, SOME);
+    int most = 0;
+    write_windows(f, &o, f->ids);
+    f->ctx.callbacks = (eq_callbacks){.progress = count_report, .user = f};
+    for (o.memory = 1 << 26;; o.memory -= o.memory / 4) {
+        f->reports = 0;
+        memset(f->other, 0, SOME * T * sizeof *f->other);
+        eq_status st = eq_self_windows(&f->ctx, f->model.decoder, &o, f->other);
+        if (st == EQ_ENOMEM) break;
+        assert_int_equal(st, EQ_OK);
+        assert_memory_equal(f->ids, f->other, SOME * T * sizeof *f->ids);
+        most = f->reports > most ? f->reports : most;
+    }
+    assert_non_null(strstr(f->ctx.message, "--memory"));
+    assert_true(most >= 2 * T);
+    f->ctx.callbacks = (eq_callbacks){0};
+    eq_ctx_clear(&f->ctx);
+}
+
 static void seeds_and_threads(void **state)
 {
     fixture *f = *state;
@@ -160,7 +191,7 @@ static void reports_and_interruption(void **state)
     eq_self_options o = options_of(f, MANY);
     f->ctx.callbacks = (eq_callbacks){.progress = take_report, .user = f};
     write_windows(f, &o, f->ids);
-    assert_int_equal(f->reports, 2 * T); /* 64 windows, then 3 */
+    assert_int_equal(f->reports, T);
     assert_true(f->share == 1);
     f->reports = 0;
     f->ctx.callbacks.should_stop = stop_after_three;
@@ -217,6 +248,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(texts_begin_with_normal_tokens),
         cmocka_unit_test(windows_do_not_depend_on_their_number),
+        cmocka_unit_test(windows_do_not_depend_on_memory),
         cmocka_unit_test(seeds_and_threads),
         cmocka_unit_test(text_is_the_models),
         cmocka_unit_test(reports_and_interruption),

@@ -193,6 +193,48 @@ static void likeliest_tokens(void **state)
     check("top", "mask_ones", 1, 0, 1, TOP);
 }
 
+/* Every number of likeliest tokens, against picking one after the other. Rows of the head come
+ * again and again, so that many logits are the same. */
+static void likeliest_tokens_of_many_alike(void **state)
+{
+    (void)state;
+    enum { VOCABULARY = 150, WIDTH = 8, ROWS = 5, DIFFERENT = 40 };
+    static float weights[VOCABULARY * WIDTH], q[ROWS * VOCABULARY];
+    static int32_t ids[ROWS * VOCABULARY];
+    float x[ROWS * WIDTH], norm[WIDTH];
+    fill_uniform(weights, DIFFERENT * WIDTH, -1, 1, 1);
+    fill_uniform(x, ROWS * WIDTH, -1, 1, 2);
+    fill_uniform(norm, WIDTH, 1, 1, 3);
+    for (int i = DIFFERENT * WIDTH; i < VOCABULARY * WIDTH; i++)
+        weights[i] = weights[i - DIFFERENT * WIDTH];
+    const eq_tensor tensor = {
+        .data = weights, .type = EQ_F32, .dims = 2, .shape = {VOCABULARY, WIDTH, 1, 1}};
+    eq_stored stored = {{{0, VOCABULARY, false, tensor, {0}}}, 1};
+    eq_linear head = eq_linear_stored(ctx.kernels, &stored, WIDTH);
+    const eq_logits_end end = {norm, &head, 1e-5f};
+    for (int64_t top = 1; top <= VOCABULARY; top++) {
+        const eq_logits_shape shape = {ROWS + 1, WIDTH, VOCABULARY, EQ_F32, {1, 0, 1}, top};
+        eq_arena arena = eq_arena_measure();
+        eq_logits_loss_layout(&arena, &shape);
+        assert_int_equal(eq_arena_reserve(&ctx, &arena, arena.used), EQ_OK);
+        eq_logits_loss loss = eq_logits_loss_layout(&arena, &shape);
+        const eq_logits_top found = {ids, q};
+        eq_logits_find_top(&ctx, &loss, &end, x, &found);
+        for (int64_t row = 0; row < ROWS; row++) {
+            const float *logits = loss.logits + row * VOCABULARY;
+            bool taken[VOCABULARY] = {false};
+            for (int64_t i = 0; i < top; i++) {
+                int best = -1;
+                for (int v = 0; v < VOCABULARY; v++)
+                    if (!taken[v] && (best < 0 || logits[v] > logits[best])) best = v;
+                taken[best] = true;
+                assert_int_equal(ids[row * top + i], best);
+            }
+        }
+        eq_arena_release(&arena);
+    }
+}
+
 /* Three steps of AdamW on the scales alone, gradients clipped to a norm of 0.3. */
 static void clipped_steps(void **state)
 {
@@ -276,9 +318,13 @@ static void large_models_fit(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(large_models_fit), cmocka_unit_test(cross_entropy),
-        cmocka_unit_test(divergence),       cmocka_unit_test(likeliest_tokens),
-        cmocka_unit_test(clipped_steps),    cmocka_unit_test(second_step_allocates_nothing),
+        cmocka_unit_test(large_models_fit),
+        cmocka_unit_test(cross_entropy),
+        cmocka_unit_test(divergence),
+        cmocka_unit_test(likeliest_tokens),
+        cmocka_unit_test(likeliest_tokens_of_many_alike),
+        cmocka_unit_test(clipped_steps),
+        cmocka_unit_test(second_step_allocates_nothing),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

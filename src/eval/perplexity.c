@@ -30,44 +30,50 @@ static position measure(const eq_kernels *k, const float *x, const float *r, int
     return p;
 }
 
-/* Positions row0 .. row0+rows-1 of the current window, whose logits are in the passes. */
-static void add_slice(eq_ctx *ctx, sums *s, position *list, const eq_decoder_pass *p,
-                      const eq_decoder_pass *r, const int32_t *next, int64_t rows, int64_t V)
+typedef struct job {
+    const eq_decoder *model, *reference;
+    const eq_eval_windows *windows;
+    eq_decoder_pass pass, reference_pass;
+    position *list; /* [slice] */
+} job;
+
+/* `rows` positions whose logits are in the passes; the first of them predicts token `next` of all
+ * windows. */
+static void add_slice(eq_ctx *ctx, job *j, sums *s, int64_t next, int64_t rows)
 {
-#pragma omp parallel for schedule(static) num_threads(ctx->threads)
+    const int32_t *ids = j->windows->ids + next;
+    const uint8_t *counts = j->windows->counts ? j->windows->counts + next : NULL;
+    const float *x = j->pass.logits, *r = j->reference ? j->reference_pass.logits : NULL;
+    int64_t V = j->model->config.V;
+    position *list = j->list;
+#pragma omp parallel for schedule(dynamic, 4) num_threads(ctx->threads)
     for (int64_t i = 0; i < rows; i++)
-        list[i] =
-            measure(ctx->kernels, p->logits + i * V, r ? r->logits + i * V : NULL, V, next[i]);
+        if (!counts || counts[i])
+            list[i] = measure(ctx->kernels, x + i * V, r ? r + i * V : NULL, V, ids[i]);
     for (int64_t i = 0; i < rows; i++) {
+        if (counts && !counts[i]) continue;
+        s->positions++;
         s->nll += list[i].nll;
         s->reference_nll += list[i].reference_nll;
         s->kl += list[i].kl;
         s->same += list[i].same;
     }
-    s->positions += rows;
 }
 
-typedef struct job {
-    const eq_decoder *model, *reference;
-    eq_decoder_pass pass, reference_pass;
-    position *list; /* [slice] */
-    int64_t T;
-} job;
-
-static eq_status add_window(eq_ctx *ctx, job *j, sums *s, const int32_t *ids)
+static eq_status add_window(eq_ctx *ctx, job *j, sums *s, int64_t window)
 {
+    int64_t T = j->windows->T;
+    const int32_t *ids = j->windows->ids + window * T;
     eq_status st = eq_decoder_forward(ctx, j->model, &j->pass, ids);
     if (st == EQ_OK && j->reference)
         st = eq_decoder_forward(ctx, j->reference, &j->reference_pass, ids);
     int64_t slice = j->pass.slice;
-    for (int64_t row = 0; st == EQ_OK && row < j->T - 1; row += slice) {
-        int64_t rows = j->T - 1 - row < slice ? j->T - 1 - row : slice;
+    for (int64_t row = 0; st == EQ_OK && row < T - 1; row += slice) {
+        int64_t rows = T - 1 - row < slice ? T - 1 - row : slice;
         eq_decoder_logits(ctx, j->model, &j->pass, row, rows);
         if (j->reference) eq_decoder_logits(ctx, j->reference, &j->reference_pass, row, rows);
         st = eq_ctx_status(ctx);
-        if (st == EQ_OK)
-            add_slice(ctx, s, j->list, &j->pass, j->reference ? &j->reference_pass : NULL,
-                      ids + row + 1, rows, j->model->config.V);
+        if (st == EQ_OK) add_slice(ctx, j, s, window * T + row + 1, rows);
     }
     return st;
 }
@@ -79,7 +85,7 @@ static void report(eq_ctx *ctx, const sums *s, int64_t done, int64_t n, int64_t 
                            .unit = "windows",
                            .done = done,
                            .total = n,
-                           .loss = s->nll / (double)s->positions,
+                           .loss = s->positions ? s->nll / (double)s->positions : -1,
                            .per_second = (double)(done * T) / seconds,
                            .seconds_left = seconds / (double)done * (double)(n - done)};
     eq_report(ctx, &p);
@@ -88,6 +94,7 @@ static void report(eq_ctx *ctx, const sums *s, int64_t done, int64_t n, int64_t 
 static eq_status finish(eq_ctx *ctx, const sums *s, bool reference, eq_eval_result *result)
 {
     double positions = (double)s->positions;
+    if (!s->positions) return eq_fail(ctx, EQ_EINVAL, "no token of the windows counts");
     if (!isfinite(s->nll) || !isfinite(s->kl))
         return eq_fail(ctx, EQ_ENUMERIC, "the model's logits are not finite");
     result->tokens = s->positions;
@@ -98,11 +105,17 @@ static eq_status finish(eq_ctx *ctx, const sums *s, bool reference, eq_eval_resu
     return EQ_OK;
 }
 
-eq_status eq_perplexity(eq_ctx *ctx, const eq_decoder *model, const eq_decoder *reference,
-                        const int32_t *ids, int64_t n, int64_t T, eq_dtype type,
-                        eq_eval_result *result)
+int64_t eq_perplexity_bytes(const eq_ctx *ctx, const eq_decoder *model, bool reference, int64_t T,
+                            eq_dtype type)
 {
-    job j = {.model = model, .reference = reference, .T = T};
+    return eq_decoder_pass_bytes(ctx, model, 1, T, type) * (reference ? 2 : 1);
+}
+
+eq_status eq_perplexity(eq_ctx *ctx, const eq_decoder *model, const eq_decoder *reference,
+                        const eq_eval_windows *windows, eq_dtype type, eq_eval_result *result)
+{
+    int64_t n = windows->n, T = windows->T;
+    job j = {.model = model, .reference = reference, .windows = windows};
     sums s = {0};
     double start = eq_seconds();
     *result = (eq_eval_result){.windows = n};
@@ -117,7 +130,7 @@ eq_status eq_perplexity(eq_ctx *ctx, const eq_decoder *model, const eq_decoder *
         if (!j.list) st = EQ_ENOMEM;
     }
     for (int64_t w = 0; st == EQ_OK && w < n; w++) {
-        st = add_window(ctx, &j, &s, ids + w * T);
+        st = add_window(ctx, &j, &s, w);
         if (st == EQ_OK) report(ctx, &s, w + 1, n, T, start);
     }
     if (st == EQ_OK) st = finish(ctx, &s, reference != NULL, result);

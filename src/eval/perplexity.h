@@ -4,12 +4,23 @@
 
 #include "model/decoder.h"
 
-/* Over the T-1 predicted positions of each of n windows ids [n, T]:
+/* Windows of text. */
+typedef struct eq_eval_windows {
+    const int32_t *ids;    /* borrowed, [n, T] */
+    const uint8_t *counts; /* borrowed, [n, T]: 1 where a token counts as predicted; NULL: all */
+    int64_t n, T;
+} eq_eval_windows;
+
+/* Over the predicted positions of all windows, T-1 of each that counts:
  *   perplexity = exp(mean(-log p(next)))     KL = mean(sum_i p_ref(i) (log p_ref(i) - log p(i))),
- * in nats reference may be NULL; then kl, top1 and reference_perplexity are -1. Reports progress by
- * window. */
+ * in nats. reference may be NULL; then kl, top1 and reference_perplexity are -1. EQ_EINVAL when
+ * nothing counts. Reports progress by window. */
 eq_status eq_perplexity(eq_ctx *ctx, const eq_decoder *model, const eq_decoder *reference,
-                        const int32_t *ids, int64_t n, int64_t T, eq_dtype type,
-                        eq_eval_result *result);
+                        const eq_eval_windows *windows, eq_dtype type, eq_eval_result *result);
+
+/* Bytes that it takes for windows of T tokens, with a reference or without, for a model of the
+ * shapes of `model`. */
+int64_t eq_perplexity_bytes(const eq_ctx *ctx, const eq_decoder *model, bool reference, int64_t T,
+                            eq_dtype type);
 
 #endif

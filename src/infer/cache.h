@@ -17,8 +17,8 @@ typedef struct eq_cache {
     const eq_config *config; /* borrowed */
     int64_t B, room;         /* room is rounded up */
     eq_dtype type;
-    char *keys,
-        *values;   /* [L, B, Hkv, room, D] type, in the arena; zero where nothing was put yet */
+    char *keys;    /* [L, B, Hkv, room D] type, as eq_attend has them, in the arena */
+    char *values;  /* [L, B, Hkv, room, D] type, in the arena */
     char *scratch; /* of attention, one part per thread, in the arena */
     size_t part;   /* bytes of a part */
 } eq_cache;
@@ -29,17 +29,15 @@ eq_cache eq_cache_layout(eq_arena *arena, const eq_config *config, const eq_cach
 /* Bytes of the keys and values of one sequence. */
 int64_t eq_cache_sequence_bytes(const eq_config *config, int64_t room, eq_dtype type);
 
-/* Keep k and v of new tokens in block `block`, at positions first .. first+T-1 of every sequence.
- * qkv in [B*T, (H + 2 Hkv) D] type, rotated; rows are b * T + t; first + T <= room. */
-void eq_cache_put(eq_ctx *ctx, eq_cache *cache, int64_t block, int64_t first, int64_t T,
-                  const void *qkv);
-/* Causal attention of the tokens at `position`, one per sequence, over positions 0 .. position,
- * whose k and v were put.
+/* Keep k and v of the first T tokens of every sequence in block `block`, T <= room.
+ * qkv in [B*T, (H + 2 Hkv) D] type, rotated; rows are b * T + t. */
+void eq_cache_put(eq_ctx *ctx, eq_cache *cache, int64_t block, int64_t T, const void *qkv);
+/* Keep k and v of the tokens at `position`, one per sequence, and attend causally over positions
+ * 0 .. position, all of which have been kept.
  *   out[b,h] = sum_j softmax_j(q[b,h] . k[b,j,h'] / sqrt(D)) v[b,j,h'],
  *   j <= position, h' = h / (H / Hkv)
- * out out [B, H D] type; qkv in [B, (H + 2 Hkv) D] type: only q is read. A failure becomes the
- * context's. */
-void eq_cache_attend(eq_ctx *ctx, const eq_cache *cache, int64_t block, int64_t position, void *out,
+ * out out [B, H D] type; qkv in [B, (H + 2 Hkv) D] type, rotated. */
+void eq_cache_attend(eq_ctx *ctx, eq_cache *cache, int64_t block, int64_t position, void *out,
                      const void *qkv);
 
 #endif

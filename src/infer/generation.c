@@ -8,35 +8,48 @@
 enum { COPY_SHARE = 2 };
 
 static eq_dense_kind choose_kind(const eq_ctx *ctx, const eq_decoder *d,
-                                 const eq_cache_shape *shape)
+                                 const eq_generation_shape *shape)
 {
-    eq_dense_kind kind = shape->B == 1 ? EQ_DENSE_ROWS : EQ_DENSE_PACKED;
-    int64_t need = eq_dense_bytes(ctx, d, shape->type, kind), left = eq_available_memory();
+    eq_dense_kind kind = shape->B == 1 && shape->rows <= 1 ? EQ_DENSE_ROWS : EQ_DENSE_PACKED;
+    int64_t need = eq_dense_bytes(ctx, d, shape->type, kind);
+    int64_t left = shape->memory ? shape->memory : eq_available_memory();
     bool worth = need <= EQ_MOST_COPY && (left == 0 || need <= left / COPY_SHARE);
     return worth ? kind : EQ_DENSE_STORED;
 }
 
-static void layout(eq_generation *g, const eq_cache_shape *shape, int threads)
+static void layout(eq_generation *g, const eq_generation_shape *shape, int threads)
 {
     const eq_config *c = &g->decoder->config;
-    const eq_block_shape step = {shape->B, 1, shape->type, false};
-    g->cache = eq_cache_layout(&g->arena, c, shape, threads);
+    int64_t rows = shape->rows > shape->B ? shape->rows : shape->B;
+    const eq_cache_shape cache = {shape->B, shape->room, shape->type};
+    const eq_block_shape step = {rows, 1, shape->type, false};
+    g->cache = eq_cache_layout(&g->arena, c, &cache, threads);
     g->rope = eq_rope_layout(&g->arena, c, shape->room);
     g->acts = eq_activations_layout(&g->arena, c, &step, threads);
     g->acts.scratch = eq_arena_take(&g->arena, (int64_t)eq_decoder_scratch(g->decoder), 1);
-    g->logits = eq_arena_take(&g->arena, shape->B * c->V, sizeof(float));
+    g->ids = eq_arena_take(&g->arena, rows, sizeof *g->ids);
+    g->logits = eq_arena_take(&g->arena, rows * c->V, sizeof(float));
+}
+
+int64_t eq_generation_bytes(const eq_ctx *ctx, const eq_decoder *d,
+                            const eq_generation_shape *shape)
+{
+    eq_generation g = {.decoder = d, .arena = eq_arena_measure()};
+    layout(&g, shape, ctx->threads);
+    return (int64_t)g.arena.used + eq_dense_bytes(ctx, d, shape->type, choose_kind(ctx, d, shape));
 }
 
 eq_status eq_generation_init(eq_ctx *ctx, eq_generation *g, const eq_decoder *d,
-                             const eq_cache_shape *shape)
+                             const eq_generation_shape *shape)
 {
+    eq_dense_kind kind = choose_kind(ctx, d, shape);
     *g = (eq_generation){.decoder = d, .arena = eq_arena_measure()};
     layout(g, shape, ctx->threads);
     eq_status st = eq_arena_reserve(ctx, &g->arena, g->arena.used);
     if (st == EQ_OK) {
         layout(g, shape, ctx->threads);
         eq_rope_fill(&g->rope, &d->config, 0, shape->room);
-        st = eq_dense_init(ctx, &g->weights, d, shape->type, choose_kind(ctx, d, shape));
+        st = eq_dense_init(ctx, &g->weights, d, shape->type, kind);
     }
     if (st != EQ_OK) eq_generation_deinit(g);
     return st;
@@ -73,12 +86,12 @@ eq_status eq_generation_step(eq_ctx *ctx, eq_generation *g, const int32_t *ids)
     int64_t position = g->length, half = c->D / 2;
     assert(position < g->cache.room);
     eq_rope rope = {g->rope.cosine + position * half, g->rope.sine + position * half};
-    eq_status st = eq_decoder_embed(ctx, g->decoder, a->x, ids, a->B);
+    memcpy(g->ids, ids, (size_t)g->cache.B * sizeof *ids);
+    eq_status st = eq_decoder_embed(ctx, g->decoder, a->x, g->ids, a->B);
     if (st != EQ_OK) return st;
     for (int64_t i = 0; i < c->L; i++) {
         const eq_block *block = &g->weights.blocks[i];
         eq_block_project(ctx, block, &rope, a);
-        eq_cache_put(ctx, &g->cache, i, position, 1, a->qkv);
         eq_cache_attend(ctx, &g->cache, i, position, a->attn, a->qkv);
         eq_block_finish(ctx, block, a);
     }
@@ -95,7 +108,7 @@ static eq_status read_prompt(eq_ctx *ctx, eq_generation *g, eq_activations *a, c
     for (int64_t i = 0; st == EQ_OK && i < c->L; i++) {
         const eq_block *block = &g->weights.blocks[i];
         eq_block_project(ctx, block, &g->rope, a);
-        eq_cache_put(ctx, &g->cache, i, 0, a->T, a->qkv);
+        eq_cache_put(ctx, &g->cache, i, a->T, a->qkv);
         eq_attention_forward(ctx, a->attn, a->lse, a->qkv, &shape, &a->attention);
         eq_block_finish(ctx, block, a);
         st = eq_check_interrupt(ctx);

@@ -6,21 +6,33 @@
 #include "infer/cache.h"
 #include "infer/dense.h"
 
+typedef struct eq_generation_shape {
+    int64_t B;      /* sequences */
+    int64_t room;   /* most tokens of a sequence */
+    eq_dtype type;  /* of activations and products */
+    int64_t rows;   /* of every product, at least B: logits depend on rows, not on B; 0: B */
+    int64_t memory; /* bytes that all of it may take; 0: what the machine has left */
+} eq_generation_shape;
+
 typedef struct eq_generation {
     const eq_decoder *decoder; /* borrowed */
     eq_dense weights;
     eq_cache cache;
     int64_t length;      /* tokens of every sequence that are in the cache */
-    eq_activations acts; /* of one token per sequence */
+    eq_activations acts; /* of one token per sequence, and rows that fill up products */
+    int32_t *ids;        /* [rows] */
     eq_rope rope;        /* of positions 0 .. room-1 */
-    float *logits;       /* [B, V]: what follows the last token of each sequence */
+    float *logits;       /* [rows, V]: what follows the last token of each sequence */
     eq_arena arena;      /* owned */
 } eq_generation;
 
+/* Bytes that eq_generation_init takes. */
+int64_t eq_generation_bytes(const eq_ctx *ctx, const eq_decoder *decoder,
+                            const eq_generation_shape *shape);
 /* Reserve everything for shape->B sequences of up to shape->room tokens. Weights are copied when
- * that is not too much of the memory that the machine has left. */
+ * that is not too much of the memory; logits do not depend on it. */
 eq_status eq_generation_init(eq_ctx *ctx, eq_generation *generation, const eq_decoder *decoder,
-                             const eq_cache_shape *shape);
+                             const eq_generation_shape *shape);
 void eq_generation_deinit(eq_generation *generation); /* zeroed storage is fine */
 
 /* Start with new sequences. */

@@ -3,11 +3,10 @@
 #include "infer/generation.h"
 #include "infer/sample.h"
 
-/* Sequences that are written at once: as many as the bytes of their keys and values allow. It
- * follows from the model and T alone, and a last batch is filled up: products of another height
- * may round differently. */
-enum { MOST_BATCH = 64, LEAST_BATCH = 8 };
-#define EQ_CACHE_BYTES ((int64_t)768 << 20)
+/* Sequences that are written at once: those of the default options. Products always have as many
+ * rows, those of fewer sequences being filled up, because products of another height may round
+ * differently. */
+enum { MOST_BATCH = 72 };
 
 typedef struct writer {
     const eq_decoder *decoder;
@@ -22,12 +21,32 @@ typedef struct writer {
     double start; /* time */
 } writer;
 
-static int64_t batch_of(const eq_config *c, const eq_self_options *o)
+/* Share of the memory left that is taken when the caller names no limit. */
+static const double FREE_SHARE = 0.75;
+
+static eq_generation_shape shape_of(const eq_self_options *o, int64_t B, int64_t memory)
 {
-    int64_t B = MOST_BATCH, one = eq_cache_sequence_bytes(c, o->T, o->type);
-    while (B > LEAST_BATCH && B > EQ_CACHE_BYTES / one)
-        B /= 2;
-    return B;
+    return (eq_generation_shape){B, o->T, o->type, MOST_BATCH, memory};
+}
+
+/* The windows in as few batches as memory allows, all about as large. */
+static eq_status choose_shape(eq_ctx *ctx, writer *w, eq_generation_shape *shape)
+{
+    const eq_self_options *o = w->options;
+    int64_t limit = o->memory, need = 0;
+    if (!limit) limit = (int64_t)(FREE_SHARE * (double)eq_available_memory());
+    for (int64_t batches = (o->n + MOST_BATCH - 1) / MOST_BATCH;; batches++) {
+        int64_t B = (o->n + batches - 1) / batches;
+        *shape = shape_of(o, B, limit);
+        need = eq_generation_bytes(ctx, w->decoder, shape);
+        w->B = B;
+        if (!limit || need <= limit) return EQ_OK;
+        if (B == 1) break;
+    }
+    return eq_fail(ctx, EQ_ENOMEM,
+                   "writing a window of %lld tokens needs %.1f MiB and may use %.1f MiB; give a "
+                   "larger --memory, a smaller --seqlen or another --calib",
+                   (long long)o->T, (double)need / (1 << 20), (double)limit / (1 << 20));
 }
 
 static eq_status find_firsts(eq_ctx *ctx, writer *w)
@@ -73,7 +92,7 @@ static eq_status draw_all(eq_ctx *ctx, writer *w)
     return EQ_OK;
 }
 
-/* Windows first .. first+B-1 have t tokens. Those from n on are only there to fill the batch. */
+/* Windows first .. first+B-1 have t tokens. Those from n on are not kept. */
 static void report(eq_ctx *ctx, const writer *w, int64_t first, int64_t t)
 {
     const eq_self_options *o = w->options;
@@ -121,10 +140,10 @@ eq_status eq_self_windows(eq_ctx *ctx, const eq_decoder *d, const eq_self_option
     if (!w) return st;
     w->decoder = d;
     w->options = o;
-    w->B = batch_of(&d->config, o);
     w->start = eq_seconds();
-    const eq_cache_shape shape = {w->B, o->T, o->type};
-    st = find_firsts(ctx, w);
+    eq_generation_shape shape;
+    st = choose_shape(ctx, w, &shape);
+    if (st == EQ_OK) st = find_firsts(ctx, w);
     if (st == EQ_OK) st = eq_generation_init(ctx, &w->generation, d, &shape);
     for (int64_t first = 0; st == EQ_OK && first < o->n; first += w->B)
         st = write_batch(ctx, w, first, ids);

@@ -4,6 +4,11 @@
 
 #include <string.h>
 
+int64_t eq_windows_bytes(int64_t n, int64_t T)
+{
+    return n * T * (int64_t)(sizeof(int32_t) + sizeof(uint8_t));
+}
+
 void eq_windows_deinit(eq_token_windows *windows)
 {
     eq_free(windows->ids);

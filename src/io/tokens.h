@@ -16,6 +16,8 @@ typedef struct eq_token_windows {
                         loss; NULL: every token counts */
 } eq_token_windows;
 
+/* Bytes of n windows of T tokens with their mask. */
+int64_t eq_windows_bytes(int64_t n, int64_t T);
 void eq_windows_deinit(eq_token_windows *windows);
 
 /* Where windows come from and how many. */

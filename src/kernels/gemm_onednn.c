@@ -64,6 +64,18 @@ void eq_onednn_free(eq_onednn *engine)
     eq_free(engine);
 }
 
+/* Let parallel loops of this thread have `threads` threads; returns how many they had. */
+static int limit_threads(int threads)
+{
+#ifdef _OPENMP
+    int before = omp_get_max_threads();
+    omp_set_num_threads(threads);
+    return before;
+#else
+    return threads;
+#endif
+}
+
 static dnnl_status_t describe(dnnl_memory_desc_t *out, int64_t rows, int64_t columns, int64_t ld,
                               bool transposed, eq_dtype type)
 {
@@ -131,15 +143,10 @@ eq_status eq_onednn_tile_new(eq_ctx *ctx, eq_onednn *engine, const eq_gemm *shap
     dnnl_memory_desc_t md[3];
     dnnl_primitive_desc_t desc = NULL;
     eq_status st = EQ_OK;
-#ifdef _OPENMP
-    int threads = omp_get_max_threads(); /* a primitive made for one thread never splits its work */
-    omp_set_num_threads(1);
-#endif
+    int threads = limit_threads(1); /* a primitive made for one thread never splits its work */
     dnnl_status_t code = describe_primitive(&desc, md, engine, shape);
     if (!code) code = dnnl_primitive_create(&tile->primitive, desc);
-#ifdef _OPENMP
-    omp_set_num_threads(threads);
-#endif
+    limit_threads(threads);
     if (code)
         st = fail_dnnl(ctx, "making a matrix product", code);
     else
@@ -177,9 +184,12 @@ void eq_onednn_tile_run(eq_ctx *ctx, eq_onednn_tile *tile, int thread, void *C, 
                                             {DNNL_ARG_WEIGHTS, memory[1]},
                                             {DNNL_ARG_DST, memory[2]},
                                             {DNNL_ARG_SCRATCHPAD, memory[3]}};
+    /* In our loops oneDNN starts no threads of its own, but a loop of one thread is none. */
+    int threads = limit_threads(1);
     if (!code)
         code =
             dnnl_primitive_execute(tile->primitive, tile->engine->streams[thread], MEMORIES, args);
+    limit_threads(threads);
     if (code) fail_dnnl(ctx, "a matrix product", code);
 }
 

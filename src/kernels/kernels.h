@@ -66,6 +66,24 @@ typedef struct eq_causal {
     eq_dtype type; /* of the results */
 } eq_causal;
 
+/* Attention of one token over the keys in a cache. Keys lie in blocks of EQ_KEY_BLOCK, transposed:
+ * element d of key j is at [j / EQ_KEY_BLOCK][d][j % EQ_KEY_BLOCK], so that loops over d work on
+ * many keys at once. */
+enum { EQ_KEY_BLOCK = 32 };
+typedef struct eq_attend {
+    int64_t heads; /* of queries, which share the keys */
+    int64_t keys;
+    int64_t D;
+    float scale;
+    eq_dtype type; /* of queries, keys, values and the result */
+} eq_attend;
+
+/* The elements of a cache of n keys, whole blocks. */
+static inline int64_t eq_key_room(int64_t n)
+{
+    return (n + EQ_KEY_BLOCK - 1) / EQ_KEY_BLOCK * EQ_KEY_BLOCK;
+}
+
 /* The gradient of a loss on one row of logits x, with those of a teacher r (both already multiplied
  * by 1 / temperature); lx, lr: logsumexp of x and r; sharp = temperature, ls: logsumexp of
  * sharp * x, the logits as they were.
@@ -133,6 +151,13 @@ typedef struct eq_kernels {
      * at the same address as s, and ds at dp, whatever the type. */
     void (*softmax_causal_backward)(void *p, void *ds, const float *s, const float *dp,
                                     const float *lse, const float *delta, const eq_causal *tile);
+    /* One token's attention, see eq_attend:
+     *   out[h] = sum_j softmax_j(scale q[h] . k[j]) v[j],  j < keys; softmax and sums in f32
+     * out [heads, D]; q [heads, D]; k [eq_key_room(keys) / EQ_KEY_BLOCK, D, EQ_KEY_BLOCK], what is
+     * behind the last key is read and has no effect; v [keys, D]; scratch, overwritten:
+     * [heads, eq_key_room(keys) + D] f32. */
+    void (*attend)(void *out, const void *q, const void *k, const void *v, float *scratch,
+                   const eq_attend *shape);
     /* out[r * stride] = sum_c a[r][c] * b[r][c]; a and b [rows, lda / ldb] type, n columns. */
     void (*dot_rows)(float *out, int64_t stride, const void *a, int64_t lda, const void *b,
                      int64_t ldb, int64_t rows, int64_t n, eq_dtype type);

@@ -17,6 +17,7 @@ const eq_kernels eq_kernels_avx512 = {
     .swiglu_backward = swiglu_backward,
     .softmax_causal = softmax_causal,
     .softmax_causal_backward = softmax_causal_backward,
+    .attend = attend,
     .dot_rows = dot_rows,
     .fakequant_forward = fakequant_forward,
     .fakequant_backward = fakequant_backward,

@@ -147,6 +147,36 @@ static void softmax_causal_backward(void *p, void *ds, const float *s, const flo
     }
 }
 
+static void attend(void *out, const void *q, const void *k, const void *v, float *scratch,
+                   const eq_attend *shape)
+{
+    const int64_t D = shape->D, keys = shape->keys;
+    const eq_dtype type = shape->type;
+    for (int64_t h = 0; h < shape->heads; h++) {
+        float most = -INFINITY;
+        for (int64_t j = 0; j < keys; j++) {
+            double sum = 0;
+            for (int64_t d = 0; d < D; d++) {
+                int64_t at = (j / EQ_KEY_BLOCK * D + d) * EQ_KEY_BLOCK + j % EQ_KEY_BLOCK;
+                sum += get(q, h * D + d, type) * get(k, at, type);
+            }
+            scratch[j] = shape->scale * (float)sum;
+            most = scratch[j] > most ? scratch[j] : most;
+        }
+        double total = 0;
+        for (int64_t j = 0; j < keys; j++) {
+            scratch[j] = expf(scratch[j] - most);
+            total += scratch[j];
+        }
+        for (int64_t d = 0; d < D; d++) {
+            double sum = 0;
+            for (int64_t j = 0; j < keys; j++)
+                sum += scratch[j] * get(v, j * D + d, type);
+            put(out, h * D + d, type, (float)(sum / total));
+        }
+    }
+}
+
 static void dot_rows(float *out, int64_t stride, const void *a, int64_t lda, const void *b,
                      int64_t ldb, int64_t rows, int64_t n, eq_dtype type)
 {
@@ -296,6 +326,7 @@ const eq_kernels eq_kernels_ref = {
     .swiglu_backward = swiglu_backward,
     .softmax_causal = softmax_causal,
     .softmax_causal_backward = softmax_causal_backward,
+    .attend = attend,
     .dot_rows = dot_rows,
     .fakequant_forward = fakequant_forward,
     .fakequant_backward = fakequant_backward,

@@ -201,6 +201,116 @@ static void softmax_causal_backward(void *p, void *ds, const float *s, const flo
     }
 }
 
+/* Heads that attend together, so that keys and values are read once, and vectors of values at a
+ * time: as many sums as there are registers for. */
+enum { SHARED = 4, VALUES = LANES == 16 ? 4 : 2, KEYS = 2 };
+
+/* s[h][j] = q[h] . k[j] for a block of keys. */
+VEC void score_block(float *s, int64_t ld, const float *q, const void *k, int64_t D, int heads,
+                     eq_dtype type)
+{
+    for (int from = 0; from < EQ_KEY_BLOCK; from += KEYS * LANES) {
+        vec sum[SHARED][KEYS];
+        for (int h = 0; h < heads; h++)
+            for (int i = 0; i < KEYS; i++)
+                sum[h][i] = v_set(0);
+        for (int64_t d = 0; d < D; d++) {
+            for (int i = 0; i < KEYS; i++) {
+                const vec key = v_get(k, d * EQ_KEY_BLOCK + from + i * LANES, type, ALL);
+                for (int h = 0; h < heads; h++)
+                    sum[h][i] = v_fma(v_set(q[h * D + d]), key, sum[h][i]);
+            }
+        }
+        for (int h = 0; h < heads; h++)
+            for (int i = 0; i < KEYS; i++)
+                v_store(s + h * ld + from + i * LANES, sum[h][i], ALL);
+    }
+}
+
+/* Columns d .. of out[h] = factor[h] sum_j p[h][j] v[j], `count` vectors; m: lanes of the last. */
+VEC void mix_columns(void *out, const float *p, int64_t ld, const float *factor, const void *v,
+                     int64_t d, const eq_attend *shape, int heads, int count, part m, eq_dtype type)
+{
+    const int64_t D = shape->D;
+    vec sum[SHARED][VALUES];
+    for (int h = 0; h < heads; h++)
+        for (int i = 0; i < count; i++)
+            sum[h][i] = v_set(0);
+    for (int64_t j = 0; j < shape->keys; j++) {
+        for (int i = 0; i < count; i++) {
+            const vec value = v_get(v, j * D + d + i * LANES, type, i == count - 1 ? m : ALL);
+            for (int h = 0; h < heads; h++)
+                sum[h][i] = v_fma(v_set(p[h * ld + j]), value, sum[h][i]);
+        }
+    }
+    for (int h = 0; h < heads; h++)
+        for (int i = 0; i < count; i++)
+            v_put(out, h * D + d + i * LANES, type, v_mul(v_set(factor[h]), sum[h][i]),
+                  i == count - 1 ? m : ALL);
+}
+
+/* s[j] becomes exp(scale s[j] - its largest); returns 1 / their sum. */
+VEC float weigh(float *s, int64_t n, float scale)
+{
+    const vec factor = v_set(scale), most = v_set(largest(s, n, scale)), nothing = v_set(0);
+    vec sum = nothing;
+    for (int64_t j = 0; j < n; j += LANES) {
+        part m = v_part(n - j);
+        vec e = v_exp(v_fms(factor, v_load(s + j, m), most));
+        v_store(s + j, e, m);
+        sum = v_add(sum, v_fill(m, e, nothing));
+    }
+    return 1 / v_sum(sum);
+}
+
+VEC void attend_heads(void *out, const void *q, const void *k, const void *v, float *scratch,
+                      const eq_attend *shape, int heads, eq_dtype type)
+{
+    const int64_t D = shape->D, room = eq_key_room(shape->keys);
+    float *queries = scratch + heads * room, factor[SHARED];
+    for (int64_t i = 0; i < heads * D; i += LANES) {
+        part m = v_part(heads * D - i);
+        v_store(queries + i, v_get(q, i, type, m), m);
+    }
+    for (int64_t j = 0; j < room; j += EQ_KEY_BLOCK)
+        score_block(scratch + j, room, queries, at_const(k, j * D, type), D, heads, type);
+    for (int h = 0; h < heads; h++)
+        factor[h] = weigh(scratch + h * room, shape->keys, shape->scale);
+    int64_t d = 0;
+    for (; d + VALUES * LANES <= D; d += VALUES * LANES)
+        mix_columns(out, scratch, room, factor, v, d, shape, heads, VALUES, ALL, type);
+    for (; d < D; d += LANES)
+        mix_columns(out, scratch, room, factor, v, d, shape, heads, 1, v_part(D - d), type);
+}
+
+/* The number of heads and the type are constants in each call. */
+VEC void attend_type(void *out, const void *q, const void *k, const void *v, float *scratch,
+                     const eq_attend *shape, eq_dtype type)
+{
+    for (int64_t h = 0; h < shape->heads; h += SHARED) {
+        const void *qh = at_const(q, h * shape->D, type);
+        void *oh = at(out, h * shape->D, type);
+        int64_t left = shape->heads - h;
+        if (left >= 4)
+            attend_heads(oh, qh, k, v, scratch, shape, 4, type);
+        else if (left == 3)
+            attend_heads(oh, qh, k, v, scratch, shape, 3, type);
+        else if (left == 2)
+            attend_heads(oh, qh, k, v, scratch, shape, 2, type);
+        else
+            attend_heads(oh, qh, k, v, scratch, shape, 1, type);
+    }
+}
+
+static void attend(void *out, const void *q, const void *k, const void *v, float *scratch,
+                   const eq_attend *shape)
+{
+    if (shape->type == EQ_F32)
+        attend_type(out, q, k, v, scratch, shape, EQ_F32);
+    else
+        attend_type(out, q, k, v, scratch, shape, EQ_BF16);
+}
+
 /* The terms are constants in each caller. */
 VEC void softmax_error_terms(void *out, const float *x, const float *r, int64_t n,
                              const eq_softmax_error *e, eq_dtype type, bool teacher, bool sharp)

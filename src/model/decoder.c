@@ -250,6 +250,15 @@ static void layout_pass(eq_decoder_pass *p, const eq_decoder *d, const eq_block_
     p->acts.scratch = eq_arena_take(&p->arena, (int64_t)eq_decoder_scratch(d), 1);
 }
 
+int64_t eq_decoder_pass_bytes(const eq_ctx *ctx, const eq_decoder *d, int64_t B, int64_t T,
+                              eq_dtype type)
+{
+    const eq_block_shape shape = {B, T, type, false};
+    eq_decoder_pass pass = {.arena = eq_arena_measure()};
+    layout_pass(&pass, d, &shape, ctx->threads);
+    return (int64_t)pass.arena.used;
+}
+
 eq_status eq_decoder_pass_init(eq_ctx *ctx, eq_decoder_pass *p, const eq_decoder *d, int64_t B,
                                int64_t T, eq_dtype type)
 {

@@ -60,6 +60,9 @@ typedef struct eq_decoder_pass {
     eq_arena arena; /* owned */
 } eq_decoder_pass;
 
+/* Bytes that such a pass takes. */
+int64_t eq_decoder_pass_bytes(const eq_ctx *ctx, const eq_decoder *decoder, int64_t B, int64_t T,
+                              eq_dtype type);
 eq_status eq_decoder_pass_init(eq_ctx *ctx, eq_decoder_pass *pass, const eq_decoder *decoder,
                                int64_t B, int64_t T, eq_dtype type);
 void eq_decoder_pass_deinit(eq_decoder_pass *pass);

@@ -8,6 +8,10 @@ enum { TILE_BYTES = 8 << 20, LEAST_ROWS = 64 };
 /* Up to so many rows of X, a product is M dot products per row of W: what prepares larger ones
  * would take longer. */
 enum { FEW_ROWS = 4 };
+/* Up to so many rows of X, products are cut by columns of Y, which gives every thread work; taller
+ * ones are cut by rows. COLUMNS divides LEAST_ROWS, so that the cuts are the same whether a weight
+ * is unpacked in tiles or kept whole. */
+enum { SHORT_ROWS = 96, COLUMNS = 64 };
 
 static int64_t tile_rows(int64_t N, int64_t K)
 {
@@ -103,6 +107,36 @@ static void multiply_few(eq_ctx *ctx, const eq_gemm *g, void *y, const void *x, 
     }
 }
 
+/* Y = X W^T, or Y +=, for few columns after few, each unpacked by the thread that multiplies with
+ * them. */
+static void multiply_short(eq_ctx *ctx, const eq_linear *linear, void *y, const void *x,
+                           const eq_linear_call *call)
+{
+    int64_t N = linear->N, K = linear->K, step = step_rows(linear, call->type);
+    size_t row_bytes = (size_t)K * eq_elem_bytes(call->type);
+    const char *whole = linear->form->whole ? linear->form->whole(linear, call->type) : NULL;
+    for (int64_t tile = 0; tile < N; tile += step) {
+        int64_t rows = N - tile < step ? N - tile : step, chunks = (rows + COLUMNS - 1) / COLUMNS;
+        eq_gemm g = eq_gemm_forward(call->M, COLUMNS, K, call->type, call->out_type);
+        g.ldc = N;
+        g.accumulate = call->accumulate;
+        const eq_gemm_plan *full = rows >= COLUMNS ? eq_gemm_prepare(ctx, &g) : NULL;
+        g.N = rows % COLUMNS;
+        const eq_gemm_plan *last = g.N ? eq_gemm_prepare(ctx, &g) : NULL;
+        if ((!full && rows >= COLUMNS) || (!last && g.N)) return;
+#pragma omp parallel for schedule(dynamic) num_threads(ctx->threads)
+        for (int64_t c = 0; c < chunks; c++) {
+            int64_t first = c * COLUMNS, row = tile + first;
+            int64_t n = rows - first < COLUMNS ? rows - first : COLUMNS;
+            char *own = (char *)call->scratch + (size_t)first * row_bytes;
+            const void *w = whole ? whole + (size_t)row * row_bytes : own;
+            if (!whole) linear->form->rows(linear, own, call->type, row, n);
+            eq_gemm_serial(ctx, n == COLUMNS ? full : last, eq_this_thread(),
+                           (char *)y + (size_t)row * eq_elem_bytes(call->out_type), x, w);
+        }
+    }
+}
+
 void eq_linear_forward(eq_ctx *ctx, const eq_linear *linear, void *y, const void *x,
                        const eq_linear_call *call)
 {
@@ -112,6 +146,10 @@ void eq_linear_forward(eq_ctx *ctx, const eq_linear *linear, void *y, const void
         eq_gemm g = eq_gemm_forward(call->M, linear->N, linear->K, call->type, call->out_type);
         g.accumulate = call->accumulate;
         eq_gemm_run_packed(ctx, &g, y, x, packed);
+        return;
+    }
+    if (call->M > FEW_ROWS && call->M <= SHORT_ROWS) {
+        multiply_short(ctx, linear, y, x, call);
         return;
     }
     for (int64_t row = 0; row < linear->N; row += step) {

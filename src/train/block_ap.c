@@ -244,11 +244,10 @@ static eq_status validate(eq_ctx *ctx, void *self, double *loss)
     return eq_student_validate(ctx, job->student, job->data, loss);
 }
 
-static eq_status epoch_done(eq_ctx *ctx, void *self, int epoch, double train, double val,
-                            double seconds)
+static eq_status epoch_done(eq_ctx *ctx, void *self, const eq_epoch *epoch)
 {
     training *job = self;
-    return job->log ? job->log->epoch(ctx, job->log->user, epoch, train, val, seconds) : EQ_OK;
+    return job->log ? job->log->epoch(ctx, job->log->user, epoch) : EQ_OK;
 }
 
 eq_status eq_student_fit(eq_ctx *ctx, eq_student *s, const eq_student_data *data,

@@ -72,8 +72,7 @@ eq_status eq_student_validate(eq_ctx *ctx, eq_student *student, const eq_student
                               double *loss);
 /* Train the loaded block. log gets each epoch; may be NULL. */
 typedef struct eq_student_log {
-    eq_status (*epoch)(eq_ctx *ctx, void *user, int epoch, double train, double val,
-                       double seconds);
+    eq_status (*epoch)(eq_ctx *ctx, void *user, const eq_epoch *epoch);
     void *user;
 } eq_student_log;
 

@@ -82,12 +82,12 @@ static eq_status end_epoch(eq_ctx *ctx, fit *f)
 {
     const eq_objective *objective = f->objective;
     int64_t steps = steps_of_epoch(f->options);
-    double train = f->state.sum / (double)steps, val = 0;
+    double val = 0;
     eq_status st = objective->validate(ctx, objective->self, &val);
     if (st != EQ_OK) return st;
-    if (objective->epoch_done)
-        st = objective->epoch_done(ctx, objective->self, (int)(f->state.step / steps) - 1, train,
-                                   val, eq_seconds() - f->start);
+    const eq_epoch epoch = {(int)(f->state.step / steps), f->state.sum / (double)steps, val,
+                            eq_seconds() - f->start};
+    if (objective->epoch_done) st = objective->epoch_done(ctx, objective->self, &epoch);
     if (val >= f->state.best)
         f->state.worse++;
     else if (val >= 0) /* negative: there are no windows for validation */

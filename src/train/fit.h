@@ -14,6 +14,13 @@ typedef struct eq_fit_state {
     int worse;    /* epochs that did not improve on the best before them */
 } eq_fit_state;
 
+/* A finished epoch. */
+typedef struct eq_epoch {
+    int number;        /* 1 is the first */
+    double train, val; /* mean losses; val negative without windows for it */
+    double seconds;    /* since the training began, in this call */
+} eq_epoch;
+
 /* What is trained. The functions get `self`. */
 typedef struct eq_objective {
     void *self;
@@ -24,8 +31,7 @@ typedef struct eq_objective {
     /* Loss on the validation samples; a negative number when there are none. */
     eq_status (*validate)(eq_ctx *ctx, void *self, double *loss);
     /* Called after each epoch, to log it. May be NULL. */
-    eq_status (*epoch_done)(eq_ctx *ctx, void *self, int epoch, double train, double val,
-                            double seconds);
+    eq_status (*epoch_done)(eq_ctx *ctx, void *self, const eq_epoch *epoch);
     /* Called after each step, with `now` when the training is about to end or to be interrupted:
      * may save the state. May be NULL. */
     eq_status (*save)(eq_ctx *ctx, void *self, const eq_fit_state *state, bool now);

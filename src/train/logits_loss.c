@@ -190,16 +190,42 @@ double eq_logits_loss_window(eq_ctx *ctx, eq_logits_loss *l, const eq_logits_win
     return sum;
 }
 
+/* Whether token a is likelier than b; of equal ones the first. */
+static bool likelier(const float *x, int32_t a, int32_t b)
+{
+    return x[a] > x[b] || (x[a] == x[b] && a < b);
+}
+
+/* Let the entry at i of a heap of n sink to its place; the least likely is at the top. */
+static void sink(const float *x, int32_t *heap, int64_t n, int64_t i)
+{
+    for (int64_t child = 2 * i + 1; child < n; child = 2 * i + 1) {
+        if (child + 1 < n && likelier(x, heap[child], heap[child + 1])) child++;
+        if (!likelier(x, heap[i], heap[child])) return;
+        int32_t swap = heap[i];
+        heap[i] = heap[child];
+        heap[child] = swap;
+        i = child;
+    }
+}
+
 /* The n largest of x [V], largest first; of equal ones the first. */
 static void largest(const float *x, int64_t V, int64_t n, int32_t *ids)
 {
-    int64_t held = 0;
-    for (int64_t i = 0; i < V; i++) {
-        if (held == n && !(x[i] > x[ids[n - 1]])) continue;
-        int64_t at = held < n ? held++ : n - 1;
-        for (; at > 0 && x[i] > x[ids[at - 1]]; at--)
-            ids[at] = ids[at - 1];
-        ids[at] = (int32_t)i;
+    for (int64_t i = 0; i < n; i++)
+        ids[i] = (int32_t)i;
+    for (int64_t i = n / 2 - 1; i >= 0; i--)
+        sink(x, ids, n, i);
+    for (int64_t i = n; i < V; i++) {
+        if (!(x[i] > x[ids[0]])) continue;
+        ids[0] = (int32_t)i;
+        sink(x, ids, n, 0);
+    }
+    for (int64_t left = n - 1; left > 0; left--) {
+        int32_t least = ids[0];
+        ids[0] = ids[left];
+        ids[left] = least;
+        sink(x, ids, left, 0);
     }
 }
 

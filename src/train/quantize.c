@@ -1,6 +1,7 @@
 #include "train/quantize.h"
 
 #include "base/file.h"
+#include "io/tokens.h"
 #include "train/block_file.h"
 #include "train/choose_bits.h"
 #include "train/masters.h"
@@ -72,7 +73,8 @@ eq_status eq_quantize_plan(eq_ctx *ctx, const eq_quantize_job *job, bool *in_fil
     const eq_stream_shape shape = stream_shape(job);
     bool data = eq_quantize_needs_data(o);
     int64_t streams = data ? (int64_t)eq_stream_bytes(&shape) * (trains(o) ? 2 : 1) : 0;
-    int64_t work = (int64_t)eq_student_bytes(&student, ctx->threads);
+    int64_t windows = data ? eq_windows_bytes(shape.n, shape.T) : 0;
+    int64_t work = (int64_t)eq_student_bytes(&student, ctx->threads) + windows;
     int64_t limit = o->run.memory ? o->run.memory : eq_available_memory();
     *in_file = o->run.streams == EQ_STREAMS_FILE ||
                (o->run.streams == EQ_STREAMS_AUTO && limit && work + streams > limit);
@@ -82,7 +84,8 @@ eq_status eq_quantize_plan(eq_ctx *ctx, const eq_quantize_job *job, bool *in_fil
            (long long)job->teacher->config.L, eq_dtype_get(job->type)->name,
            eq_gemm_engine(ctx, job->type), ctx->kernels->name);
     eq_log(ctx, EQ_LOG_INFO,
-           "plan: memory %.0f MiB for one block and its step, %.0f MiB of activations in %s",
+           "plan: memory %.0f MiB for the windows, one block and its step, %.0f MiB of activations "
+           "in %s",
            megabytes(work), megabytes(streams), *in_file ? "files (twice that on disk)" : "memory");
     if (data)
         eq_log(ctx, EQ_LOG_INFO, "plan: %lld windows of %lld tokens, %lld of them for validation",
@@ -195,24 +198,30 @@ static void replace(eq_stream *stream, eq_stream *next)
 
 /* ---- one block ----------------------------------------------------------------------------- */
 
-static eq_status log_epoch(eq_ctx *ctx, void *user, int epoch, double train, double val,
-                           double seconds)
+/* "block 3/30" */
+static void block_name(const state *s, char name[64])
 {
-    const state *s = user;
-    json_t *line = json_pack("{s:I, s:i, s:f, s:f, s:f}", "block", (json_int_t)s->block, "epoch",
-                             epoch, "train_loss", train, "val_loss", val, "seconds", seconds);
-    eq_log(ctx, EQ_LOG_INFO,
-           "block %lld epoch %d: training loss %.6g, validation loss %.6g, %.1f s",
-           (long long)s->block, epoch, train, val, seconds);
-    return eq_run_log(ctx, s->job->run, line);
+    snprintf(name, 64, "block %lld/%lld", (long long)s->block + 1,
+             (long long)s->job->teacher->config.L);
 }
 
+static eq_status log_epoch(eq_ctx *ctx, void *user, const eq_epoch *epoch)
+{
+    const state *s = user;
+    char name[64];
+    block_name(s, name);
+    json_t *line = json_pack("{s:I}", "block", (json_int_t)s->block);
+    return eq_run_log_epoch(ctx, s->job->run, line, name, epoch);
+}
+
+/* Losses are negative when there are no windows for them. */
 static eq_status log_block(eq_ctx *ctx, const state *s, double start_loss, double end_loss,
                            double seconds)
 {
-    json_t *line =
-        json_pack("{s:I, s:s, s:f, s:f, s:f}", "block", (json_int_t)s->block, "event", "finished",
-                  "val_loss_start", start_loss, "val_loss_end", end_loss, "seconds", seconds);
+    json_t *line = json_pack("{s:I, s:s, s:f}", "block", (json_int_t)s->block, "event", "finished",
+                             "seconds", seconds);
+    if (start_loss >= 0) json_object_set_new(line, "val_loss_start", json_real(start_loss));
+    if (end_loss >= 0) json_object_set_new(line, "val_loss_end", json_real(end_loss));
     return eq_run_log(ctx, s->job->run, line);
 }
 
@@ -221,7 +230,7 @@ static eq_status train_block(eq_ctx *ctx, state *s, eq_stream *target)
     const eq_quantize_options *o = s->job->options;
     int64_t L = s->job->teacher->config.L, left = L - s->block - 1;
     char name[64];
-    snprintf(name, sizeof name, "block %lld/%lld", (long long)s->block + 1, (long long)L);
+    block_name(s, name);
     double each = s->done_here ? (eq_seconds() - s->started) / (double)s->done_here : -1;
     const eq_fit_options fit = {.name = name,
                                 .samples = o->data.samples,

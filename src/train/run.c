@@ -73,9 +73,10 @@ static eq_status differs(eq_ctx *ctx, const char *path, const char *section, con
     return st;
 }
 
-/* The first member in which two sections differ, or that only one has. */
+/* The first member in which two sections differ, or that only one has; when `now` is part of a
+ * section, it may lack some. */
 static eq_status compare_section(eq_ctx *ctx, const char *path, const char *section, json_t *old,
-                                 json_t *now)
+                                 json_t *now, bool part)
 {
     const char *key = NULL;
     json_t *value = NULL;
@@ -87,12 +88,13 @@ static eq_status compare_section(eq_ctx *ctx, const char *path, const char *sect
     }
     json_object_foreach(old, key, value)
     {
-        if (!json_object_get(now, key)) return differs(ctx, path, section, key, value, NULL);
+        if (!part && !json_object_get(now, key))
+            return differs(ctx, path, section, key, value, NULL);
     }
     return EQ_OK;
 }
 
-static eq_status compare_plans(eq_ctx *ctx, const char *path, json_t *old, json_t *now)
+static eq_status compare_plans(eq_ctx *ctx, const char *path, json_t *old, json_t *now, bool part)
 {
     const char *section = NULL;
     json_t *value = NULL;
@@ -101,7 +103,7 @@ static eq_status compare_plans(eq_ctx *ctx, const char *path, json_t *old, json_
     {
         if (!strcmp(section, "info")) continue;
         if (st == EQ_OK)
-            st = compare_section(ctx, path, section, json_object_get(old, section), value);
+            st = compare_section(ctx, path, section, json_object_get(old, section), value, part);
     }
     return st;
 }
@@ -129,14 +131,22 @@ static void warn_of_kernels(eq_ctx *ctx, const eq_run *run, json_t *old)
         run->out, json_string_value(before), json_string_value(now));
 }
 
-static eq_status load_or_write_plan(eq_ctx *ctx, eq_run *run)
+static eq_status load_plan(eq_ctx *ctx, const eq_run *run, json_t **plan)
 {
     const char *path = run->plan_path;
-    if (!eq_file_exists(path)) return write_plan(ctx, run, "running");
     json_error_t error;
-    json_t *old = json_load_file(path, JSON_REJECT_DUPLICATES, &error);
-    if (!old) return eq_fail(ctx, EQ_EFORMAT, "%s: line %d: %s", path, error.line, error.text);
-    eq_status st = compare_plans(ctx, path, old, run->plan);
+    *plan = json_load_file(path, JSON_REJECT_DUPLICATES, &error);
+    if (*plan) return EQ_OK;
+    return eq_fail(ctx, EQ_EFORMAT, "%s: line %d: %s", path, error.line, error.text);
+}
+
+static eq_status load_or_write_plan(eq_ctx *ctx, eq_run *run)
+{
+    json_t *old = NULL;
+    if (!eq_file_exists(run->plan_path)) return write_plan(ctx, run, "running");
+    eq_status st = load_plan(ctx, run, &old);
+    if (st != EQ_OK) return st;
+    st = compare_plans(ctx, run->plan_path, old, run->plan, false);
     if (st == EQ_OK) warn_of_kernels(ctx, run, old);
     const char *state = json_string_value(json_object_get(json_object_get(old, "info"), "state"));
     run->resumed = true;
@@ -171,6 +181,15 @@ eq_status eq_run_enter(eq_ctx *ctx, eq_run *run, const char *out)
     return st;
 }
 
+eq_status eq_run_check(eq_ctx *ctx, const eq_run *run, json_t *plan)
+{
+    json_t *old = NULL;
+    eq_status st = eq_file_exists(run->plan_path) ? load_plan(ctx, run, &old) : EQ_OK;
+    if (old) st = compare_plans(ctx, run->plan_path, old, plan, true);
+    json_decref(old);
+    return st;
+}
+
 eq_status eq_run_open(eq_ctx *ctx, eq_run *run, json_t *plan)
 {
     run->plan = plan;
@@ -188,6 +207,22 @@ eq_status eq_run_log(eq_ctx *ctx, eq_run *run, json_t *line)
     return ok ? EQ_OK
               : eq_fail(ctx, EQ_EIO, "%s/log.jsonl: cannot write: %s", run->folder,
                         strerror(errno));
+}
+
+eq_status eq_run_log_epoch(eq_ctx *ctx, eq_run *run, json_t *line, const char *what,
+                           const eq_epoch *e)
+{
+    char val[64] = "";
+    json_object_set_new(line, "epoch", json_integer(e->number));
+    json_object_set_new(line, "train_loss", json_real(e->train));
+    if (e->val >= 0) {
+        json_object_set_new(line, "val_loss", json_real(e->val));
+        snprintf(val, sizeof val, ", validation loss %.6g", e->val);
+    }
+    json_object_set_new(line, "seconds", json_real(e->seconds));
+    eq_log(ctx, EQ_LOG_INFO, "%s, epoch %d: training loss %.6g%s, %.1f s", what, e->number,
+           e->train, val, e->seconds);
+    return eq_run_log(ctx, run, line);
 }
 
 eq_status eq_run_finish(eq_ctx *ctx, eq_run *run)

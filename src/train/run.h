@@ -11,7 +11,7 @@
 #ifndef EQ_TRAIN_RUN_H
 #define EQ_TRAIN_RUN_H
 
-#include "base/context.h"
+#include "train/fit.h"
 #include <jansson.h>
 
 typedef struct eq_run {
@@ -27,12 +27,19 @@ typedef struct eq_run {
 /* Take the folder `out`, made when it is not there, for this process. A folder in use by another
  * process (EQ_EIO), or one that holds something else (EQ_EMISMATCH), is refused. */
 eq_status eq_run_enter(eq_ctx *ctx, eq_run *run, const char *out);
+/* EQ_EMISMATCH when the folder that was entered holds a run that was started otherwise, as far as
+ * `plan` goes: members that it lacks are not compared. */
+eq_status eq_run_check(eq_ctx *ctx, const eq_run *run, json_t *plan);
 /* Begin or continue the run in the folder that was entered. `plan` (stolen) is an object of
  * objects; all its members but "info" must be the same as those of an earlier call (EQ_EMISMATCH
  * names the first that is not). */
 eq_status eq_run_open(eq_ctx *ctx, eq_run *run, json_t *plan);
 /* Append one line; `line` is stolen. */
 eq_status eq_run_log(eq_ctx *ctx, eq_run *run, json_t *line);
+/* Log an epoch of `what`, as text, and as `line` (stolen) with the losses added; without a
+ * validation loss when there is none. */
+eq_status eq_run_log_epoch(eq_ctx *ctx, eq_run *run, json_t *line, const char *what,
+                           const eq_epoch *epoch);
 /* Mark the run as finished. */
 eq_status eq_run_finish(eq_ctx *ctx, eq_run *run);
 void eq_run_close(eq_run *run);

@@ -1,6 +1,7 @@
 #include "train/tune.h"
 
 #include "base/file.h"
+#include "io/tokens.h"
 #include "train/block_file.h"
 #include "train/masters.h"
 #include "train/state_file.h"
@@ -56,7 +57,8 @@ eq_status eq_tune_plan(eq_ctx *ctx, const eq_tune_job *job, int64_t limit)
     if (o->train == EQ_TRAIN_NORMS) snprintf(rates, sizeof rates, ", norms %g", o->norm_lr);
     if (o->train == EQ_TRAIN_ALL)
         snprintf(rates, sizeof rates, ", norms %g, weights %g", o->norm_lr, o->weight_lr);
-    double need = (double)eq_whole_bytes(&shape, ctx->threads) / (1 << 20);
+    int64_t windows = eq_windows_bytes(job->train.n + job->val.n, job->T);
+    double need = (double)((int64_t)eq_whole_bytes(&shape, ctx->threads) + windows) / (1 << 20);
     double most = (double)limit / (1 << 20);
     eq_log(ctx, EQ_LOG_INFO,
            "plan: end to end %s by %s, %lld windows of %lld tokens, %d passes, %.0f MiB of memory",
@@ -136,33 +138,25 @@ static eq_status validate(eq_ctx *ctx, void *self, double *loss)
 
 static eq_status log_start(eq_ctx *ctx, tuning *t, double val, double seconds)
 {
-    json_t *line =
-        json_pack("{s:s, s:f, s:f}", "event", "tune-start", "val_loss", val, "seconds", seconds);
-    eq_log(ctx, EQ_LOG_INFO, "end to end: validation loss %.6g before the first step, %.1f s", val,
-           seconds);
+    json_t *line = json_pack("{s:s, s:f}", "event", "tune-start", "seconds", seconds);
+    if (val >= 0) {
+        json_object_set_new(line, "val_loss", json_real(val));
+        eq_log(ctx, EQ_LOG_INFO, "end to end: validation loss %.6g before the first step, %.1f s",
+               val, seconds);
+    }
     return eq_run_log(ctx, t->job->run, line);
 }
 
-static eq_status log_epoch(eq_ctx *ctx, tuning *t, int epoch, double train, double val,
-                           double seconds)
-{
-    json_t *line = json_pack("{s:s, s:i, s:f, s:f, s:f}", "event", "tune", "epoch", epoch,
-                             "train_loss", train, "val_loss", val, "seconds", seconds);
-    eq_log(ctx, EQ_LOG_INFO,
-           "end to end epoch %d: training loss %.6g, validation loss %.6g, %.1f s", epoch, train,
-           val, seconds);
-    return eq_run_log(ctx, t->job->run, line);
-}
-
-static eq_status epoch_done(eq_ctx *ctx, void *self, int epoch, double train, double val,
-                            double seconds)
+static eq_status epoch_done(eq_ctx *ctx, void *self, const eq_epoch *epoch)
 {
     tuning *t = self;
-    eq_status st = log_epoch(ctx, t, epoch, train, val, seconds);
+    double val = epoch->val;
+    json_t *line = json_pack("{s:s}", "event", "tune");
+    eq_status st = eq_run_log_epoch(ctx, t->job->run, line, "end to end", epoch);
     bool best = val < 0 || val < t->state.fit.best;
     if (st != EQ_OK || !best) return st;
     const eq_fit_options fit = fit_options(t->job);
-    int64_t steps = eq_fit_steps(&fit) / fit.epochs * (epoch + 1);
+    int64_t steps = eq_fit_steps(&fit) / fit.epochs * epoch->number;
     t->state.fit = (eq_fit_state){.step = steps, .best = val < 0 ? t->state.fit.best : val};
     return eq_state_write(ctx, t->best, &t->whole.parameters, &t->state, false);
 }

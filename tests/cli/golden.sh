@@ -16,8 +16,7 @@ import json, sys
 wanted = {(r["block"], r["epoch"]): r["val"] for r in json.load(open(sys.argv[1]))["losses"]}
 lines = [json.loads(line) for line in open(sys.argv[2])]
 epochs = [r for r in lines if r.get("epoch") is not None and r.get("val_loss") is not None]
-first = min(r["epoch"] for r in epochs)
-found = {(r["block"], r["epoch"] - first): r["val_loss"] for r in epochs}
+found = {(r["block"], r["epoch"] - 1): r["val_loss"] for r in epochs}
 bad = 0
 for key, value in wanted.items():
     error = abs(found.get(key, float("inf")) / value - 1)

@@ -19,6 +19,16 @@ failed 'needs [0-9.]+ MiB.*--memory.*--streams file' $(small_run small --memory 
 # shellcheck disable=SC2046
 failed '--memory' $(small_run small --memory 100K --streams file)
 grep -q -e '--streams file' .theme/err && complain "advises what is chosen already"
+# The windows count, and measuring the finished model, which may need more than a block's step.
+few() { # option...: a run on long windows that are never read
+    echo quantize m -o small -q --calib m/tokens.npy --group 32 --val-samples 1 --seqlen 512 \
+        --tune-epochs 0 --precision f32 --streams file --threads 2 "$@"
+}
+# shellcheck disable=SC2046
+failed 'the run needs [0-9]{4}[.][0-9] MiB.*--memory' $(few --samples 1000000 --memory 1G)
+# shellcheck disable=SC2046
+failed 'measuring the finished model needs.*--memory' $(few --samples 1 --memory 5800K)
+[ -e small ] && complain "a card that does not fit left a folder"
 # shellcheck disable=SC2046
 expect 0 $(small_run small --epochs 2 --memory 64M)
 same whole small

@@ -23,9 +23,17 @@ python3 - <<'PYTHON' || complain "ap/run/log.jsonl"
 import json, sys
 lines = [json.loads(line) for line in open("ap/run/log.jsonl")]
 keys = {"block", "epoch", "train_loss", "val_loss", "seconds"}
-blocks = {line["block"] for line in lines if keys <= set(line)}
-sys.exit(0 if len(blocks) == 3 else 1)
+epochs = [(line["block"], line["epoch"]) for line in lines if keys <= set(line)]
+sys.exit(0 if epochs == [(b, e) for b in range(3) for e in (1, 2)] else 1)
 PYTHON
+
+# Without windows for validation there is no word of its loss.
+# shellcheck disable=SC2046
+expect 0 $(small_run blind --epochs 2 --tune-epochs 1 --val-samples 0 | sed 's/ -q / /')
+err_has 'block 1/3, epoch 1: training loss [0-9.e+-]+, [0-9.]+ s'
+err_has 'end to end, epoch 1: training loss [0-9.e+-]+, [0-9.]+ s'
+grep -q 'validation loss' .theme/err && complain "a validation loss without windows for it"
+grep -q 'val_loss' blind/run/log.jsonl && complain "blind/run/log.jsonl: has a validation loss"
 expect 0 logits ap --tokens 1,2,3 -o ap.npy
 expect 0 logits m --tokens 1,2,3 -o m.npy
 cmp -s ap.npy m.npy && complain "quantization changed nothing"

@@ -18,7 +18,7 @@ done
 # Another option or other data: refused with the reason, and the folder stays as it was.
 # shellcheck disable=SC2046
 expect 130 $(small_run part --epochs 2 --stop-after 1)
-for change in '--bits 3' '--group 16' '--grid asymmetric' '--seed 9' '--epochs 3' '--quant-lr 1e-3' '--init minmax' \
+for change in '--bits 3' '--group 16' '--grid asymmetric' '--epochs 3' '--quant-lr 1e-3' '--init minmax' \
     '--samples 15' '--loss mse --init mse'; do
     # shellcheck disable=SC2046,SC2086
     expect 1 $(small_run part --epochs 2) $change
@@ -35,12 +35,32 @@ cp tokens.npy m/tokens.npy
 expect 0 $(small_run part --epochs 2)
 same whole part
 
+# Windows that the model writes are made only for a run that goes on, and kept only there.
+ls -lR part >before
+for change in '' '--seed 9'; do
+    # shellcheck disable=SC2046,SC2086
+    expect 1 $(small_run part --epochs 2) --calib self $change
+    err_has 'part/run/plan.json'
+    ls -lR part >after
+    cmp -s before after || complain "a refused run changed the folder"
+    # shellcheck disable=SC2046,SC2086
+    expect 130 $(small_run wrote --epochs 2) --calib self --stop-after 1
+    [ -e wrote/run/calib.npy ] || complain "the run did not keep its windows"
+done
+# shellcheck disable=SC2046
+expect 1 $(small_run wrote --epochs 2) --calib self --seed 9
+err_has 'seed'
+
 # What does not change the result does not stand in the way.
 # shellcheck disable=SC2046
 expect 130 $(small_run free --epochs 2 --stop-after 1 --threads 1)
 # shellcheck disable=SC2046
-expect 0 $(small_run free --epochs 2 --threads 2 --memory 1G)
+expect 0 $(small_run free --epochs 2 --threads 2 --memory 1G --seed 9 --order random-doc \
+    --instructions chat --chat-format chatml --source-max 7 --target-max 7)
 same whole free
+expect 0 quantize m -o plain -q --method rtn --init mse --bits 2 --group 32
+expect 0 quantize m -o plain -q --method rtn --init mse --bits 2 --group 32 --calib none.npy \
+    --samples 3 --seqlen 5 --seed 2 --epochs 7 --loss mse --quant-lr 1 --precision f32
 
 # Ctrl-C: stops at the next step, exit code 130, says how to go on; then it goes on.
 # shellcheck disable=SC2046

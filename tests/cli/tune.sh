@@ -97,6 +97,13 @@ done
 expect 1 $(tune scales --tune-scale-lr 1e-3)
 err_has 'scale_lr'
 
+# A folder that is refused stays as it was.
+ls -lR scales >before
+# shellcheck disable=SC2046
+expect 1 $(tune scales --calib self)
+ls -lR scales >after
+cmp -s before after || complain "a refused run changed the folder"
+
 # Ctrl-C at any moment, also while it validates.
 for round in $(seq 12); do
     # shellcheck disable=SC2046
@@ -209,6 +216,19 @@ said() { # folder, data, option...
 }
 # shellcheck disable=SC2046
 expect 0 $(said orders orders.jsonl)
+# What is measured on the finished model is what was trained: answers, and nothing but answers.
+# shellcheck disable=SC2046
+expect 0 $(said answers orders.jsonl --kl 0 --ce 1 --json)
+cp .theme/out answers.json
+grep -q 'held out from the training, answers only' answers/README.md ||
+    complain "answers/README.md: does not say what was counted"
+python3 - <<'PYTHON' || complain "the card's perplexity is not that of the answers"
+import json, math
+found = math.log(json.load(open("answers.json"))["val_perplexity"])
+lines = [json.loads(line) for line in open("answers/run/log.jsonl")]
+wanted = min(line["val_loss"] for line in lines if "val_loss" in line)
+assert abs(found - wanted) < 1e-3 * wanted, (found, wanted)
+PYTHON
 # shellcheck disable=SC2046
 expect 0 $(said mixed orders.jsonl:3,text.jsonl:1)
 cmp -s orders/model.safetensors mixed/model.safetensors && complain "the mix changes nothing"
