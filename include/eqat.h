@@ -149,7 +149,15 @@ typedef enum eq_method { EQ_METHOD_RTN, EQ_METHOD_BLOCK_AP } eq_method;
 /* A zero point for each group and a scale above 0, or the fixed zero point 2^(bits-1) and a scale
  * of either sign: levels -2^(bits-1) s .. (2^(bits-1) - 1) s (see docs/math.md). */
 typedef enum eq_grid { EQ_GRID_ASYMMETRIC, EQ_GRID_SYMMETRIC } eq_grid;
-typedef enum eq_start { EQ_START_MINMAX, EQ_START_MSE, EQ_START_WEIGHTED } eq_start;
+typedef enum eq_start {
+    EQ_START_MINMAX,
+    EQ_START_MSE,
+    EQ_START_WEIGHTED,
+    EQ_START_OUTPUT,  /* weighted, then scales against the error of the linear's output */
+    EQ_START_FEEDBACK /* weighted, each column taking over the errors of those before it */
+} eq_start;
+/* What weighs the errors of a block's output: the squares of the end loss's gradients. */
+typedef enum eq_weigh { EQ_WEIGH_NONE, EQ_WEIGH_TOKENS, EQ_WEIGH_CHANNELS, EQ_WEIGH_BOTH } eq_weigh;
 typedef enum eq_loss { EQ_LOSS_MSE, EQ_LOSS_RELATIVE, EQ_LOSS_BOUNDED } eq_loss;
 /* Gradients of weights at codes 0 and 2^bits - 1: as of any other, or none (see docs/math.md). */
 typedef enum eq_edges { EQ_EDGES_INSIDE, EQ_EDGES_CLIPPED } eq_edges;
@@ -195,6 +203,11 @@ typedef struct eq_train_options {
     double beta1, beta2, epsilon, weight_decay;
     /* stop a block after so many epochs without a better validation loss; 0: never */
     int early_stop;
+    int warm_bits;  /* train at so many bits first, then at one less, and so on; 0: not */
+    int64_t window; /* blocks that train together; the first of them is then frozen */
+    double trim;    /* share of the tokens of a step, those of the largest error, left out */
+    double mix;     /* share of the full-precision input at first, falling to 0 */
+    eq_weigh weigh;
 } eq_train_options;
 
 /* The end-to-end phase: the whole quantized model against the next token, or against the

@@ -29,6 +29,7 @@ eq_quantize_options eq_quantize_defaults(eq_method method, int bits, eq_preset p
                                : bits == 3 ? 1e-3
                                            : 5e-4,
                   .min_lr_factor = paper ? 20 : 1000,
+                  .window = 1,
                   .beta1 = 0.9,
                   .beta2 = 0.999,
                   .epsilon = 1e-8},
@@ -165,7 +166,7 @@ json_t *eq_hash_text(uint64_t hash)
 /* Names of the enumerations of eqat.h, in their order. */
 static const char *const METHODS[] = {"rtn", "block-ap"};
 static const char *const GRIDS[] = {"asymmetric", "symmetric"};
-static const char *const STARTS[] = {"minmax", "mse", "weighted"};
+static const char *const STARTS[] = {"minmax", "mse", "weighted", "output", "feedback"};
 static const char *const LOSSES[] = {"mse", "relative", "bounded"};
 static const char *const EDGES[] = {"inside", "clipped"};
 static const char *const SCHEDULES[] = {"cosine", "ahead"};

@@ -211,7 +211,7 @@ static void check_fake(eq_loss loss, const char *name)
     load(file, target, "target", M * C);
     eq_block_forward(&ctx, &block, &rope, &acts);
     expect(file, "y", acts.y, M * C);
-    const eq_reconstruction reconstruction = {M, C, EQ_F32, loss};
+    const eq_reconstruction reconstruction = {M, C, EQ_F32, loss, 0, NULL, NULL};
     float value =
         (float)eq_reconstruction_loss(&ctx, acts.dh, acts.y, target, rows, &reconstruction);
     snprintf(key, sizeof key, "%s.loss", name);
@@ -254,7 +254,7 @@ static void losses_have_their_gradients(void **state)
         direction[i] = (float)eq_rng_normal(&rng);
     }
     for (int loss = EQ_LOSS_MSE; loss <= EQ_LOSS_RELATIVE; loss++) {
-        const eq_reconstruction shape = {ROWS, COLUMNS, EQ_F32, (eq_loss)loss};
+        const eq_reconstruction shape = {ROWS, COLUMNS, EQ_F32, (eq_loss)loss, 0, NULL, NULL};
         double step = 1e-2, slope = 0, values[2];
         eq_reconstruction_loss(&ctx, dy, y, g, rows, &shape);
         for (int i = 0; i < N; i++)
@@ -306,7 +306,7 @@ static void run_steps(float *out, int threads, int64_t *allocations)
         ((float *)(void *)input.ram)[i] = (float)eq_rng_normal(&rng);
         ((float *)(void *)target.ram)[i] = (float)eq_rng_normal(&rng);
     }
-    const eq_student_data data = {&input, &target, B};
+    const eq_student_data data = {&input, &target, B, NULL};
     const eq_fit_options fit = {.name = "test", .samples = B, .batch = B, .epochs = 1, .tokens = T};
     assert_int_equal(eq_student_fit(&ctx, &s, &data, &fit, NULL), EQ_OK);
     *allocations = ctx.allocations;

@@ -18,7 +18,12 @@ static const eq_choice grids[] = {
 static const eq_choice presets[] = {
     {"default", EQ_PRESET_DEFAULT}, {"paper", EQ_PRESET_PAPER}, {NULL, 0}};
 static const eq_choice starts[] = {
-    {"minmax", EQ_START_MINMAX}, {"mse", EQ_START_MSE}, {"weighted", EQ_START_WEIGHTED}, {NULL, 0}};
+    {"minmax", EQ_START_MINMAX}, {"mse", EQ_START_MSE}, {"weighted", EQ_START_WEIGHTED}, {"output", EQ_START_OUTPUT}, {"feedback", EQ_START_FEEDBACK}, {NULL, 0}};
+static const eq_choice weighs[] = {{"none", EQ_WEIGH_NONE},
+                                   {"tokens", EQ_WEIGH_TOKENS},
+                                   {"channels", EQ_WEIGH_CHANNELS},
+                                   {"both", EQ_WEIGH_BOTH},
+                                   {NULL, 0}};
 static const eq_choice losses[] = {
     {"mse", EQ_LOSS_MSE}, {"relative", EQ_LOSS_RELATIVE}, {"bounded", EQ_LOSS_BOUNDED}, {NULL, 0}};
 static const eq_choice edges[] = {
@@ -163,6 +168,37 @@ static const eq_option options[] = {
      .help = "leave a block after N epochs without a better validation loss, 0: never",
      .high = 1e6},
 
+    {.name = "warm-bits",
+     .kind = EQ_OPTION_INT,
+     .offset = offsetof(quantize_args, q.train.warm_bits),
+     .argument = "N",
+     .help = "train at N bits first, then at one less, down to --bits, an equal share of the "
+             "epochs each; 0: not",
+     .high = 8},
+    {.name = "window",
+     .kind = EQ_OPTION_INT64,
+     .offset = offsetof(quantize_args, q.train.window),
+     .argument = "N",
+     .help = "blocks that train together, sliding by one",
+     .low = 1,
+     .high = 8},
+    {.name = "trim",
+     .kind = EQ_OPTION_DOUBLE,
+     .offset = offsetof(quantize_args, q.train.trim),
+     .argument = "X",
+     .help = "share of the tokens of a step, those of the largest error, left out",
+     .high = 0.9},
+    {.name = "mix",
+     .kind = EQ_OPTION_DOUBLE,
+     .offset = offsetof(quantize_args, q.train.mix),
+     .argument = "X",
+     .help = "share of the full-precision input at first, falling to 0",
+     .high = 1},
+    {.name = "weigh",
+     .kind = EQ_OPTION_CHOICE,
+     .offset = offsetof(quantize_args, q.train.weigh),
+     .choices = weighs,
+     .help = "weights of the errors from the squares of the end loss's gradients"},
     {.name = "streams",
      .kind = EQ_OPTION_CHOICE,
      .offset = offsetof(quantize_args, q.run.streams),

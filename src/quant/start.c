@@ -82,6 +82,14 @@ static eq_start_search search_of(const eq_quant_shape *shape)
     return (eq_start_search){*shape, SCALES, SHRINK, grow, eq_least_scale(shape->bits)};
 }
 
+void eq_start_group(eq_ctx *ctx, float *s, float *z, const float *w, const float *h,
+                    const eq_quant_shape *shape)
+{
+    const eq_start_search search = search_of(shape);
+    ctx->kernels->start_search(s, z, w, h, &search);
+    refine_scale(s, *z, w, h, shape);
+}
+
 void eq_start_values(eq_ctx *ctx, eq_fake *fake, eq_start start, const float *importance)
 {
     const eq_quant_shape *shape = &fake->shape;

@@ -13,4 +13,7 @@
  * before codes are chosen, which freeze does. */
 void eq_start_values(eq_ctx *ctx, eq_fake *fake, eq_start start, const float *importance);
 
+void eq_start_group(eq_ctx *ctx, float *s, float *z, const float *w, const float *h,
+                    const eq_quant_shape *shape);
+
 #endif

@@ -1,5 +1,7 @@
 #include "train/block_ap.h"
 
+#include "quant/hessian.h"
+
 static void layout_unit(eq_student *s, const eq_student_shape *shape, eq_unit unit)
 {
     const eq_config *c = shape->config;
@@ -14,6 +16,8 @@ static void layout_unit(eq_student *s, const eq_student_shape *shape, eq_unit un
     const eq_fake_kind kind = {.type = shape->type, .exact_scales = shape->options.exact_scales};
     s->fakes[unit] = eq_fake_layout(&s->arena, N, &quant, &kind);
     s->importance[unit] = eq_arena_take(&s->arena, K, sizeof(float));
+    if (shape->options.start >= EQ_START_OUTPUT)
+        s->hessian[unit] = eq_arena_take(&s->arena, K * K, sizeof(float));
 }
 
 static void layout(eq_student *s, const eq_student_shape *shape, int threads)
@@ -31,6 +35,8 @@ static void layout(eq_student *s, const eq_student_shape *shape, int threads)
     s->rows = eq_arena_take(&s->arena, M, sizeof(float));
     s->buffer = eq_arena_take(&s->arena, M * c->C, eq_elem_bytes(shape->type));
     s->target = eq_arena_take(&s->arena, M * c->C, eq_elem_bytes(shape->type));
+    s->other = eq_arena_take(&s->arena, M * c->C, sizeof(float));
+    s->own_x = s->acts.x;
 }
 
 size_t eq_student_bytes(const eq_student_shape *shape, int threads)
@@ -66,6 +72,19 @@ eq_status eq_student_init(eq_ctx *ctx, eq_student *s, const eq_student_shape *sh
 void eq_student_deinit(eq_student *s)
 {
     eq_arena_release(&s->arena);
+}
+
+static void reset_moments(eq_student *s)
+{
+    for (int u = 0; u < EQ_UNITS; u++) {
+        eq_fake *f = &s->fakes[u];
+        int64_t N = f->N, K = f->shape.K, groups = K / f->shape.g;
+        float *moments[] = {f->w_m, f->w_v, f->s_m, f->s_v, f->z_m, f->z_v};
+        for (int i = 0; i < 6; i++)
+            memset(moments[i], 0, (size_t)(i < 2 ? N * K : N * groups) * sizeof(float));
+    }
+    memset(s->norm_m, 0, (size_t)(2 * s->config->C) * sizeof(float));
+    memset(s->norm_v, 0, (size_t)(2 * s->config->C) * sizeof(float));
 }
 
 static void load_unit(eq_ctx *ctx, eq_fake *f, const eq_linear *source)
@@ -119,6 +138,7 @@ eq_status eq_student_weigh(eq_ctx *ctx, eq_student *s, const eq_block *source, e
                            int64_t count)
 {
     double *sums[EQ_UNITS] = {NULL};
+    s->acts.x = s->own_x;
     eq_status st = EQ_OK;
     for (int u = 0; st == EQ_OK && u < EQ_UNITS; u++) {
         sums[u] = eq_alloc(ctx, s->fakes[u].shape.K, sizeof(double));
@@ -130,6 +150,12 @@ eq_status eq_student_weigh(eq_ctx *ctx, eq_student *s, const eq_block *source, e
         if (st != EQ_OK) break;
         eq_block_forward(ctx, source, &s->rope, &s->acts);
         const void *inputs[EQ_UNITS] = {s->acts.n1, s->acts.attn, s->acts.n2, s->acts.act};
+        for (int u = 0; u < EQ_UNITS && s->hessian[u]; u++) {
+            int64_t K = s->fakes[u].shape.K;
+            eq_gemm g = eq_gemm_weight_gradient(s->acts.M, K, K, K, s->type);
+            g.accumulate = first > 0;
+            eq_gemm_run(ctx, &g, s->hessian[u], inputs[u], inputs[u]);
+        }
 #pragma omp parallel for schedule(dynamic) num_threads(ctx->threads)
         for (int u = 0; u < EQ_UNITS; u++)
             add_squares(sums[u], inputs[u], s->type, s->acts.M, s->fakes[u].shape.K);
@@ -148,7 +174,15 @@ void eq_student_start(eq_ctx *ctx, eq_student *s)
     for (int u = 0; u < EQ_UNITS; u++) {
         for (int64_t k = 0; s->options.start == EQ_START_MSE && k < s->fakes[u].shape.K; k++)
             s->importance[u][k] = 1.0f;
-        eq_start_values(ctx, &s->fakes[u], s->options.start, s->importance[u]);
+        bool output = s->options.start >= EQ_START_OUTPUT && s->fakes[u].shape.bits == s->scheme.bits;
+        if (output && s->options.start == EQ_START_FEEDBACK) {
+            eq_start_feedback(ctx, &s->fakes[u], s->hessian[u], s->importance[u]);
+            continue;
+        }
+        eq_start_values(ctx, &s->fakes[u],
+                        s->options.start > EQ_START_WEIGHTED ? EQ_START_WEIGHTED : s->options.start,
+                        s->importance[u]);
+        if (output) eq_start_output(ctx, &s->fakes[u], s->hessian[u]);
     }
 }
 
@@ -156,6 +190,7 @@ eq_status eq_student_propagate(eq_ctx *ctx, eq_student *s, const eq_block *block
                                eq_stream *out)
 {
     int64_t n = in->shape.n;
+    s->acts.x = s->own_x;
     for (int64_t first = 0; first < n; first += s->options.batch) {
         set_batch(s, batch_count(s, first, n));
         eq_status st = eq_stream_read(ctx, in, first, s->acts.B, s->acts.x, s->buffer);
@@ -169,18 +204,50 @@ eq_status eq_student_propagate(eq_ctx *ctx, eq_student *s, const eq_block *block
     return EQ_OK;
 }
 
+void eq_student_link(eq_student *s, eq_student *next)
+{
+    s->next = next;
+    if (next) next->acts.x = s->acts.y;
+}
+
+/* x = (1 - share) x + share (full-precision input) */
+static eq_status mix_input(eq_ctx *ctx, eq_student *s, const eq_student_data *data, int64_t first,
+                           int64_t count, float share)
+{
+    eq_status st = eq_stream_read(ctx, data->full_input, first, count, s->other, s->buffer);
+    for (int64_t i = 0; st == EQ_OK && i < s->acts.M * s->config->C; i++)
+        s->acts.x[i] += share * (s->other[i] - s->acts.x[i]);
+    return st;
+}
+
 /* Forward over windows first .. first+count-1, the loss, and dL/dy in acts.dh. */
 static eq_status forward_loss(eq_ctx *ctx, eq_student *s, const eq_student_data *data,
-                              int64_t first, int64_t count, double *loss)
+                              int64_t first, int64_t count, float share, double *loss)
 {
     set_batch(s, count);
+    s->acts.x = s->own_x;
     eq_status st = eq_stream_read(ctx, data->input, first, count, s->acts.x, s->buffer);
     if (st != EQ_OK) return st;
     const void *target = eq_stream_raw(ctx, data->target, first, count, s->target);
     if (!target) return eq_ctx_status(ctx);
-    const eq_reconstruction shape = {s->acts.M, s->config->C, s->type, s->options.loss};
-    eq_block_forward(ctx, &s->block, &s->rope, &s->acts);
-    *loss = eq_reconstruction_loss(ctx, s->acts.dh, s->acts.y, target, s->rows, &shape);
+    if (share > 0 && mix_input(ctx, s, data, first, count, share) != EQ_OK)
+        return eq_ctx_status(ctx);
+    eq_student *last = s;
+    for (eq_student *one = s; one; one = one->next) {
+        set_batch(one, count);
+        eq_block_forward(ctx, &one->block, &one->rope, &one->acts);
+        last = one;
+    }
+    bool training = first < data->samples;
+    const eq_reconstruction shape = {s->acts.M,
+                                     s->config->C,
+                                     s->type,
+                                     s->options.loss,
+                                     s->options.trim,
+                                     last->tokens && training ? last->tokens + first * s->acts.T
+                                                              : NULL,
+                                     last->channels};
+    *loss = eq_reconstruction_loss(ctx, last->acts.dh, last->acts.y, target, s->rows, &shape);
     return eq_ctx_status(ctx);
 }
 
@@ -192,7 +259,7 @@ eq_status eq_student_validate(eq_ctx *ctx, eq_student *s, const eq_student_data 
     for (int64_t first = data->samples; first < n; first += s->options.batch) {
         int64_t count = batch_count(s, first, n);
         double part = 0;
-        eq_status st = forward_loss(ctx, s, data, first, count, &part);
+        eq_status st = forward_loss(ctx, s, data, first, count, 0, &part);
         if (st != EQ_OK) return st;
         sum += part * (double)count;
     }
@@ -213,14 +280,27 @@ static eq_status train_step(eq_ctx *ctx, void *self, int64_t first, int64_t coun
     training *job = self;
     eq_student *s = job->student;
     int64_t C = s->config->C;
-    s->step.weights = eq_adamw_step(&s->optimizer, s->options.weight_lr, t);
-    s->step.quant = eq_adamw_step(&s->optimizer, s->options.quant_lr, t);
-    eq_status st = forward_loss(ctx, s, job->data, first, count, loss);
+    float share = (float)(s->options.mix * (1 - 1.25 * (double)t / (double)s->optimizer.steps));
+    eq_status st = forward_loss(ctx, s, job->data, first, count, share, loss);
     if (st != EQ_OK) return st;
-    memset(s->dnorms, 0, (size_t)(2 * C) * sizeof *s->dnorms);
-    eq_block_backward(ctx, &s->block, &s->rope, &s->acts);
-    if (s->step.train_weights)
-        ctx->kernels->adamw(s->norms, s->norm_m, s->norm_v, s->dnorms, 2 * C, &s->step.weights);
+    eq_student *chain[8];
+    int n = 0;
+    for (eq_student *one = s; one; one = one->next)
+        chain[n++] = one;
+    for (int k = n - 1; k >= 0; k--) {
+        eq_student *one = chain[k];
+        one->step = s->step;
+        one->step.weights = eq_adamw_step(&s->optimizer, s->options.weight_lr, t);
+        one->step.quant = eq_adamw_step(&s->optimizer, s->options.quant_lr, t);
+        memset(one->dnorms, 0, (size_t)(2 * C) * sizeof *one->dnorms);
+        if (k < n - 1)
+            memcpy(one->acts.dh, chain[k + 1]->acts.dh,
+                   (size_t)(one->acts.M * C) * sizeof *one->acts.dh);
+        eq_block_backward(ctx, &one->block, &one->rope, &one->acts);
+        if (one->step.train_weights)
+            ctx->kernels->adamw(one->norms, one->norm_m, one->norm_v, one->dnorms, 2 * C,
+                                &one->step.weights);
+    }
     return eq_ctx_status(ctx);
 }
 
@@ -242,6 +322,8 @@ eq_status eq_student_fit(eq_ctx *ctx, eq_student *s, const eq_student_data *data
 {
     const eq_train_options *o = &s->options;
     training job = {s, data, log};
+    for (eq_student *one = s; one; one = one->next)
+        reset_moments(one);
     const eq_objective objective = {
         .self = &job, .step = train_step, .validate = validate, .epoch_done = epoch_done};
     s->step = (eq_fake_step){.train_weights = o->weight_lr > 0, .train_quant = o->quant_lr > 0};

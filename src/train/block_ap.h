@@ -28,6 +28,11 @@ typedef struct eq_student {
     float *rows;    /* [M] of the loss */
     void *buffer;   /* one batch of a stream */
     void *target;   /* one batch of the target stream */
+    float *hessian[EQ_UNITS];
+    float *other;                  /* one batch of the full-precision input, for mix */
+    float *own_x;                  /* acts.x of the first of a chain */
+    struct eq_student *next;       /* the block behind that trains too; NULL: this is the last */
+    const float *tokens, *channels; /* weights of the loss at this block's output, or NULL */
     eq_arena arena; /* owned */
 } eq_student;
 
@@ -50,6 +55,8 @@ void eq_student_load(eq_ctx *ctx, eq_student *student, const eq_block *source);
 eq_status eq_student_weigh(eq_ctx *ctx, eq_student *student, const eq_block *source,
                            eq_stream *stream, int64_t count);
 /* Start values of every unit, by options.start. */
+/* Let a chain of students follow each other. */
+void eq_student_link(eq_student *student, eq_student *next);
 void eq_student_start(eq_ctx *ctx, eq_student *student);
 
 /* Run `block` over the windows of a stream: in to out (may be the same stream). */
@@ -60,6 +67,7 @@ eq_status eq_student_propagate(eq_ctx *ctx, eq_student *student, const eq_block 
 typedef struct eq_student_data {
     eq_stream *input, *target;
     int64_t samples;
+    eq_stream *full_input; /* for mix, or NULL */
 } eq_student_data;
 
 /* Loss over the validation windows with the student as it is; -1 without any. */

@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "train/block_file.h"
+#include "train/fisher.h"
 #include "train/masters.h"
 
 #include <math.h>
@@ -11,7 +12,10 @@
 /* What lives while the blocks are done. */
 typedef struct state {
     const eq_quantize_job *job;
-    eq_student student;
+    eq_student pool[8], *order[8], *student; /* student: the first of order */
+    int64_t loaded;                          /* blocks loaded so far, with a window of several */
+    float *tokens, *channels;                /* of eq_fisher, or NULL */
+    eq_stream full_input;                    /* for mix */
     eq_stream full,
         quantized; /* outputs of the blocks so far; quantized is unused without training */
     bool in_file;
@@ -21,7 +25,7 @@ typedef struct state {
 
 bool eq_quantize_needs_data(const eq_quantize_options *o)
 {
-    return o->method != EQ_METHOD_RTN || o->train.start == EQ_START_WEIGHTED;
+    return o->method != EQ_METHOD_RTN || o->train.start >= EQ_START_WEIGHTED;
 }
 
 static bool trains(const eq_quantize_options *o)
@@ -113,9 +117,9 @@ static eq_status embed_stream(eq_ctx *ctx, state *s, eq_stream *stream)
     int64_t samples = eq_quantize_samples(job->options), T = stream->shape.T;
     for (int64_t w = 0; w < stream->shape.n; w++) {
         const int32_t *ids = w < samples ? job->train + w * T : job->val + (w - samples) * T;
-        eq_status st = eq_decoder_embed(ctx, job->teacher, s->student.acts.x, ids, T);
+        eq_status st = eq_decoder_embed(ctx, job->teacher, s->student->acts.x, ids, T);
         if (st == EQ_OK)
-            st = eq_stream_write(ctx, stream, w, 1, s->student.acts.x, s->student.buffer);
+            st = eq_stream_write(ctx, stream, w, 1, s->student->acts.x, s->student->buffer);
         if (st != EQ_OK) return st;
     }
     return eq_stream_publish(ctx, stream);
@@ -176,9 +180,9 @@ static eq_status start_streams(eq_ctx *ctx, state *s, int64_t finished, int64_t 
 static eq_status advance(eq_ctx *ctx, state *s, const eq_block *block, eq_stream *stream,
                          eq_stream *next, const char *name)
 {
-    if (!s->in_file) return eq_student_propagate(ctx, &s->student, block, stream, stream);
+    if (!s->in_file) return eq_student_propagate(ctx, s->student, block, stream, stream);
     eq_status st = new_stream(ctx, s, next, name, s->block + 1);
-    if (st == EQ_OK) st = eq_student_propagate(ctx, &s->student, block, stream, next);
+    if (st == EQ_OK) st = eq_student_propagate(ctx, s->student, block, stream, next);
     return st == EQ_OK ? eq_stream_publish(ctx, next) : st;
 }
 
@@ -214,6 +218,12 @@ static eq_status log_block(eq_ctx *ctx, const state *s, double start_loss, doubl
     return eq_run_log(ctx, s->job->run, line);
 }
 
+static void set_bits(eq_student *student, int bits)
+{
+    for (int u = 0; u < EQ_UNITS; u++)
+        student->fakes[u].shape.bits = bits;
+}
+
 static eq_status train_block(eq_ctx *ctx, state *s, eq_stream *target)
 {
     const eq_quantize_options *o = s->job->options;
@@ -228,12 +238,35 @@ static eq_status train_block(eq_ctx *ctx, state *s, eq_stream *target)
                                 .early_stop = o->train.early_stop,
                                 .tokens = o->data.seqlen,
                                 .seconds_after = each < 0 ? -1 : each * (double)left};
-    const eq_student_data data = {&s->quantized, target, o->data.samples};
+    const eq_student_data data = {&s->quantized, target, o->data.samples,
+                                  o->train.mix > 0 ? &s->full_input : NULL};
     const eq_student_log log = {log_epoch, s};
     double start = eq_seconds(), before = 0, after = 0;
-    eq_status st = eq_student_validate(ctx, &s->student, &data, &before);
-    if (st == EQ_OK) st = eq_student_fit(ctx, &s->student, &data, &fit, &log);
-    if (st == EQ_OK) st = eq_student_validate(ctx, &s->student, &data, &after);
+    eq_status st = eq_student_validate(ctx, s->student, &data, &before);
+    int64_t last = s->block + o->train.window - 1 < L ? s->block + o->train.window - 1 : L - 1;
+    for (int64_t k = 0; k <= last - s->block; k++) {
+        eq_student *one = s->order[k];
+        if (s->tokens && o->train.weigh != EQ_WEIGH_CHANNELS)
+            one->tokens = s->tokens + last * o->data.samples * o->data.seqlen;
+        if (s->channels && o->train.weigh != EQ_WEIGH_TOKENS)
+            one->channels = s->channels + last * s->job->teacher->config.C;
+    }
+    for (int bits = o->train.warm_bits; st == EQ_OK && bits > o->bits; bits--) {
+        eq_fit_options warm = fit;
+        warm.epochs = o->train.epochs / (o->train.warm_bits - o->bits + 1);
+        set_bits(s->student, bits);
+        eq_student_start(ctx, s->student);
+        st = eq_student_fit(ctx, s->student, &data, &warm, &log);
+    }
+    eq_fit_options rest = fit;
+    if (o->train.warm_bits > o->bits) {
+        rest.epochs -= o->train.epochs / (o->train.warm_bits - o->bits + 1) *
+                       (o->train.warm_bits - o->bits);
+        set_bits(s->student, o->bits);
+        eq_student_start(ctx, s->student);
+    }
+    if (st == EQ_OK) st = eq_student_fit(ctx, s->student, &data, &rest, &log);
+    if (st == EQ_OK) st = eq_student_validate(ctx, s->student, &data, &after);
     if (st == EQ_OK) st = log_block(ctx, s, before, after, eq_seconds() - start);
     return st;
 }
@@ -253,13 +286,13 @@ static eq_status check_weights(eq_ctx *ctx, const state *s)
     const char *name = NULL;
     for (int u = 0; !name && u < EQ_UNITS; u++) {
         eq_part parts[EQ_MAX_PARTS];
-        const eq_fake *f = &s->student.fakes[u];
+        const eq_fake *f = &s->student->fakes[u];
         int count = eq_unit_parts(c, (eq_unit)u, parts);
         int64_t K = f->shape.K, row = first_not_finite(f->w, f->N * K) / K;
         for (int p = 0; p < count; p++)
             if (row >= parts[p].row0 && row < parts[p].row0 + parts[p].rows) name = parts[p].name;
     }
-    int64_t norm = first_not_finite(s->student.norms, 2 * c->C);
+    int64_t norm = first_not_finite(s->student->norms, 2 * c->C);
     if (!name && norm < 2 * c->C)
         name = norm < c->C ? "input_layernorm" : "post_attention_layernorm";
     if (!name) return EQ_OK;
@@ -275,8 +308,47 @@ static eq_status write_masters(eq_ctx *ctx, const state *s)
     const eq_tune_options *o = &s->job->options->tune;
     if (!o->epochs || o->train != EQ_TRAIN_ALL) return EQ_OK;
     char *path = eq_run_masters_path(ctx, s->job->run, s->block);
-    eq_status st = path ? eq_masters_write(ctx, path, s->student.fakes) : EQ_ENOMEM;
+    eq_status st = path ? eq_masters_write(ctx, path, s->student->fakes) : EQ_ENOMEM;
     eq_free(path);
+    return st;
+}
+
+static eq_status load_one(eq_ctx *ctx, state *s, eq_student *student, const eq_block *teacher,
+                          eq_stream *input)
+{
+    const eq_quantize_options *o = s->job->options;
+    eq_student_load(ctx, student, teacher);
+    eq_status st = check_weights(ctx, s);
+    if (st == EQ_OK && o->train.start >= EQ_START_WEIGHTED) {
+        int64_t count =
+            o->train.start_windows < o->data.samples ? o->train.start_windows : o->data.samples;
+        st = eq_student_weigh(ctx, student, teacher, input, count);
+    }
+    if (st == EQ_OK) eq_student_start(ctx, student);
+    return st;
+}
+
+static eq_status load_window(eq_ctx *ctx, state *s)
+{
+    int64_t L = s->job->teacher->config.L, W = s->job->options->train.window, n = 0;
+    eq_status st = EQ_OK;
+    for (; st == EQ_OK && s->loaded < L && s->loaded < s->block + W; s->loaded++) {
+        const eq_block *teacher = &s->job->teacher->blocks[s->loaded].block;
+        eq_student *one = s->order[s->loaded - s->block];
+        st = load_one(ctx, s, one, teacher, &s->full);
+        if (st == EQ_OK) st = eq_student_propagate(ctx, one, teacher, &s->full, &s->full);
+    }
+    n = s->loaded - s->block;
+    for (int64_t k = 0; k < n; k++)
+        eq_student_link(s->order[k], k < n - 1 ? s->order[k + 1] : NULL);
+    return st;
+}
+
+static eq_status keep_input(eq_ctx *ctx, state *s)
+{
+    const eq_stream_shape shape = stream_shape(s->job);
+    eq_status st = s->full_input.ram ? EQ_OK : eq_stream_create(ctx, &s->full_input, &shape, NULL);
+    if (st == EQ_OK) memcpy(s->full_input.ram, s->full.ram, eq_stream_bytes(&shape));
     return st;
 }
 
@@ -285,22 +357,20 @@ static eq_status make_block(eq_ctx *ctx, state *s, eq_stream *full_next, const c
 {
     const eq_quantize_options *o = s->job->options;
     const eq_block *teacher = &s->job->teacher->blocks[s->block].block;
-    eq_student_load(ctx, &s->student, teacher);
-    eq_status st = check_weights(ctx, s);
-    if (st == EQ_OK && o->train.start == EQ_START_WEIGHTED) {
-        eq_stream *input = trains(o) ? &s->quantized : &s->full;
-        int64_t count =
-            o->train.start_windows < o->data.samples ? o->train.start_windows : o->data.samples;
-        st = eq_student_weigh(ctx, &s->student, teacher, input, count);
+    eq_status st = EQ_OK;
+    if (o->train.window > 1) {
+        st = load_window(ctx, s);
+    } else {
+        st = load_one(ctx, s, s->student, teacher, trains(o) ? &s->quantized : &s->full);
+        if (st == EQ_OK && o->train.mix > 0) st = keep_input(ctx, s);
+        if (st == EQ_OK && eq_quantize_needs_data(o))
+            st = advance(ctx, s, teacher, &s->full, full_next, "full");
     }
-    if (st == EQ_OK) eq_student_start(ctx, &s->student);
-    if (st == EQ_OK && eq_quantize_needs_data(o))
-        st = advance(ctx, s, teacher, &s->full, full_next, "full");
     if (st == EQ_OK && trains(o)) st = train_block(ctx, s, s->in_file ? full_next : &s->full);
     if (st == EQ_OK) st = eq_ctx_status(ctx);
     if (st == EQ_OK) st = write_masters(ctx, s);
     const eq_scheme scheme = eq_scheme_of(o);
-    return st == EQ_OK ? eq_block_file_write(ctx, &s->student.block, &scheme, s->block, path) : st;
+    return st == EQ_OK ? eq_block_file_write(ctx, &s->student->block, &scheme, s->block, path) : st;
 }
 
 static eq_status advance_quantized(eq_ctx *ctx, state *s, eq_stream *next, const char *path)
@@ -353,6 +423,13 @@ static eq_status do_block(eq_ctx *ctx, state *s)
         remove_stream(ctx, s, "full", s->block);
         remove_stream(ctx, s, "quantized", s->block);
         s->done_here++;
+        eq_student *front = s->order[0];
+        for (int k = 0; k < 7; k++)
+            s->order[k] = s->order[k + 1];
+        int64_t W = o->train.window;
+        for (int64_t k = W - 1; k < 8; k++)
+            s->order[k] = k == W - 1 ? front : NULL;
+        s->student = s->order[0];
         report_block(ctx, s);
     }
     eq_stream_close(&full_next);
@@ -390,19 +467,32 @@ eq_status eq_quantize_blocks(eq_ctx *ctx, const eq_quantize_job *job, bool in_fi
                              int64_t *resumed)
 {
     state s = {.job = job, .in_file = in_file, .started = eq_seconds()};
-    s.full.fd = s.quantized.fd = -1;
+    s.full.fd = s.quantized.fd = s.full_input.fd = -1;
     const eq_student_shape shape = student_shape(job);
     int64_t finished = count_finished(ctx, job), first = 0, L = job->teacher->config.L;
     *resumed = finished;
     if (finished == L) return EQ_OK;
     if (finished)
         eq_log(ctx, EQ_LOG_INFO, "going on after %lld finished blocks", (long long)finished);
-    eq_status st = eq_student_init(ctx, &s.student, &shape);
+    eq_status st = EQ_OK;
+    for (int64_t k = 0; st == EQ_OK && k < job->options->train.window; k++) {
+        s.order[k] = &s.pool[k];
+        st = eq_student_init(ctx, &s.pool[k], &shape);
+    }
+    s.student = s.order[0];
+    const eq_quantize_options *o = job->options;
+    if (st == EQ_OK && o->train.weigh != EQ_WEIGH_NONE)
+        st = eq_fisher(ctx, job->teacher, job->train, o->data.samples, o->data.seqlen, job->type,
+                       &s.tokens, &s.channels);
     if (st == EQ_OK && eq_quantize_needs_data(job->options))
         st = start_streams(ctx, &s, finished, &first);
     if (st == EQ_OK) st = run_blocks(ctx, &s, first, finished);
     eq_stream_close(&s.full);
     eq_stream_close(&s.quantized);
-    eq_student_deinit(&s.student);
+    eq_stream_close(&s.full_input);
+    for (int64_t k = 0; k < job->options->train.window; k++)
+        eq_student_deinit(&s.pool[k]);
+    eq_free(s.tokens);
+    eq_free(s.channels);
     return st;
 }

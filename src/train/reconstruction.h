@@ -18,7 +18,9 @@ typedef struct eq_reconstruction {
     int64_t M, C;
     eq_dtype type; /* of target */
     eq_loss loss;
-
+    double trim;
+    const float *tokens;   /* [M] weights or NULL */
+    const float *channels; /* [C] weights or NULL */
 } eq_reconstruction;
 
 /* The loss of y [M, C] f32 against target [M, C] type; dy out [M, C] gets dL/dy (it may be y).
