@@ -159,8 +159,8 @@ typedef enum eq_edges { EQ_EDGES_INSIDE, EQ_EDGES_CLIPPED } eq_edges;
 typedef enum eq_schedule { EQ_SCHEDULE_COSINE, EQ_SCHEDULE_AHEAD } eq_schedule;
 typedef enum eq_streams { EQ_STREAMS_AUTO, EQ_STREAMS_RAM, EQ_STREAMS_FILE } eq_streams;
 typedef enum eq_order { EQ_ORDER_CONCAT, EQ_ORDER_RANDOM_DOC } eq_order;
-/* How much is trained on how many windows: an hour, ten minutes or two and a half hours on two cores
- * for a model of 135 million weights; or the settings of the EfficientQAT paper. */
+/* How much is trained on how many windows: an hour, ten minutes or two and a half hours on two
+ * cores for a model of 135 million weights; or the settings of the EfficientQAT paper. */
 typedef enum eq_preset {
     EQ_PRESET_DEFAULT,
     EQ_PRESET_FAST,
