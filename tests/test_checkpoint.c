@@ -226,6 +226,45 @@ static void packed_linear(void **state)
     }
 }
 
+/* The linear's own override goes before what holds for all; one of another name is not looked at. */
+static void packed_linear_of_its_own_bits(void **state)
+{
+    fixture *f = *state;
+    static const struct {
+        const char *dynamic, *message; /* NULL: it opens */
+        bool symmetric;
+    } CASES[] = {
+        {"{\"+:^a$\":{\"bits\":2,\"group_size\":32,\"sym\":true}}", NULL, true},
+        {"{\"+:^b$\":{\"bits\":2,\"group_size\":32}}", "do not fit 8 bits in groups of 16", false},
+        {"{\"+:^a$\":{\"bits\":2}}", "do not fit 2 bits in groups of 16", false},
+        {"{\"+:^a$\":{\"bits\":7,\"sym\":1}}", "bits is 7", false},
+        {"[\"+:^a$\"]", "do not fit 8 bits", false},
+    };
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        eq_checkpoint *ck = NULL;
+        eq_qmatrix q;
+        char config[256];
+        snprintf(config, sizeof config,
+                 "{\"quantization_config\":{\"quant_method\":\"gptq\",\"bits\":8,\"group_size\":16,"
+                 "\"dynamic\":%s}}",
+                 CASES[i].dynamic);
+        write_packed(f, config, NULL);
+        assert_int_equal(open_packed(f, &ck, &q), CASES[i].message ? EQ_EFORMAT : EQ_OK);
+        if (CASES[i].message && !strstr(f->ctx.message, CASES[i].message))
+            fail_msg("%s: expected: %s", f->ctx.message, CASES[i].message);
+        if (!CASES[i].message) assert_true(q.bits == 2 && q.g == G);
+        assert_true(eq_checkpoint_symmetric(ck, "a") == CASES[i].symmetric);
+        eq_checkpoint_close(ck);
+    }
+    char key[EQ_DYNAMIC_KEY], name[400];
+    eq_dynamic_key(key, "model.embed_tokens");
+    assert_string_equal(key, "+:^model\\.embed_tokens$");
+    memset(name, '.', sizeof name - 1);
+    name[sizeof name - 1] = 0;
+    eq_dynamic_key(key, name); /* too long for any tensor: cut, not past the end */
+    assert_true(strlen(key) < EQ_DYNAMIC_KEY);
+}
+
 static void packed_linears_that_are_refused(void **state)
 {
     fixture *f = *state;
@@ -425,6 +464,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(release_keeps_the_values, make, destroy),
         cmocka_unit_test_setup_teardown(fingerprint_notices_changes, make, destroy),
         cmocka_unit_test_setup_teardown(packed_linear, make, destroy),
+        cmocka_unit_test_setup_teardown(packed_linear_of_its_own_bits, make, destroy),
         cmocka_unit_test_setup_teardown(packed_linears_that_are_refused, make, destroy),
         cmocka_unit_test_setup_teardown(indexes_that_are_refused, make, destroy),
         cmocka_unit_test_setup_teardown(every_allocation_may_fail, make, destroy),

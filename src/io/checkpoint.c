@@ -194,8 +194,33 @@ static eq_status get_part(eq_ctx *ctx, const eq_checkpoint *ck, const char *pref
     return st;
 }
 
-static eq_status read_quantization(eq_ctx *ctx, const eq_checkpoint *ck, eq_qmatrix *q,
-                                   int64_t *group)
+void eq_dynamic_key(char key[EQ_DYNAMIC_KEY], const char *prefix)
+{
+    size_t n = (size_t)snprintf(key, EQ_DYNAMIC_KEY, "+:^");
+    for (const char *p = prefix; *p && n < EQ_DYNAMIC_KEY - 4; p++) {
+        if (*p == '.') key[n++] = '\\';
+        key[n++] = *p;
+    }
+    snprintf(key + n, EQ_DYNAMIC_KEY - n, "$");
+}
+
+/* What quantization_config says about one linear: its own override, or what holds for all. */
+static const json_t *option_of(const eq_checkpoint *ck, const char *prefix, const char *key)
+{
+    const json_t *c = json_object_get(ck->config, "quantization_config");
+    char name[EQ_DYNAMIC_KEY];
+    eq_dynamic_key(name, prefix);
+    const json_t *own = json_object_get(json_object_get(json_object_get(c, "dynamic"), name), key);
+    return own ? own : json_object_get(c, key);
+}
+
+bool eq_checkpoint_symmetric(const eq_checkpoint *ck, const char *prefix)
+{
+    return json_is_true(option_of(ck, prefix, "sym"));
+}
+
+static eq_status read_quantization(eq_ctx *ctx, const eq_checkpoint *ck, const char *prefix,
+                                   eq_qmatrix *q, int64_t *group)
 {
     const json_t *c = json_object_get(ck->config, "quantization_config");
     const char *method = json_string_value(json_object_get(c, "quant_method"));
@@ -204,12 +229,12 @@ static eq_status read_quantization(eq_ctx *ctx, const eq_checkpoint *ck, eq_qmat
     if (!method || strcmp(method, "gptq"))
         return eq_fail(ctx, EQ_EFORMAT, "%s: quantization method %s is not read, gptq is", ck->path,
                        method ? method : "(none)");
-    int64_t bits = json_integer_value(json_object_get(c, "bits"));
-    *group = json_integer_value(json_object_get(c, "group_size"));
+    int64_t bits = json_integer_value(option_of(ck, prefix, "bits"));
+    *group = json_integer_value(option_of(ck, prefix, "group_size"));
     if (bits != 2 && bits != 3 && bits != 4 && bits != 8)
         return eq_fail(ctx, EQ_EFORMAT,
-                       "%s: quantization_config: bits is %lld, expected 2, 3, 4 or 8", ck->path,
-                       (long long)bits);
+                       "%s: %s: quantization_config: bits is %lld, expected 2, 3, 4 or 8", ck->path,
+                       prefix, (long long)bits);
     q->bits = (int)bits;
     q->zero_offset = !format || !strcmp(format, "gptq");
     if (format && strcmp(format, "gptq") && strcmp(format, "gptq_v2"))
@@ -244,7 +269,7 @@ eq_status eq_checkpoint_qmatrix(eq_ctx *ctx, const eq_checkpoint *ck, const char
     eq_status st = get_part(ctx, ck, prefix, "qweight", EQ_I32, &w);
     if (st == EQ_OK) st = get_part(ctx, ck, prefix, "qzeros", EQ_I32, &z);
     if (st == EQ_OK) st = get_part(ctx, ck, prefix, "scales", EQ_F16, &s);
-    if (st == EQ_OK) st = read_quantization(ctx, ck, q, &group);
+    if (st == EQ_OK) st = read_quantization(ctx, ck, prefix, q, &group);
     if (st != EQ_OK) return st;
     /* A tensor without elements may claim any length, so K is worked out only for a real one. */
     bool filled = w.dims == 2 && w.shape[0] > 0 && w.shape[1] > 0;

@@ -24,6 +24,12 @@ bool eq_checkpoint_has(const eq_checkpoint *checkpoint, const char *name);
 /* A tensor by its Hugging Face name, rows in Hugging Face order (see eq_tensor.rope_pairs). */
 eq_status eq_checkpoint_tensor(eq_ctx *ctx, const eq_checkpoint *checkpoint, const char *name,
                                eq_tensor *tensor);
+/* The key of quantization_config.dynamic that overrides its other keys for just this linear:
+ * "+:^lm_head$", a regular expression in other programs, a name here. */
+enum { EQ_DYNAMIC_KEY = 256 };
+void eq_dynamic_key(char key[EQ_DYNAMIC_KEY], const char *prefix);
+/* Whether quantization_config says that the zero points of this linear are the middle code. */
+bool eq_checkpoint_symmetric(const eq_checkpoint *checkpoint, const char *prefix);
 /* The GPTQ tensors prefix.qweight, .qzeros, .scales (and .g_idx, which must be k / group), checked
  * against each other and quantization_config. */
 eq_status eq_checkpoint_qmatrix(eq_ctx *ctx, const eq_checkpoint *checkpoint, const char *prefix,
