@@ -95,10 +95,11 @@ typedef struct eq_model eq_model;
 typedef struct eq_model_info {
     char family[32]; /* "llama" */
     int64_t blocks, hidden, mlp, heads, kv_heads, head_size, vocabulary, context;
-    int64_t parameters; /* embedding counted once when tied */
-    int64_t bytes;      /* of all stored tensors */
-    int bits;           /* of the block linears: 16 when not quantized */
-    int64_t group;      /* -1 whole row, 0 when not quantized */
+    int64_t parameters;        /* embedding counted once when tied */
+    int64_t bytes;             /* of all stored tensors */
+    int bits;                  /* of the block linears: 16 when not quantized */
+    int64_t group;             /* -1 whole row, 0 when not quantized */
+    int embed_bits, head_bits; /* of embedding and head: 16 when not quantized */
     bool has_tokenizer;
 } eq_model_info;
 
@@ -229,6 +230,10 @@ typedef struct eq_quantize_options {
     int bits;      /* 2, 3, 4 or 8 */
     int64_t group; /* divides every row, or -1: whole rows */
     eq_grid grid;
+    /* Bits of the embedding and of the head: 8 or 4, symmetric in groups of 32, rounded before the
+     * end-to-end phase; 16: as they are; 0: what the other says if the model has one tensor for
+     * both, else 16. */
+    int embed_bits, head_bits;
     eq_data_options data;
     eq_train_options train;
     eq_tune_options tune; /* what follows the blocks */
@@ -238,10 +243,11 @@ typedef struct eq_quantize_options {
 typedef struct eq_quantize_result {
     int bits;
     int64_t group;
-    double seconds;         /* of this call */
-    int64_t blocks_resumed; /* blocks that were already there */
-    int64_t bytes;          /* of the written tensors */
-    double bits_per_weight; /* of the quantized linears, scales and zero points included */
+    double seconds;            /* of this call */
+    int64_t blocks_resumed;    /* blocks that were already there */
+    int64_t bytes;             /* of the written tensors */
+    int embed_bits, head_bits; /* 16: not quantized */
+    double bits_per_weight;    /* of the quantized linears, scales and zero points included */
     /* Of the model on the validation windows, of full precision on them, and between the two; 0
      * when there are none, negative without a reference, 0 when the folder was finished before. */
     double val_perplexity, val_reference_perplexity, val_kl, val_top1;

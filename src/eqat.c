@@ -77,6 +77,8 @@ static void fill_info(eq_model *m)
                               .bytes = eq_checkpoint_bytes(m->checkpoint),
                               .bits = m->decoder->bits,
                               .group = m->decoder->group,
+                              .embed_bits = eq_stored_bits(&m->decoder->embedding_stored),
+                              .head_bits = eq_stored_bits(&m->decoder->head_stored),
                               .has_tokenizer = m->tokenizer != NULL};
     strcpy(m->info.family, c->family);
 }

@@ -20,6 +20,23 @@ static eq_status measure(eq_ctx *ctx, const eq_card *card, eq_eval_result *r)
     return st;
 }
 
+/* What is said of the tensors outside the blocks. */
+static void write_ends(eq_output *f, const eq_quantize_result *r)
+{
+    const int bits[] = {r->embed_bits, r->head_bits};
+    static const char *const NAMES[] = {"the embedding", "the head"};
+    if (bits[0] == 16 && bits[1] == 16) {
+        eq_output_printf(f, "embedding, head and norms are not quantized. ");
+        return;
+    }
+    for (int i = 0; i < 2; i++)
+        if (bits[i] == 16)
+            eq_output_printf(f, "%s is not quantized, ", NAMES[i]);
+        else
+            eq_output_printf(f, "%s has %d bits, ", NAMES[i], bits[i]);
+    eq_output_printf(f, "the norms are not quantized. ");
+}
+
 static void write_head(eq_output *f, const eq_card *card)
 {
     char name[256]; /* the last part of the path */
@@ -33,11 +50,15 @@ static void write_head(eq_output *f, const eq_card *card)
                      card->model, card->result->bits, slash ? slash + 1 : name, card->result->bits);
     eq_output_printf(f,
                      "Quantized with eqat %s: the linears of all blocks have %d bits (%.3f with "
-                     "scales and zero points) in\ngroups of %lld; embedding, head and norms are "
-                     "not quantized. GPTQ-v2 tensors, as transformers,\nGPTQModel and eqat read "
-                     "them.\n",
+                     "scales and zero points) in\ngroups of %lld; ",
                      EQAT_VERSION, card->result->bits, card->result->bits_per_weight,
                      (long long)card->result->group);
+    write_ends(f, card->result);
+    bool common = card->result->embed_bits == 16;
+    eq_output_printf(f, "All tensors together have\n%lld bytes. GPTQ-v2 tensors, as %s.\n",
+                     (long long)card->result->bytes,
+                     common ? "transformers, GPTQModel and eqat read them"
+                            : "eqat reads them; other programs have no quantized embedding");
 }
 
 static void write_table(eq_output *f, const eq_card *card, const eq_eval_result *r)

@@ -61,7 +61,7 @@ typedef struct eq_card {
     const int32_t *val;          /* [windows, T]; windows may be 0 */
     int64_t windows, T;
     eq_dtype type;
-    eq_quantize_result *result; /* bits, group, bits_per_weight in; the val_ figures out */
+    eq_quantize_result *result; /* all but the val_ figures in, those out */
 } eq_card;
 
 /* Measure the finished model in the folder on the validation windows and write its README.md. */

@@ -61,7 +61,8 @@ typedef struct call {
     eq_tokenizer *tokenizer;
     eq_data data;
     eq_run run;
-    float *norm; /* owned, [C]; the final norm as the end-to-end phase leaves it, or NULL */
+    eq_ends ends; /* owned */
+    float *norm;  /* owned, [C]; the final norm as the end-to-end phase leaves it, or NULL */
     eq_quantize_job job;
 } call;
 
@@ -73,6 +74,11 @@ static bool needs_data(const eq_quantize_options *o)
 static eq_status check_range(eq_ctx *ctx, bool fine, const char *what)
 {
     return fine ? EQ_OK : eq_fail(ctx, EQ_EINVAL, "%s", what);
+}
+
+static bool is_end_bits(int bits)
+{
+    return bits == 0 || bits == 16 || bits == 8 || bits == 4;
 }
 
 static eq_status check_options(eq_ctx *ctx, const eq_quantize_options *o)
@@ -94,6 +100,9 @@ static eq_status check_options(eq_ctx *ctx, const eq_quantize_options *o)
         st = check_range(ctx,
                          o->method == EQ_METHOD_RTN || !t->epochs || t->quant_lr + t->weight_lr > 0,
                          "both learning rates are 0: nothing would be trained");
+    if (st == EQ_OK)
+        st = check_range(ctx, is_end_bits(o->embed_bits) && is_end_bits(o->head_bits),
+                         "embed-bits and head-bits must be 16, 8 or 4");
     if (st == EQ_OK) st = eq_tune_check(ctx, &o->tune);
     if (st == EQ_OK)
         st = check_range(ctx, !needs_data(o) || d->calib,
@@ -101,13 +110,33 @@ static eq_status check_options(eq_ctx *ctx, const eq_quantize_options *o)
     return st;
 }
 
+/* Bits of the embedding and the head of this model. */
+static eq_status choose_ends(eq_ctx *ctx, call *c)
+{
+    const eq_config *config = &c->decoder->config;
+    int embedding = c->options->embed_bits, head = c->options->head_bits;
+    if (config->tied && embedding && head && embedding != head)
+        return eq_fail(ctx, EQ_EINVAL,
+                       "%s: embedding and head are one tensor: --embed-bits %d and --head-bits %d "
+                       "contradict each other",
+                       eq_checkpoint_path(c->checkpoint), embedding, head);
+    if (config->tied && !embedding) embedding = head;
+    if (config->tied && !head) head = embedding;
+    c->job.ends[EQ_EMBEDDING] = eq_end_scheme(embedding ? embedding : 16);
+    c->job.ends[EQ_HEAD] = eq_end_scheme(head ? head : 16);
+    return eq_ends_check(ctx, config, c->job.ends);
+}
+
 static eq_status check_linears(eq_ctx *ctx, const call *c)
 {
     const eq_scheme scheme = eq_scheme_of(c->options);
     const eq_config *config = &c->decoder->config;
-    if (c->decoder->bits != 16)
+    int bits = c->decoder->bits;
+    if (bits == 16) bits = eq_stored_bits(&c->decoder->embedding_stored);
+    if (bits == 16) bits = eq_stored_bits(&c->decoder->head_stored);
+    if (bits != 16)
         return eq_fail(ctx, EQ_EFORMAT, "%s: is quantized to %d bits already",
-                       eq_checkpoint_path(c->checkpoint), c->decoder->bits);
+                       eq_checkpoint_path(c->checkpoint), bits);
     for (int u = 0; u < EQ_UNITS; u++) {
         eq_part parts[EQ_MAX_PARTS];
         int count = eq_unit_parts(config, (eq_unit)u, parts);
@@ -130,6 +159,7 @@ static eq_status open_model(eq_ctx *ctx, call *c, const char *path)
     eq_status st = eq_checkpoint_open(ctx, &c->checkpoint, path);
     if (st == EQ_OK) st = eq_decoder_open(ctx, &c->decoder, c->checkpoint);
     if (st == EQ_OK) st = check_linears(ctx, c);
+    if (st == EQ_OK) st = choose_ends(ctx, c);
     return st == EQ_OK ? eq_checkpoint_tokenizer(ctx, &c->tokenizer, c->checkpoint) : st;
 }
 
@@ -176,10 +206,11 @@ static json_t *describe_run(const eq_ctx *ctx, const call *c, const char *model)
     const eq_quantize_options *o = c->options;
     const eq_train_options *t = &o->train;
     json_t *options = json_pack(
-        "{s:s, s:i, s:I, s:s, s:I, s:I, s:I, s:I, s:s, s:s}", "method", METHODS[o->method], "bits",
-        o->bits, "group", (json_int_t)o->group, "grid", GRIDS[o->grid], "samples",
-        (json_int_t)o->data.samples, "val_samples", (json_int_t)o->data.val_samples, "seqlen",
-        (json_int_t)o->data.seqlen, "seed", (json_int_t)o->run.seed, "order",
+        "{s:s, s:i, s:I, s:s, s:i, s:i, s:I, s:I, s:I, s:I, s:s, s:s}", "method",
+        METHODS[o->method], "bits", o->bits, "group", (json_int_t)o->group, "grid", GRIDS[o->grid],
+        "embed_bits", c->job.ends[EQ_EMBEDDING].bits, "head_bits", c->job.ends[EQ_HEAD].bits,
+        "samples", (json_int_t)o->data.samples, "val_samples", (json_int_t)o->data.val_samples,
+        "seqlen", (json_int_t)o->data.seqlen, "seed", (json_int_t)o->run.seed, "order",
         eq_order_name(o->data.order), "precision", eq_dtype_get(c->job.type)->name);
     json_t *train = json_pack(
         "{s:s, s:I, s:s, s:s, s:b, s:i, s:I, s:f, s:f, s:s, s:f, s:f, s:f, s:f, s:f, s:i}", "start",
@@ -267,7 +298,7 @@ static eq_status next_block(eq_ctx *ctx, void *self, int64_t i, const eq_block *
 static eq_tune_job tune_job(const call *c)
 {
     const eq_quantize_options *o = c->options;
-    return (eq_tune_job){.base = c->decoder,
+    return (eq_tune_job){.base = c->job.model,
                          .teacher = c->decoder,
                          .options = &o->tune,
                          .scheme = eq_scheme_of(o),
@@ -325,7 +356,7 @@ static eq_status run(eq_ctx *ctx, call *c, const char *model, const char *out,
     bool in_file = false;
     eq_status st = open_model(ctx, c, model);
     if (st == EQ_OK) st = eq_precision_type(ctx, &c->job.type, c->options->run.precision);
-    if (st == EQ_OK) c->job.teacher = c->decoder;
+    if (st == EQ_OK) c->job.teacher = c->job.model = c->decoder;
     if (st == EQ_OK) st = eq_output_bytes(ctx, &c->job, &result->bytes);
     if (st == EQ_OK) st = eq_quantize_plan(ctx, &c->job, &in_file);
     if (st == EQ_OK && c->options->tune.epochs) {
@@ -337,13 +368,17 @@ static eq_status run(eq_ctx *ctx, call *c, const char *model, const char *out,
     if (st != EQ_OK) return st;
     const eq_scheme scheme = eq_scheme_of(c->options);
     result->bits_per_weight = eq_output_bits_per_weight(&c->decoder->config, &scheme);
+    result->embed_bits = c->job.ends[EQ_EMBEDDING].bits;
+    result->head_bits = c->job.ends[EQ_HEAD].bits;
     if (c->run.finished) {
         result->blocks_resumed = c->decoder->config.L;
         eq_output_finish(ctx, &c->job);
         eq_log(ctx, EQ_LOG_INFO, "%s: is finished already", out);
         return EQ_OK;
     }
-    st = eq_quantize_blocks(ctx, &c->job, in_file, &result->blocks_resumed);
+    st = eq_ends_make(ctx, &c->ends, c->decoder, c->job.ends, &c->run);
+    c->job.model = &c->ends.decoder;
+    if (st == EQ_OK) st = eq_quantize_blocks(ctx, &c->job, in_file, &result->blocks_resumed);
     if (st == EQ_OK) st = tune(ctx, c);
     return st == EQ_OK ? finish(ctx, c, model, out, result) : st;
 }
@@ -361,6 +396,7 @@ eq_status eq_quantize(eq_ctx *ctx, const char *model, const char *out,
     eq_run_close(&c.run);
     eq_data_deinit(&c.data);
     eq_free(c.norm);
+    eq_ends_close(&c.ends);
     eq_tokenizer_free(c.tokenizer);
     eq_decoder_close(c.decoder);
     eq_checkpoint_close(c.checkpoint);

@@ -115,6 +115,17 @@ static eq_status check_zeros(eq_ctx *ctx, const eq_decoder *d, int64_t block, co
     return st;
 }
 
+/* The tensors of an embedding and a head go to the output as they are. */
+static eq_status check_ends(eq_ctx *ctx, const eq_decoder *d)
+{
+    const eq_stored *ends[EQ_ENDS] = {&d->embedding_stored, &d->head_stored};
+    for (int i = 0; i < EQ_ENDS; i++)
+        if (ends[i]->parts[0].packed && ends[i]->parts[0].matrix.zero_offset)
+            return eq_fail(ctx, EQ_EINVAL, "%s: %s in version 1 of the GPTQ format is not written",
+                           eq_checkpoint_path(d->checkpoint), eq_end_names[i]);
+    return EQ_OK;
+}
+
 /* All linears packed, with the same bits and groups. */
 static eq_status check_packed(eq_ctx *ctx, const eq_decoder *d)
 {
@@ -135,7 +146,7 @@ static eq_status check_packed(eq_ctx *ctx, const eq_decoder *d)
             if (st != EQ_OK) return st;
         }
     }
-    return EQ_OK;
+    return check_ends(ctx, d);
 }
 
 static eq_status check_options(eq_ctx *ctx, const eq_finetune_options *o, bool reference)
@@ -203,19 +214,24 @@ static json_t *describe_run(const eq_ctx *ctx, const call *c, const char *model)
                      "end-to-end", eq_tune_describe(&o->tune));
 }
 
-/* The grid that the model's own configuration names. */
-static eq_grid grid_of(const eq_checkpoint *checkpoint)
+/* The grid that the model's own configuration names for a linear. */
+static eq_grid grid_of(const eq_checkpoint *checkpoint, const char *name)
 {
-    const json_t *q = json_object_get(eq_checkpoint_config(checkpoint), "quantization_config");
-    return json_is_true(json_object_get(q, "sym")) ? EQ_GRID_SYMMETRIC : EQ_GRID_ASYMMETRIC;
+    return eq_checkpoint_symmetric(checkpoint, name) ? EQ_GRID_SYMMETRIC : EQ_GRID_ASYMMETRIC;
+}
+
+static eq_scheme end_scheme(const eq_decoder *d, const eq_stored *stored, int which)
+{
+    return (eq_scheme){eq_stored_bits(stored), stored->parts[0].matrix.g,
+                       grid_of(d->checkpoint, eq_end_names[which])};
 }
 
 static void make_jobs(call *c)
 {
     const eq_decoder *d = c->model->decoder;
     const eq_finetune_options *o = c->options;
-    c->scheme =
-        (eq_quantize_options){.bits = d->bits, .group = d->group, .grid = grid_of(d->checkpoint)};
+    c->scheme = (eq_quantize_options){
+        .bits = d->bits, .group = d->group, .grid = grid_of(d->checkpoint, "")};
     c->job.base = d;
     c->job.teacher = c->reference ? c->reference->decoder : NULL;
     c->job.options = &o->tune;
@@ -226,7 +242,12 @@ static void make_jobs(call *c)
     c->job.self = c->model->decoder;
     c->job.train = (eq_tune_windows){c->data.train, c->data.train_counts, o->data.samples};
     c->job.val = (eq_tune_windows){c->data.val, c->data.val_counts, o->data.val_samples};
-    c->output = (eq_quantize_job){.teacher = d, .options = &c->scheme, .run = &c->run};
+    c->output = (eq_quantize_job){.teacher = d,
+                                  .model = d,
+                                  .options = &c->scheme,
+                                  .run = &c->run,
+                                  .ends = {end_scheme(d, &d->embedding_stored, EQ_EMBEDDING),
+                                           end_scheme(d, &d->head_stored, EQ_HEAD)}};
 }
 
 /* The folder is entered before anything is made in it, but after files that may be wrong. */
@@ -259,12 +280,15 @@ static eq_status write_card(eq_ctx *ctx, call *c, const char *model, const char 
     return eq_card_write(ctx, &card);
 }
 
-static void fill_result(call *c)
+static eq_status fill_result(eq_ctx *ctx, call *c)
 {
+    c->result->embed_bits = c->output.ends[EQ_EMBEDDING].bits;
+    c->result->head_bits = c->output.ends[EQ_HEAD].bits;
     c->result->bits = c->scheme.bits;
     c->result->group = c->scheme.group;
     c->result->bits_per_weight =
         eq_output_bits_per_weight(&c->model->decoder->config, &c->job.scheme);
+    return eq_output_bytes(ctx, &c->output, &c->result->bytes);
 }
 
 static eq_status train_and_write(eq_ctx *ctx, call *c, const char *model, const char *out)
@@ -291,8 +315,8 @@ static eq_status run(eq_ctx *ctx, call *c, const char *model, const char *refere
     if (st == EQ_OK) make_jobs(c);
     if (st == EQ_OK) st = eq_tune_plan(ctx, &c->job, r->memory ? r->memory : eq_available_memory());
     if (st == EQ_OK) st = open_run(ctx, c, model, out);
+    if (st == EQ_OK) st = fill_result(ctx, c);
     if (st != EQ_OK) return st;
-    fill_result(c);
     if (!c->run.finished) return train_and_write(ctx, c, model, out);
     eq_output_finish(ctx, &c->output);
     eq_log(ctx, EQ_LOG_INFO, "%s: is finished already", out);
@@ -313,7 +337,6 @@ eq_status eq_finetune(eq_ctx *ctx, const char *model, const char *reference, con
     call c = {.options = options, .result = result, .run = {.lock = -1}};
     *result = (eq_quantize_result){0};
     eq_status st = run(ctx, &c, model, reference, out);
-    if (st == EQ_OK) st = eq_output_bytes(ctx, &c.output, &result->bytes);
     result->seconds = eq_seconds() - start;
     eq_data_deinit(&c.data);
     eq_run_close(&c.run);

@@ -1,5 +1,5 @@
 """Read the linears of a folder with GPTQ-v2 tensors (2, 3, 4, 8 bits)."""
-import json, pathlib, numpy as np
+import json, pathlib, re, numpy as np
 
 
 def tensors(path):
@@ -17,10 +17,18 @@ def fields(words, bits):  # the words of a row are one stream of bits, lowest fi
     return np.packbits(stream.reshape(len(words), -1, bits), 2, bitorder="little")[..., 0]
 
 
+def option(config, name, key):  # `dynamic` overrides what holds for all, as GPTQModel has it
+    for pattern, own in config.get("dynamic", {}).items():
+        if pattern.startswith("+:") and re.match(pattern[2:], name) and key in own:
+            return own[key]
+    return config[key]
+
+
 def linears(folder):  # name, codes [N, K], zeros [N, K/g], scales [N, K/g], group of a column [K]
-    bits = json.loads(pathlib.Path(folder, "quantize_config.json").read_bytes())["bits"]
+    config = json.loads(pathlib.Path(folder, "quantize_config.json").read_bytes())
     found = {k: t for p in pathlib.Path(folder).glob("*.safetensors") for k, t in tensors(p)}
     for name in (k[:-8] for k in found if k.endswith(".qweight")):
+        bits = option(config, name, "bits")
         q, z, s, g = (found[name + end] for end in (".qweight", ".qzeros", ".scales", ".g_idx"))
         yield name, fields(q.T, bits), fields(z, bits).T, s.T.astype(np.float32), g
 

@@ -13,6 +13,7 @@ typedef struct quantize_args {
 static const eq_choice methods[] = {
     {"block-ap", EQ_METHOD_BLOCK_AP}, {"rtn", EQ_METHOD_RTN}, {NULL, 0}};
 static const eq_choice bits[] = {{"2", 2}, {"3", 3}, {"4", 4}, {"8", 8}, {NULL, 0}};
+static const eq_choice end_bits[] = {{"16", 16}, {"8", 8}, {"4", 4}, {NULL, 0}};
 static const eq_choice grids[] = {
     {"asymmetric", EQ_GRID_ASYMMETRIC}, {"symmetric", EQ_GRID_SYMMETRIC}, {NULL, 0}};
 static const eq_choice presets[] = {
@@ -60,6 +61,17 @@ static const eq_option options[] = {
      .offset = offsetof(quantize_args, q.grid),
      .choices = grids,
      .help = "each group's own zero point, or the middle code for all and scales of either sign"},
+    {.name = "embed-bits",
+     .kind = EQ_OPTION_CHOICE,
+     .offset = offsetof(quantize_args, q.embed_bits),
+     .choices = end_bits,
+     .help = "bits of the embedding, in groups of 32; 16, or what --head-bits says when both are "
+             "one tensor, if not given"},
+    {.name = "head-bits",
+     .kind = EQ_OPTION_CHOICE,
+     .offset = offsetof(quantize_args, q.head_bits),
+     .choices = end_bits,
+     .help = "the same of the head, the product that forms the logits"},
     {.name = "preset",
      .kind = EQ_OPTION_CHOICE,
      .offset = offsetof(quantize_args, preset),

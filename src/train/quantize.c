@@ -4,7 +4,6 @@
 #include "train/block_file.h"
 #include "train/masters.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -63,6 +62,17 @@ static double megabytes(int64_t bytes)
     return (double)bytes / (1 << 20);
 }
 
+/* The bytes that rounding the embedding and the head takes. */
+static int64_t plan_ends(eq_ctx *ctx, const eq_quantize_job *job)
+{
+    const int embedding = job->ends[EQ_EMBEDDING].bits, head = job->ends[EQ_HEAD].bits;
+    int64_t bytes = (int64_t)eq_ends_bytes(&job->teacher->config, job->ends);
+    if (bytes)
+        eq_log(ctx, EQ_LOG_INFO, "plan: embedding in %d bits, head in %d, %.0f MiB of memory",
+               embedding, head, megabytes(bytes));
+    return bytes;
+}
+
 eq_status eq_quantize_plan(eq_ctx *ctx, const eq_quantize_job *job, bool *in_file)
 {
     const eq_quantize_options *o = job->options;
@@ -74,7 +84,8 @@ eq_status eq_quantize_plan(eq_ctx *ctx, const eq_quantize_job *job, bool *in_fil
     int64_t limit = o->run.memory ? o->run.memory : eq_available_memory();
     *in_file = o->run.streams == EQ_STREAMS_FILE ||
                (o->run.streams == EQ_STREAMS_AUTO && limit && work + streams > limit);
-    int64_t need = work + (*in_file ? 0 : streams);
+    int64_t need = work + (*in_file ? 0 : streams), ends = plan_ends(ctx, job);
+    if (ends > need) need = ends;
     eq_log(ctx, EQ_LOG_INFO,
            "plan: %lld blocks, %d bits in groups of %lld, %s, products by %s (%s)",
            (long long)job->teacher->config.L, o->bits, (long long)o->group,
@@ -107,13 +118,14 @@ static eq_status new_stream(eq_ctx *ctx, const state *s, eq_stream *stream, cons
     return st;
 }
 
-static eq_status embed_stream(eq_ctx *ctx, state *s, eq_stream *stream)
+/* decoder: whose embedding */
+static eq_status embed_stream(eq_ctx *ctx, state *s, eq_stream *stream, const eq_decoder *decoder)
 {
     const eq_quantize_job *job = s->job;
     int64_t samples = eq_quantize_samples(job->options), T = stream->shape.T;
     for (int64_t w = 0; w < stream->shape.n; w++) {
         const int32_t *ids = w < samples ? job->train + w * T : job->val + (w - samples) * T;
-        eq_status st = eq_decoder_embed(ctx, job->teacher, s->student.acts.x, ids, T);
+        eq_status st = eq_decoder_embed(ctx, decoder, s->student.acts.x, ids, T);
         if (st == EQ_OK)
             st = eq_stream_write(ctx, stream, w, 1, s->student.acts.x, s->student.buffer);
         if (st != EQ_OK) return st;
@@ -166,9 +178,9 @@ static eq_status start_streams(eq_ctx *ctx, state *s, int64_t finished, int64_t 
         return st;
     }
     eq_status st = new_stream(ctx, s, &s->full, "full", 0);
-    if (st == EQ_OK) st = embed_stream(ctx, s, &s->full);
+    if (st == EQ_OK) st = embed_stream(ctx, s, &s->full, s->job->teacher);
     if (st == EQ_OK && both) st = new_stream(ctx, s, &s->quantized, "quantized", 0);
-    if (st == EQ_OK && both) st = embed_stream(ctx, s, &s->quantized);
+    if (st == EQ_OK && both) st = embed_stream(ctx, s, &s->quantized, s->job->model);
     return st;
 }
 
@@ -238,13 +250,6 @@ static eq_status train_block(eq_ctx *ctx, state *s, eq_stream *target)
     return st;
 }
 
-static int64_t first_not_finite(const float *x, int64_t n)
-{
-    for (int64_t i = 0; i < n; i++)
-        if (!isfinite(x[i])) return i;
-    return n;
-}
-
 /* A weight that is not finite would spoil its group silently: rounding has no loss that shows it.
  * */
 static eq_status check_weights(eq_ctx *ctx, const state *s)
@@ -255,11 +260,11 @@ static eq_status check_weights(eq_ctx *ctx, const state *s)
         eq_part parts[EQ_MAX_PARTS];
         const eq_fake *f = &s->student.fakes[u];
         int count = eq_unit_parts(c, (eq_unit)u, parts);
-        int64_t K = f->shape.K, row = first_not_finite(f->w, f->N * K) / K;
+        int64_t K = f->shape.K, row = eq_first_not_finite(f->w, f->N * K) / K;
         for (int p = 0; p < count; p++)
             if (row >= parts[p].row0 && row < parts[p].row0 + parts[p].rows) name = parts[p].name;
     }
-    int64_t norm = first_not_finite(s->student.norms, 2 * c->C);
+    int64_t norm = eq_first_not_finite(s->student.norms, 2 * c->C);
     if (!name && norm < 2 * c->C)
         name = norm < c->C ? "input_layernorm" : "post_attention_layernorm";
     if (!name) return EQ_OK;

@@ -61,6 +61,19 @@ class GptqReader(unittest.TestCase):
                     g = k // group
                     self.assertEqual(w[n, k], (q[n, k] - z[n, g]) * np.float32(s[n, g]))
 
+    def test_linear_of_its_own_bits(self):
+        random = np.random.default_rng(6)
+        q, z = random.integers(256, size=(32, 64)), random.integers(256, size=(32, 2))
+        s = random.random((32, 2)).astype(np.float16)
+        with tempfile.TemporaryDirectory() as folder:
+            write_gptq(folder, {"a.b": (q, z, s)}, 8, 32)
+            path = pathlib.Path(folder, "quantize_config.json")
+            for key, right in ((r"+:^a\.b$", True), (r"+:^a$", False), (r"-:^a\.b$", False)):
+                config = {"bits": 4, "group_size": 32, "dynamic": {key: {"bits": 8}}}
+                path.write_text(json.dumps(config))
+                (_, codes, *_), = gptq_reader.linears(folder)
+                self.assertEqual(np.array_equal(codes, q), right, key)
+
     def test_three_bits_cross_words(self):
         codes = np.zeros((32, 1), int)
         codes[10], codes[21] = 5, 6  # 101 at bits 30..32; 110 at bits 63..65
@@ -104,6 +117,15 @@ class RoundToNearest(unittest.TestCase):
                 w = ((codes - zero) * step).astype(np.float32)
                 s, _ = search(w, np.ones(64, np.float32), Grid(bits, symmetric))
                 np.testing.assert_allclose(s, step[..., 0], 1e-3)
+
+    def test_scale_of_8_bit_blocks(self):
+        random = np.random.default_rng(7)
+        codes = random.integers(-127, 128, size=(4, 64))
+        codes[:, ::32] = 127
+        w = (codes * np.float32(np.float16(0.003))).astype(np.float32)
+        q, z, s = quantize(w, 8, 32, symmetric=True, weights=np.ones(64))
+        np.testing.assert_array_equal((q.astype(np.float32) - 128) * s.repeat(32, 1), w)
+        self.assertTrue((z == 128).all())
 
     def test_search_looks_at_the_weights(self):
         w = np.random.default_rng(5).normal(size=(4, 2, 32)).astype(np.float32)
