@@ -230,6 +230,7 @@ const eq_command eq_cmd_quantize = {
         "  eqat quantize models/smollm2-135m-instruct.gguf -o out/rtn --method rtn -b 4 -g 64\n"
         "  eqat quantize models/smollm2-135m-instruct.gguf -o out/w2 -b 2 -g 64 --calib "
         "train.jsonl \\\n      --samples 64 --seqlen 1024 --memory 512M\n"
+        "  eqat quantize models/smollm2-135m-instruct.gguf -o out/small -b 2 --embed-bits 8\n"
         "  eqat quantize --bits 2 --preset paper --help\n",
     .options = options,
     .sections = sections,

@@ -44,7 +44,8 @@ size_t eq_decoder_scratch(const eq_decoder *decoder);
 /* Let the pages of block i leave the resident set. */
 void eq_decoder_release_block(const eq_decoder *decoder, int64_t i);
 
-/* x [n, C] f32 = rows of the embedding, each unpacked by itself. ids are in 0 .. V-1 (EQ_EINVAL otherwise). */
+/* x [n, C] f32 = rows of the embedding, each unpacked by itself. ids are in 0 .. V-1 (EQ_EINVAL
+ * otherwise). */
 eq_status eq_decoder_embed(eq_ctx *ctx, const eq_decoder *decoder, float *x, const int32_t *ids,
                            int64_t n);
 

@@ -1,6 +1,7 @@
 /* The embedding and the head at bits of their own: rounded, not trained.
  *
- *   run/ends-embedding.safetensors, run/ends-head.safetensors   their tensors; removed at the end */
+ *   run/ends-embedding.safetensors, run/ends-head.safetensors   their tensors, until the model is
+ *                                                               written */
 #ifndef EQ_TRAIN_ENDS_H
 #define EQ_TRAIN_ENDS_H
 

@@ -1,4 +1,5 @@
-/* One packed linear in a file of ours: PREFIX.qweight, .qzeros, .scales and .g_idx, in that order. */
+/* One packed linear in a file of ours: PREFIX.qweight, .qzeros, .scales and .g_idx, in this order.
+ */
 #ifndef EQ_TRAIN_PACKED_H
 #define EQ_TRAIN_PACKED_H
 
