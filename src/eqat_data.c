@@ -73,7 +73,8 @@ static eq_status npy_windows(eq_ctx *ctx, eq_token_windows *out, const char *pat
     return st;
 }
 
-/* At most n windows of a file, whose ending tells its kind; freed by the caller even after a failure. */
+/* At most n windows of a file, whose ending tells its kind; freed by the caller even after a
+ * failure. */
 static eq_status load_windows(eq_ctx *ctx, const eq_data_job *job, eq_token_windows *out,
                               const char *path, int64_t n)
 {
