@@ -95,12 +95,13 @@ typedef struct eq_model eq_model;
 typedef struct eq_model_info {
     char family[32]; /* "llama" */
     int64_t blocks, hidden, mlp, heads, kv_heads, head_size, vocabulary, context;
-    int64_t parameters;     /* embedding counted once when tied */
-    int64_t bytes;          /* of all stored tensors */
-    int bits;               /* of the block linears: 16 when not quantized */
-    int64_t group;          /* -1 whole row, 0 when not quantized */
-    bool mixed;             /* some of the block linears have other bits or groups */
-    double bits_per_weight; /* stored, the mean of the block linears */
+    int64_t parameters;        /* embedding counted once when tied */
+    int64_t bytes;             /* of all stored tensors */
+    int bits;                  /* of the block linears: 16 when not quantized */
+    int64_t group;             /* -1 whole row, 0 when not quantized */
+    bool mixed;                /* some of the block linears have other bits or groups */
+    double bits_per_weight;    /* stored, the mean of the block linears */
+    int embed_bits, head_bits; /* of embedding and head: 16 when not quantized */
     bool has_tokenizer;
 } eq_model_info;
 
@@ -247,6 +248,10 @@ typedef struct eq_quantize_options {
      * that a weight of the linears has at most so many bits on average, scales and zero points
      * included. The choice is written to OUT/run/recipe.json. 0: not so. */
     double target_bpw;
+    /* Bits of the embedding and of the head: 8 or 4, symmetric in groups of 32, rounded before the
+     * end-to-end phase; 16: as they are; 0: what the other says if the model has one tensor for
+     * both, else 16. */
+    int embed_bits, head_bits;
     eq_data_options data;
     eq_train_options train;
     eq_tune_options tune; /* what follows the blocks */
@@ -256,11 +261,12 @@ typedef struct eq_quantize_options {
 typedef struct eq_quantize_result {
     int bits;
     int64_t group;
-    bool mixed;             /* some units have others */
-    double seconds;         /* of this call */
-    int64_t blocks_resumed; /* blocks that were already there */
-    int64_t bytes;          /* of the written tensors */
-    double bits_per_weight; /* of the quantized linears, scales and zero points included */
+    bool mixed;                /* some units have others */
+    double seconds;            /* of this call */
+    int64_t blocks_resumed;    /* blocks that were already there */
+    int64_t bytes;             /* of the written tensors */
+    int embed_bits, head_bits; /* 16: not quantized */
+    double bits_per_weight;    /* of the quantized linears, scales and zero points included */
     /* Of the model on the validation windows, of full precision on them, and between the two; 0
      * when there are none, negative without a reference, 0 when the folder was finished before. */
     double val_perplexity, val_reference_perplexity, val_kl, val_top1;

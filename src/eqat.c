@@ -79,6 +79,8 @@ static void fill_info(eq_model *m)
                               .group = m->decoder->group,
                               .mixed = m->decoder->mixed,
                               .bits_per_weight = eq_decoder_bits_per_weight(m->decoder),
+                              .embed_bits = eq_stored_bits(&m->decoder->embedding_stored),
+                              .head_bits = eq_stored_bits(&m->decoder->head_stored),
                               .has_tokenizer = m->tokenizer != NULL};
     strcpy(m->info.family, c->family);
 }

@@ -18,6 +18,37 @@ static eq_status measure(eq_ctx *ctx, const eq_card *card, eq_eval_result *r)
     return st;
 }
 
+static void write_linears(eq_output *f, const eq_quantize_result *r)
+{
+    if (r->mixed)
+        eq_output_printf(f,
+                         "the linears of the blocks have different bits, %.3f on average with "
+                         "scales and\nzero points (`dynamic` of quantize_config.json); ",
+                         r->bits_per_weight);
+    else
+        eq_output_printf(f,
+                         "the linears of all blocks have %d bits (%.3f with scales and zero "
+                         "points) in\ngroups of %lld; ",
+                         r->bits, r->bits_per_weight, (long long)r->group);
+}
+
+/* What is said of the tensors outside the blocks. */
+static void write_ends(eq_output *f, const eq_quantize_result *r)
+{
+    const int bits[] = {r->embed_bits, r->head_bits};
+    static const char *const NAMES[] = {"the embedding", "the head"};
+    if (bits[0] == 16 && bits[1] == 16) {
+        eq_output_printf(f, "embedding, head and norms are not quantized. ");
+        return;
+    }
+    for (int i = 0; i < 2; i++)
+        if (bits[i] == 16)
+            eq_output_printf(f, "%s is not quantized, ", NAMES[i]);
+        else
+            eq_output_printf(f, "%s has %d bits, ", NAMES[i], bits[i]);
+    eq_output_printf(f, "the norms are not quantized. ");
+}
+
 static void write_head(eq_output *f, const eq_card *card)
 {
     const eq_quantize_result *r = card->result;
@@ -31,18 +62,13 @@ static void write_head(eq_output *f, const eq_card *card)
                      "---\nbase_model: %s\nlibrary_name: transformers\ntags:\n- eqat\n- gptq\n"
                      "- %s-bit\n---\n\n# %s in %s bits\n\nQuantized with eqat %s: ",
                      card->model, bits, slash ? slash + 1 : name, bits, EQAT_VERSION);
-    if (r->mixed)
-        eq_output_printf(f,
-                         "the linears of the blocks have different bits, %.3f on average with "
-                         "scales and\nzero points (`dynamic` of quantize_config.json)",
-                         r->bits_per_weight);
-    else
-        eq_output_printf(f,
-                         "the linears of all blocks have %d bits (%.3f with scales and zero "
-                         "points) in\ngroups of %lld",
-                         r->bits, r->bits_per_weight, (long long)r->group);
-    eq_output_printf(f, "; embedding, head and norms are not quantized. GPTQ-v2 tensors, as "
-                        "transformers,\nGPTQModel and eqat read them.\n");
+    write_linears(f, r);
+    write_ends(f, r);
+    eq_output_printf(f, "All tensors together have\n%lld bytes. GPTQ-v2 tensors, as %s.\n",
+                     (long long)r->bytes,
+                     r->embed_bits == 16 ? "transformers, GPTQModel and eqat read them"
+                                         : "eqat reads them; other programs have no quantized "
+                                           "embedding");
 }
 
 static void write_table(eq_output *f, const eq_card *card, const eq_eval_result *r)

@@ -67,7 +67,7 @@ typedef struct eq_card {
     const eq_decoder *reference; /* full precision; NULL: no divergence */
     eq_eval_windows val;         /* n may be 0 */
     eq_dtype type;
-    eq_quantize_result *result; /* bits, group, bits_per_weight in; the val_ figures out */
+    eq_quantize_result *result; /* all but the val_ figures in, those out */
 } eq_card;
 
 /* EQ_ENOMEM when measuring for the card on windows of T tokens, beside `held` bytes that stay,
@@ -81,7 +81,6 @@ eq_status eq_card_write(eq_ctx *ctx, const eq_card *card);
 /* For the plan of a run: a fingerprint as text, and the options of the end-to-end phase. */
 json_t *eq_hash_text(uint64_t hash);
 json_t *eq_tune_describe(const eq_tune_options *options);
-eq_status eq_check_words(eq_ctx *ctx, const char *what, int64_t N, int64_t K, int bits);
 /* EQ_EINVAL for options of the end-to-end phase that cannot be. */
 eq_status eq_tune_check(eq_ctx *ctx, const eq_tune_options *options);
 

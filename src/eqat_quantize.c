@@ -82,6 +82,7 @@ typedef struct call {
     eq_data data;
     eq_run run;
     eq_block_scheme *schemes; /* owned, [L] */
+    eq_ends ends;             /* owned */
     float *norm; /* owned, [C]; the final norm as the end-to-end phase leaves it, or NULL */
     eq_quantize_job job;
 } call;
@@ -94,6 +95,11 @@ static bool needs_data(const eq_quantize_options *o)
 static eq_status check_range(eq_ctx *ctx, bool fine, const char *what)
 {
     return fine ? EQ_OK : eq_fail(ctx, EQ_EINVAL, "%s", what);
+}
+
+static bool is_end_bits(int bits)
+{
+    return bits == 0 || bits == 16 || bits == 8 || bits == 4;
 }
 
 static eq_status check_options(eq_ctx *ctx, const eq_quantize_options *o)
@@ -115,6 +121,9 @@ static eq_status check_options(eq_ctx *ctx, const eq_quantize_options *o)
         st = check_range(ctx,
                          o->method == EQ_METHOD_RTN || !t->epochs || t->quant_lr + t->weight_lr > 0,
                          "both learning rates are 0: nothing would be trained");
+    if (st == EQ_OK)
+        st = check_range(ctx, is_end_bits(o->embed_bits) && is_end_bits(o->head_bits),
+                         "embed-bits and head-bits must be 16, 8 or 4");
     if (st == EQ_OK) st = eq_tune_check(ctx, &o->tune);
     if (st == EQ_OK)
         st = check_range(ctx, o->target_bpw >= 0 && !(o->target_bpw > 0 && o->recipe),
@@ -131,9 +140,6 @@ static eq_status make_schemes(eq_ctx *ctx, call *c)
     const eq_scheme scheme = eq_scheme_of(c->options);
     const char *recipe = c->options->recipe;
     const eq_config *config = &c->decoder->config;
-    if (c->decoder->bits != 16)
-        return eq_fail(ctx, EQ_EFORMAT, "%s: is quantized to %d bits already",
-                       eq_checkpoint_path(c->checkpoint), c->decoder->bits);
     c->schemes = eq_schemes_uniform(ctx, &scheme, config->L);
     c->job.schemes = c->schemes;
     if (!c->schemes) return EQ_ENOMEM;
@@ -141,11 +147,41 @@ static eq_status make_schemes(eq_ctx *ctx, call *c)
                   : eq_schemes_check(ctx, c->schemes, config, NULL);
 }
 
+/* Bits of the embedding and the head of this model. */
+static eq_status choose_ends(eq_ctx *ctx, call *c)
+{
+    const eq_config *config = &c->decoder->config;
+    int embedding = c->options->embed_bits, head = c->options->head_bits;
+    if (config->tied && embedding && head && embedding != head)
+        return eq_fail(ctx, EQ_EINVAL,
+                       "%s: embedding and head are one tensor: --embed-bits %d and --head-bits %d "
+                       "contradict each other",
+                       eq_checkpoint_path(c->checkpoint), embedding, head);
+    if (config->tied && !embedding) embedding = head;
+    if (config->tied && !head) head = embedding;
+    c->job.ends[EQ_EMBEDDING] = eq_end_scheme(embedding ? embedding : 16);
+    c->job.ends[EQ_HEAD] = eq_end_scheme(head ? head : 16);
+    return eq_ends_check(ctx, config, c->job.ends);
+}
+
+static eq_status check_unquantized(eq_ctx *ctx, const call *c)
+{
+    int bits = c->decoder->bits;
+    if (bits == 16) bits = eq_stored_bits(&c->decoder->embedding_stored);
+    if (bits == 16) bits = eq_stored_bits(&c->decoder->head_stored);
+    if (bits != 16)
+        return eq_fail(ctx, EQ_EFORMAT, "%s: is quantized to %d bits already",
+                       eq_checkpoint_path(c->checkpoint), bits);
+    return EQ_OK;
+}
+
 static eq_status open_model(eq_ctx *ctx, call *c, const char *path)
 {
     eq_status st = eq_checkpoint_open(ctx, &c->checkpoint, path);
     if (st == EQ_OK) st = eq_decoder_open(ctx, &c->decoder, c->checkpoint);
+    if (st == EQ_OK) st = check_unquantized(ctx, c);
     if (st == EQ_OK) st = make_schemes(ctx, c);
+    if (st == EQ_OK) st = choose_ends(ctx, c);
     return st == EQ_OK ? eq_checkpoint_tokenizer(ctx, &c->tokenizer, c->checkpoint) : st;
 }
 
@@ -227,6 +263,14 @@ static json_t *describe_training(const eq_quantize_options *o)
     return start;
 }
 
+/* 16 bits are left out, as in the plans of runs from before there were others. */
+static void describe_ends(json_t *options, const eq_scheme ends[EQ_ENDS])
+{
+    static const char *const KEYS[EQ_ENDS] = {"embed_bits", "head_bits"};
+    for (int i = 0; i < EQ_ENDS; i++)
+        if (ends[i].bits != 16) json_object_set_new(options, KEYS[i], json_integer(ends[i].bits));
+}
+
 /* Everything that the result depends on, and nothing else but "info"; what the options of the data
  * change is in the fingerprint of the windows. It is left out before they are there. */
 static json_t *describe_run(const eq_ctx *ctx, const call *c, const char *model)
@@ -242,6 +286,7 @@ static json_t *describe_run(const eq_ctx *ctx, const call *c, const char *model)
         eq_data_describe(options, &c->asked->data, o->run.seed);
     }
     if (o->target_bpw > 0) json_object_set_new(options, "target_bpw", json_real(o->target_bpw));
+    describe_ends(options, c->job.ends);
     if (o->recipe)
         json_object_set_new(inputs, "recipe",
                             eq_hash_text(hash_schemes(c->schemes, c->decoder->config.L)));
@@ -336,7 +381,7 @@ static eq_status next_block(eq_ctx *ctx, void *self, int64_t i, const eq_block *
 static eq_tune_job tune_job(const call *c)
 {
     const eq_quantize_options *o = c->options;
-    return (eq_tune_job){.base = c->decoder,
+    return (eq_tune_job){.base = c->job.model,
                          .teacher = c->decoder,
                          .options = &o->tune,
                          .schemes = c->schemes,
@@ -421,6 +466,8 @@ static eq_status plan_grids(eq_ctx *ctx, call *c, eq_quantize_result *result)
 {
     const eq_scheme base = eq_scheme_of(c->options);
     result->bits_per_weight = eq_output_bits_per_weight(&c->decoder->config, c->schemes);
+    result->embed_bits = c->job.ends[EQ_EMBEDDING].bits;
+    result->head_bits = c->job.ends[EQ_HEAD].bits;
     result->mixed = !eq_schemes_are(c->schemes, c->decoder->config.L, &base);
     log_schemes(ctx, c, result->bits_per_weight);
     eq_status st = eq_output_bytes(ctx, &c->job, &result->bytes);
@@ -448,7 +495,7 @@ static eq_status run(eq_ctx *ctx, call *c, const char *model, const char *out,
     bool in_file = false, choose = c->options->target_bpw > 0;
     eq_status st = open_model(ctx, c, model);
     if (st == EQ_OK) st = eq_precision_type(ctx, &c->job.type, c->options->run.precision);
-    if (st == EQ_OK) c->job.teacher = c->decoder;
+    if (st == EQ_OK) c->job.teacher = c->job.model = c->decoder;
     if (st == EQ_OK && choose) st = eq_choose_bits_check(ctx, &c->job);
     if (st == EQ_OK) st = plan(ctx, c, &in_file);
     if (st == EQ_OK && !choose) st = plan_grids(ctx, c, result);
@@ -462,7 +509,9 @@ static eq_status run(eq_ctx *ctx, call *c, const char *model, const char *out,
         eq_log(ctx, EQ_LOG_INFO, "%s: is finished already", out);
         return EQ_OK;
     }
-    st = eq_quantize_blocks(ctx, &c->job, in_file, &result->blocks_resumed);
+    st = eq_ends_make(ctx, &c->ends, c->decoder, c->job.ends, &c->run);
+    c->job.model = &c->ends.decoder;
+    if (st == EQ_OK) st = eq_quantize_blocks(ctx, &c->job, in_file, &result->blocks_resumed);
     if (st == EQ_OK) st = tune(ctx, c);
     return st == EQ_OK ? finish(ctx, c, model, out, result) : st;
 }
@@ -481,6 +530,7 @@ eq_status eq_quantize(eq_ctx *ctx, const char *model, const char *out,
     eq_data_deinit(&c.data);
     eq_free(c.norm);
     eq_free(c.schemes);
+    eq_ends_close(&c.ends);
     eq_tokenizer_free(c.tokenizer);
     eq_decoder_close(c.decoder);
     eq_checkpoint_close(c.checkpoint);

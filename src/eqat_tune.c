@@ -1,6 +1,7 @@
 /* eq_finetune: the end-to-end phase on a quantized model. */
 #include "eqat_internal.h"
 
+#include "io/overrides.h"
 #include "train/output.h"
 #include "train/tune.h"
 
@@ -98,6 +99,23 @@ static eq_status stored_block(eq_ctx *ctx, void *self, int64_t i, const eq_block
     return eq_check_interrupt(ctx);
 }
 
+/* The tensors of an embedding and a head go to the output as they are. */
+static eq_status check_ends(eq_ctx *ctx, const eq_decoder *d)
+{
+    const eq_stored *ends[EQ_ENDS] = {&d->embedding_stored, &d->head_stored};
+    for (int i = 0; i < EQ_ENDS; i++) {
+        const eq_qmatrix *q = &ends[i]->parts[0].matrix;
+        bool written = !q->zero_offset && !q->padded && q->scale_type == EQ_F16 &&
+                       eq_qmatrix_fits(q->N, q->K, q->bits);
+        if (ends[i]->parts[0].packed && !written)
+            return eq_fail(ctx, EQ_EINVAL,
+                           "%s: %s is not in version 2 of the GPTQ format with F16 scales, in "
+                           "which it would be written",
+                           eq_checkpoint_path(d->checkpoint), eq_end_names[i]);
+    }
+    return EQ_OK;
+}
+
 /* All linears packed, those of a unit with the same bits and groups. */
 static eq_status check_packed(eq_ctx *ctx, const eq_decoder *d)
 {
@@ -115,7 +133,7 @@ static eq_status check_packed(eq_ctx *ctx, const eq_decoder *d)
                                path, (long long)(i / EQ_UNITS));
         }
     }
-    return EQ_OK;
+    return check_ends(ctx, d);
 }
 
 static eq_status check_options(eq_ctx *ctx, const eq_finetune_options *o, bool reference)
@@ -203,19 +221,33 @@ static json_t *describe_run(const eq_ctx *ctx, const call *c, const char *model)
                      "end-to-end", eq_tune_describe(&c->own.tune));
 }
 
-/* The grid that the model's own configuration names. */
-static eq_grid grid_of(const eq_checkpoint *checkpoint)
+static const json_t *settings_of(const eq_decoder *d)
 {
-    const json_t *q = json_object_get(eq_checkpoint_config(checkpoint), "quantization_config");
-    return json_is_true(json_object_get(q, "sym")) ? EQ_GRID_SYMMETRIC : EQ_GRID_ASYMMETRIC;
+    return json_object_get(eq_checkpoint_config(d->checkpoint), "quantization_config");
+}
+
+static eq_grid grid_of(bool symmetric)
+{
+    return symmetric ? EQ_GRID_SYMMETRIC : EQ_GRID_ASYMMETRIC;
+}
+
+/* What an embedding or a head has, by its tensors and by the model's own configuration. */
+static eq_scheme end_scheme(const eq_decoder *d, const eq_stored *stored, int which)
+{
+    const eq_qmatrix *q = &stored->parts[0].matrix;
+    const eq_override found = {.bits = q->bits, .group = q->g};
+    eq_override said;
+    eq_override_allows(settings_of(d), eq_end_names[which], &found, q->K, &said);
+    return (eq_scheme){eq_stored_bits(stored), q->g, grid_of(said.symmetric)};
 }
 
 /* The grids that the model has, which the written layout must hold. */
 static eq_status make_schemes(eq_ctx *ctx, call *c)
 {
     const eq_decoder *d = c->model->decoder;
+    bool symmetric = json_is_true(json_object_get(settings_of(d), "sym"));
     c->scheme =
-        (eq_quantize_options){.bits = d->bits, .group = d->group, .grid = grid_of(d->checkpoint)};
+        (eq_quantize_options){.bits = d->bits, .group = d->group, .grid = grid_of(symmetric)};
     const eq_scheme scheme = eq_scheme_of(&c->scheme);
     c->schemes = eq_schemes_uniform(ctx, &scheme, d->config.L);
     for (int64_t i = 0; c->schemes && i < d->config.L * EQ_UNITS; i++) {
@@ -243,8 +275,13 @@ static void make_jobs(call *c)
     c->job.self = c->model->decoder;
     c->job.train = (eq_tune_windows){c->data.train, c->data.train_counts, o->data.samples};
     c->job.val = (eq_tune_windows){c->data.val, c->data.val_counts, o->data.val_samples};
-    c->output = (eq_quantize_job){
-        .teacher = d, .options = &c->scheme, .schemes = c->schemes, .run = &c->run};
+    c->output = (eq_quantize_job){.teacher = d,
+                                  .model = d,
+                                  .options = &c->scheme,
+                                  .schemes = c->schemes,
+                                  .run = &c->run,
+                                  .ends = {end_scheme(d, &d->embedding_stored, EQ_EMBEDDING),
+                                           end_scheme(d, &d->head_stored, EQ_HEAD)}};
 }
 
 /* Before windows are made, which takes minutes: a folder that will be refused. */
@@ -292,12 +329,15 @@ static eq_status write_card(eq_ctx *ctx, call *c, const char *model, const char 
     return eq_card_write(ctx, &card);
 }
 
-static void fill_result(call *c)
+static eq_status fill_result(eq_ctx *ctx, call *c)
 {
+    c->result->embed_bits = c->output.ends[EQ_EMBEDDING].bits;
+    c->result->head_bits = c->output.ends[EQ_HEAD].bits;
     c->result->bits = c->scheme.bits;
     c->result->group = c->scheme.group;
     c->result->mixed = c->model->decoder->mixed;
     c->result->bits_per_weight = eq_output_bits_per_weight(&c->model->decoder->config, c->schemes);
+    return eq_output_bytes(ctx, &c->output, &c->result->bytes);
 }
 
 static eq_status train_and_write(eq_ctx *ctx, call *c, const char *model, const char *out)
@@ -337,8 +377,8 @@ static eq_status run(eq_ctx *ctx, call *c, const char *model, const char *refere
     if (st == EQ_OK) st = eq_tune_plan(ctx, &c->job, limit);
     if (st == EQ_OK && c->options->data.val_samples) st = plan_card(ctx, c, limit);
     if (st == EQ_OK) st = open_run(ctx, c, model, out);
+    if (st == EQ_OK) st = fill_result(ctx, c);
     if (st != EQ_OK) return st;
-    fill_result(c);
     if (!c->run.finished) return train_and_write(ctx, c, model, out);
     eq_output_finish(ctx, &c->output);
     eq_log(ctx, EQ_LOG_INFO, "%s: is finished already", out);
@@ -361,7 +401,6 @@ eq_status eq_finetune(eq_ctx *ctx, const char *model, const char *reference, con
     c.options = &c.own;
     *result = (eq_quantize_result){0};
     eq_status st = run(ctx, &c, model, reference, out);
-    if (st == EQ_OK) st = eq_output_bytes(ctx, &c.output, &result->bytes);
     result->seconds = eq_seconds() - start;
     eq_data_deinit(&c.data);
     eq_run_close(&c.run);

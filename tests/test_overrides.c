@@ -20,7 +20,7 @@ static bool allows(const char *dynamic, int64_t bits, int64_t group, eq_override
     json_t *overrides = json_loads(dynamic, JSON_DECODE_ANY, NULL);
     assert_non_null(overrides);
     json_object_set_new(config, "dynamic", overrides);
-    const eq_override found = {bits, group};
+    const eq_override found = {.bits = bits, .group = group};
     bool fine = eq_override_allows(config, "model.layers.1.mlp.up_proj", &found, K, said);
     json_decref(config);
     return fine;
@@ -110,15 +110,53 @@ static void what_is_added_is_found(void **state)
 {
     (void)state;
     json_t *dynamic = json_object();
-    assert_true(eq_override_add(dynamic, "model.layers.1.mlp.up_proj", &(eq_override){3, -1}));
-    assert_true(eq_override_add(dynamic, "model.layers.10.mlp.up_proj", &(eq_override){4, 32}));
-    assert_non_null(json_object_get(dynamic, "+:model\\.layers\\.1\\.mlp\\.up_proj"));
+    const eq_override rows = {3, -1, true}, groups = {4, 32, false};
+    assert_true(eq_override_add(dynamic, "model.layers.1.mlp.up_proj", &rows));
+    assert_true(eq_override_add(dynamic, "model.layers.10.mlp.up_proj", &groups));
+    assert_true(eq_override_add(dynamic, "model.layers.1", &groups)); /* all of this name */
+    assert_non_null(json_object_get(dynamic, "+:^model\\.layers\\.1\\.mlp\\.up_proj$"));
     char *text = json_dumps(dynamic, 0);
     assert_true(fits(text, 3, K));
     assert_false(fits(text, 2, 64));
     assert_false(fits(text, 4, 32));
     free(text);
     json_decref(dynamic);
+}
+
+/* A name is not the beginning of another one; one that no module has is cut. */
+static void whole_names(void **state)
+{
+    (void)state;
+    const eq_override head = {8, 32, true}, base = {2, 64, false};
+    eq_override said;
+    char longest[600];
+    memset(longest, '.', sizeof longest - 1);
+    longest[sizeof longest - 1] = 0;
+    json_t *dynamic = json_object();
+    assert_true(eq_override_add(dynamic, "lm_head", &head));
+    assert_true(eq_override_add(dynamic, longest, &head));
+    json_t *config = json_pack("{s:i, s:i, s:O}", "bits", 2, "group_size", 64, "dynamic", dynamic);
+    assert_true(eq_override_allows(config, "lm_head", &head, K, &said));
+    assert_false(eq_override_allows(config, "lm_head", &base, K, &said));
+    assert_true(eq_override_allows(config, "lm_head2", &base, K, &said));
+    assert_false(eq_override_allows(config, "lm_head.up_proj", &head, K, &said));
+    json_decref(config);
+    json_decref(dynamic);
+}
+
+/* The grid is said, not asked for. */
+static void grids(void **state)
+{
+    (void)state;
+    eq_override said;
+    assert_true(allows("{\"" UP "\": {\"sym\": true}}", 2, 64, &said) && said.symmetric);
+    assert_true(allows("{\"" UP "\": {\"sym\": false}}", 2, 64, &said) && !said.symmetric);
+    assert_true(allows("{\"" UP "\": {\"sym\": 1}}", 2, 64, &said) && !said.symmetric);
+    assert_true(allows("{\"-:lm_head\": {\"sym\": true}}", 2, 64, &said) && !said.symmetric);
+    json_t *config = json_pack("{s:i, s:i, s:b}", "bits", 2, "group_size", 64, "sym", 1);
+    const eq_override found = {.bits = 2, .group = 64};
+    assert_true(eq_override_allows(config, "lm_head", &found, K, &said) && said.symmetric);
+    json_decref(config);
 }
 
 int main(void)
@@ -129,6 +167,8 @@ int main(void)
         cmocka_unit_test(patterns_let_pass_what_they_give),
         cmocka_unit_test(what_is_not_quantized_or_odd),
         cmocka_unit_test(what_is_added_is_found),
+        cmocka_unit_test(whole_names),
+        cmocka_unit_test(grids),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,7 +13,7 @@ import sys
 import numpy as np
 
 from gguf_reader import Gguf
-from gptq_reader import grid, linears
+from gptq_reader import linears, settings
 from rtn_model import quantize
 
 FIRST = "model.layers.0."
@@ -50,7 +50,8 @@ def main():
             continue
         w = model[name + ".weight"]
         weights = np.ones(w.shape[1]) if args.init == "mse" else inputs
-        ours = quantize(w, *grid(config, name), config.get("sym", False), weights)
+        own = settings(config, name)
+        ours = quantize(w, own["bits"], own["group_size"], own.get("sym", False), weights)
         for i, (a, b) in enumerate(zip(ours, values)):
             equal[i] += (a == b).sum()
             total[i] += a.size

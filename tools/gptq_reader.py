@@ -17,12 +17,11 @@ def fields(words, bits):  # the words of a row are one stream of bits, lowest fi
     return np.packbits(stream.reshape(len(words), -1, bits), 2, bitorder="little")[..., 0]
 
 
-def grid(config, module):  # bits and group size that the configuration has for a module
+def settings(config, module):  # what the configuration says of a module, also in `dynamic`
     for key, value in config.get("dynamic", {}).items():
         if re.match(key.removeprefix("+:"), module):
-            config = config | value
-            break
-    return config["bits"], config["group_size"]
+            return config | value
+    return config
 
 
 def linears(folder):  # name, codes [N, K], zeros [N, K/g], scales [N, K/g], group of a column [K]
@@ -30,8 +29,8 @@ def linears(folder):  # name, codes [N, K], zeros [N, K/g], scales [N, K/g], gro
     found = {k: t for p in pathlib.Path(folder).glob("*.safetensors") for k, t in tensors(p)}
     for name in (k[:-8] for k in found if k.endswith(".qweight")):
         q, z, s, g = (found[name + end] for end in (".qweight", ".qzeros", ".scales", ".g_idx"))
-        (bits, group), K = grid(config, name), len(g)
-        groups, N = s.shape
+        own, K = settings(config, name), len(g)
+        (groups, N), bits, group = s.shape, own["bits"], own["group_size"]
         right = q.shape == (K * bits // 32, N) and z.shape == (groups, N * bits // 32)
         if not right or groups * (K if group == -1 else group) != K:
             raise ValueError(f"{name}: is not of {bits} bits in groups of {group}")

@@ -77,6 +77,10 @@ def search(groups, weights, grid):
         lower, best = grid_error(groups, weights, s, zero, grid)
         active &= lower < error
         scale, error = np.where(active, s, scale), np.where(active, lower, error)
+    if grid.symmetric and grid.bits == 8:  # that of ggml's Q8_0, for weights that come from there
+        s = grid.clamp(np.abs(groups).max(-1) / np.float32(127))
+        better = grid_error(groups, weights, s, zero, grid)[0] < error
+        scale = np.where(better, s, scale)
     return scale, zero
 
 

@@ -8,15 +8,16 @@ static eq_status print_json(eq_session *session, const eq_model_info *m)
 {
     return eq_json_print(
         session,
-        json_pack(
-            "{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:I, s:b, s:o, s:b}",
-            "family", m->family, "blocks", (json_int_t)m->blocks, "hidden", (json_int_t)m->hidden,
-            "mlp", (json_int_t)m->mlp, "heads", (json_int_t)m->heads, "kv_heads",
-            (json_int_t)m->kv_heads, "head_size", (json_int_t)m->head_size, "vocabulary",
-            (json_int_t)m->vocabulary, "context", (json_int_t)m->context, "parameters",
-            (json_int_t)m->parameters, "bytes", (json_int_t)m->bytes, "bits", m->bits, "group",
-            (json_int_t)m->group, "mixed", (int)m->mixed, "bits_per_weight",
-            eq_json_real(m->bits_per_weight), "tokenizer", (int)m->has_tokenizer));
+        json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:I, s:b, s:o, "
+                  "s:i, s:i, s:b}",
+                  "family", m->family, "blocks", (json_int_t)m->blocks, "hidden",
+                  (json_int_t)m->hidden, "mlp", (json_int_t)m->mlp, "heads", (json_int_t)m->heads,
+                  "kv_heads", (json_int_t)m->kv_heads, "head_size", (json_int_t)m->head_size,
+                  "vocabulary", (json_int_t)m->vocabulary, "context", (json_int_t)m->context,
+                  "parameters", (json_int_t)m->parameters, "bytes", (json_int_t)m->bytes, "bits",
+                  m->bits, "group", (json_int_t)m->group, "mixed", (int)m->mixed, "bits_per_weight",
+                  eq_json_real(m->bits_per_weight), "embed_bits", m->embed_bits, "head_bits",
+                  m->head_bits, "tokenizer", (int)m->has_tokenizer));
 }
 
 static void print_table(const eq_model_info *m)
@@ -41,6 +42,8 @@ static void print_table(const eq_model_info *m)
         printf("weights     %d bits, whole rows\n", m->bits);
     else
         printf("weights     %d bits in groups of %lld\n", m->bits, (long long)m->group);
+    if (m->embed_bits != 16 || m->head_bits != 16)
+        printf("embedding   %d bits, head %d bits\n", m->embed_bits, m->head_bits);
 }
 
 static int run(const void *arguments)

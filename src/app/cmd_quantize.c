@@ -13,6 +13,7 @@ typedef struct quantize_args {
 static const eq_choice methods[] = {
     {"block-ap", EQ_METHOD_BLOCK_AP}, {"rtn", EQ_METHOD_RTN}, {NULL, 0}};
 static const eq_choice bits[] = {{"2", 2}, {"3", 3}, {"4", 4}, {"8", 8}, {NULL, 0}};
+static const eq_choice end_bits[] = {{"16", 16}, {"8", 8}, {"4", 4}, {NULL, 0}};
 static const eq_choice grids[] = {
     {"asymmetric", EQ_GRID_ASYMMETRIC}, {"symmetric", EQ_GRID_SYMMETRIC}, {NULL, 0}};
 static const eq_choice presets[] = {{"default", EQ_PRESET_DEFAULT},
@@ -76,6 +77,17 @@ static const eq_option options[] = {
          "choose each unit's bits by what its rounding does to the model, for a mean of at most "
          "X with scales and zero points; FOLDER/run/recipe.json gets the choice. 0: do not",
      .high = 16},
+    {.name = "embed-bits",
+     .kind = EQ_OPTION_CHOICE,
+     .offset = offsetof(quantize_args, q.embed_bits),
+     .choices = end_bits,
+     .help = "bits of the embedding, in groups of 32; 16, or what --head-bits says when both are "
+             "one tensor, if not given"},
+    {.name = "head-bits",
+     .kind = EQ_OPTION_CHOICE,
+     .offset = offsetof(quantize_args, q.head_bits),
+     .choices = end_bits,
+     .help = "the same of the head, the product that forms the logits"},
     {.name = "preset",
      .kind = EQ_OPTION_CHOICE,
      .offset = offsetof(quantize_args, preset),
@@ -237,6 +249,7 @@ const eq_command eq_cmd_quantize = {
         "  eqat quantize models/smollm2-135m-instruct.gguf -o out/w2 -b 2 -g 64 --calib "
         "train.jsonl \\\n      --samples 64 --seqlen 1024 --memory 512M\n"
         "  eqat quantize models/smollm2-135m-instruct.gguf -o out/mixed -b 3 -g 64 --target-bpw 3\n"
+        "  eqat quantize models/smollm2-135m-instruct.gguf -o out/small -b 2 --embed-bits 8\n"
         "  eqat quantize --bits 2 --preset paper --help\n",
     .options = options,
     .sections = sections,

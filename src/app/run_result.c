@@ -14,10 +14,11 @@ static eq_status print_json(eq_session *session, const char *out, const eq_quant
 {
     return eq_json_print(
         session,
-        json_pack("{s:s, s:i, s:I, s:b, s:o, s:I, s:I, s:o, s:I, s:o, s:o, s:o}", "output", out,
-                  "bits", r->bits, "group", (json_int_t)r->group, "mixed", (int)r->mixed,
-                  "bits_per_weight", eq_json_real(r->bits_per_weight), "bytes",
-                  (json_int_t)r->bytes, "blocks_resumed", (json_int_t)r->blocks_resumed, "seconds",
+        json_pack("{s:s, s:i, s:I, s:b, s:o, s:i, s:i, s:I, s:I, s:o, s:I, s:o, s:o, s:o}",
+                  "output", out, "bits", r->bits, "group", (json_int_t)r->group, "mixed",
+                  (int)r->mixed, "bits_per_weight", eq_json_real(r->bits_per_weight), "embed_bits",
+                  r->embed_bits, "head_bits", r->head_bits, "bytes", (json_int_t)r->bytes,
+                  "blocks_resumed", (json_int_t)r->blocks_resumed, "seconds",
                   eq_json_real(r->seconds), "peak_memory", (json_int_t)eq_peak_memory(),
                   "val_perplexity", eq_json_real(known(r->val_perplexity, r)), "val_kl",
                   eq_json_real(known(r->val_kl, r)), "val_top1",
@@ -31,6 +32,8 @@ static void print_summary(const char *out, const eq_quantize_result *r)
     eq_format_bytes(memory, sizeof memory, eq_peak_memory());
     printf("output           %s\n", out);
     printf("size             %s, %.3f bits per quantized weight\n", size, r->bits_per_weight);
+    if (r->embed_bits != 16 || r->head_bits != 16)
+        printf("embedding, head  %d and %d bits\n", r->embed_bits, r->head_bits);
     if (r->blocks_resumed > 0)
         printf("resumed          %lld blocks were there already\n", (long long)r->blocks_resumed);
     if (r->val_perplexity > 0) printf("held-out text    perplexity %.2f", r->val_perplexity);

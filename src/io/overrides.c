@@ -29,15 +29,18 @@ static match compare(const char *pattern, const char *name)
 static eq_override base_of(const json_t *config)
 {
     return (eq_override){json_integer_value(json_object_get(config, "bits")),
-                         json_integer_value(json_object_get(config, "group_size"))};
+                         json_integer_value(json_object_get(config, "group_size")),
+                         json_is_true(json_object_get(config, "sym"))};
 }
 
 static eq_override value_of(const json_t *value, const eq_override *base)
 {
     const json_t *bits = json_object_get(value, "bits"),
-                 *group = json_object_get(value, "group_size");
+                 *group = json_object_get(value, "group_size"),
+                 *sym = json_object_get(value, "sym");
     return (eq_override){bits ? json_integer_value(bits) : base->bits,
-                         group ? json_integer_value(group) : base->group};
+                         group ? json_integer_value(group) : base->group,
+                         sym ? json_is_true(sym) : base->symmetric};
 }
 
 static bool same(const eq_override *found, const eq_override *said, int64_t K)
@@ -56,7 +59,7 @@ bool eq_override_allows(const json_t *config, const char *module, const eq_overr
         bool skipped = !strncmp(key, "-:", 2), marked = skipped || !strncmp(key, "+:", 2);
         match m = compare(key + (marked ? 2 : 0), module);
         if (m == NO) continue;
-        *said = skipped ? (eq_override){0, 0} : value_of(value, &base);
+        *said = skipped ? (eq_override){.bits = 0} : value_of(value, &base);
         if (same(found, said, K)) return true;
         if (m == YES) return false;
     }
@@ -66,14 +69,14 @@ bool eq_override_allows(const json_t *config, const char *module, const eq_overr
 
 bool eq_override_add(json_t *dynamic, const char *module, const eq_override *value)
 {
-    char key[KEY_BYTES] = "+:";
-    size_t n = 2;
-    for (const char *c = module; *c && n + 3 < sizeof key; c++) {
+    char key[KEY_BYTES] = "+:^";
+    size_t n = 3;
+    for (const char *c = module; *c && n + 4 < sizeof key; c++) {
         if (!isalnum((unsigned char)*c) && *c != '_') key[n++] = '\\';
         key[n++] = *c;
     }
-    key[n] = 0;
-    json_t *entry = json_pack("{s:I, s:I}", "bits", (json_int_t)value->bits, "group_size",
-                              (json_int_t)value->group);
+    key[n] = '$';
+    json_t *entry = json_pack("{s:I, s:I, s:b}", "bits", (json_int_t)value->bits, "group_size",
+                              (json_int_t)value->group, "sym", (int)value->symmetric);
     return !json_object_set_new(dynamic, key, entry);
 }

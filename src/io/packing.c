@@ -75,7 +75,8 @@ static eq_override found_in_shapes(const linear *l)
     int64_t K = l->q->K, bits = l->weight.shape[0] * 32 / K, groups = l->scales.shape[0];
     bool fits = (bits == 2 || bits == 3 || bits == 4 || bits == 8) && groups > 0 &&
                 K % groups == 0 && eq_qmatrix_fits(l->q->N, K, (int)bits);
-    return fits ? (eq_override){bits, K / groups} : (eq_override){-1, -1};
+    return fits ? (eq_override){.bits = bits, .group = K / groups}
+                : (eq_override){.bits = -1, .group = -1};
 }
 
 /* Bits and group by the configuration, which may have others for single modules. */

@@ -73,13 +73,29 @@ static eq_status open_packed(eq_ctx *ctx, eq_decoder *d, const char *prefix, eq_
 {
     part->matrix.N = part->rows;
     part->matrix.K = K;
-    eq_status st = eq_packing_linear(ctx, &d->packing, d->checkpoint, prefix, &part->matrix);
     part->packed = true;
+    return eq_packing_linear(ctx, &d->packing, d->checkpoint, prefix, &part->matrix);
+}
+
+/* prefix.weight in any floating type, or the packed tensors of that prefix. */
+static eq_status open_part(eq_ctx *ctx, eq_decoder *d, const char *prefix, eq_stored_part *part,
+                           int64_t K)
+{
+    char name[NAME_BYTES + 8], words[NAME_BYTES + 8];
+    snprintf(name, sizeof name, "%s.weight", prefix);
+    snprintf(words, sizeof words, "%s.qweight", prefix);
+    bool packed =
+        !eq_checkpoint_has(d->checkpoint, name) && eq_checkpoint_has(d->checkpoint, words);
+    return packed ? open_packed(ctx, d, prefix, part, K)
+                  : find_weight(ctx, d->checkpoint, name, &part->tensor, part->rows, K);
+}
+
+/* Bits and group of the block linears, and whether this one has others. */
+static void note_grid(eq_decoder *d, const eq_qmatrix *q)
+{
     d->bits = d->packing.bits;
     d->group = d->packing.group;
-    const eq_qmatrix *q = &part->matrix;
-    if (q->bits != d->bits || q->g != (d->group == -1 ? K : d->group)) d->mixed = true;
-    return st;
+    if (q->bits != d->bits || q->g != (d->group == -1 ? q->K : d->group)) d->mixed = true;
 }
 
 static eq_status open_unit(eq_ctx *ctx, eq_decoder *d, int64_t i, eq_unit unit)
@@ -92,13 +108,11 @@ static eq_status open_unit(eq_ctx *ctx, eq_decoder *d, int64_t i, eq_unit unit)
     for (int p = 0; p < stored->count; p++) {
         eq_stored_part *part = &stored->parts[p];
         *part = (eq_stored_part){.row0 = parts[p].row0, .rows = parts[p].rows};
-        char prefix[NAME_BYTES], name[NAME_BYTES + 8];
+        char prefix[NAME_BYTES];
         snprintf(prefix, sizeof prefix, "model.layers.%lld.%s", (long long)i, parts[p].name);
-        snprintf(name, sizeof name, "%s.weight", prefix);
-        bool dense = eq_checkpoint_has(d->checkpoint, name);
-        eq_status st = dense ? find_weight(ctx, d->checkpoint, name, &part->tensor, part->rows, K)
-                             : open_packed(ctx, d, prefix, part, K);
+        eq_status st = open_part(ctx, d, prefix, part, K);
         if (st != EQ_OK) return st;
+        if (part->packed) note_grid(d, &part->matrix);
     }
     b->block.units[unit] = eq_linear_stored(ctx->kernels, stored, K);
     return EQ_OK;
@@ -121,21 +135,28 @@ static eq_status open_block(eq_ctx *ctx, eq_decoder *d, int64_t i)
     return st;
 }
 
+static eq_status open_end(eq_ctx *ctx, eq_decoder *d, const char *prefix, eq_stored *stored)
+{
+    *stored = (eq_stored){.count = 1, .parts = {{.rows = d->config.V}}};
+    return open_part(ctx, d, prefix, &stored->parts[0], d->config.C);
+}
+
 static eq_status open_ends(eq_ctx *ctx, eq_decoder *d)
 {
     const eq_config *c = &d->config;
-    const char *embedding = "model.embed_tokens.weight", *head = "lm_head.weight";
-    eq_status st = find_weight(ctx, d->checkpoint, embedding, &d->embedding, c->V, c->C);
+    eq_status st = open_end(ctx, d, "model.embed_tokens", &d->embedding_stored);
     if (st == EQ_OK)
         st = load_norm(ctx, d->checkpoint, "model.norm.weight", d->norms + 2 * c->L * c->C, c->C);
-    if (st != EQ_OK) return st;
-    eq_stored_part *part = &d->head_stored.parts[0];
-    part->rows = c->V;
-    part->tensor = d->embedding;
-    if (!c->tied) st = find_weight(ctx, d->checkpoint, head, &part->tensor, c->V, c->C);
-    d->head_stored.count = 1;
-    d->head = eq_linear_stored(ctx->kernels, &d->head_stored, c->C);
+    if (st == EQ_OK && !c->tied) st = open_end(ctx, d, "lm_head", &d->head_stored);
+    if (st == EQ_OK) eq_decoder_link_ends(d, ctx->kernels);
     return st;
+}
+
+void eq_decoder_link_ends(eq_decoder *d, const eq_kernels *kernels)
+{
+    if (d->config.tied) d->head_stored = d->embedding_stored;
+    d->embedding = eq_linear_stored(kernels, &d->embedding_stored, d->config.C);
+    d->head = eq_linear_stored(kernels, &d->head_stored, d->config.C);
 }
 
 eq_status eq_decoder_open(eq_ctx *ctx, eq_decoder **out, eq_checkpoint *checkpoint)
@@ -225,13 +246,11 @@ eq_status eq_decoder_embed(eq_ctx *ctx, const eq_decoder *d, float *x, const int
                            int64_t n)
 {
     int64_t C = d->config.C;
-    size_t row_bytes = eq_dtype_bytes(d->embedding.type, C);
     for (int64_t i = 0; i < n; i++) {
         if (ids[i] < 0 || ids[i] >= d->config.V)
             return eq_fail(ctx, EQ_EINVAL, "token %lld is %d, the vocabulary has %lld",
                            (long long)i, ids[i], (long long)d->config.V);
-        const char *row = (const char *)d->embedding.data + (size_t)ids[i] * row_bytes;
-        ctx->kernels->unpack(x + i * C, EQ_F32, row, d->embedding.type, C);
+        d->embedding.form->rows(&d->embedding, x + i * C, EQ_F32, ids[i], 1);
     }
     return EQ_OK;
 }

@@ -14,12 +14,12 @@ typedef struct eq_decoder {
     eq_config config;
     eq_checkpoint *checkpoint; /* borrowed */
     eq_decoder_block *blocks;  /* owned, [L] */
-    float *norms;        /* owned, [2L + 1, C]: norm1 and norm2 of each block, the final norm */
-    eq_tensor embedding; /* [V, C] */
-    eq_stored head_stored;
-    eq_linear head; /* [V, C] */
+    float *norms; /* owned, [2L + 1, C]: norm1 and norm2 of each block, the final norm */
+    eq_stored embedding_stored, head_stored;
+    eq_linear embedding, head; /* [V, C] over these; the same weight when tied */
     eq_packing packing;
-    int bits;      /* that the configuration has for the linears; 16 when none is quantized */
+    /* Of the block linears: */
+    int bits;      /* that the configuration has for them; 16 when none is quantized */
     int64_t group; /* of the same; 0 when none is quantized */
     bool mixed;    /* some have other bits or groups */
 } eq_decoder;
@@ -42,12 +42,16 @@ eq_status eq_decoder_open(eq_ctx *ctx, eq_decoder **decoder, eq_checkpoint *chec
 void eq_decoder_close(eq_decoder *decoder);
 /* Mean stored bits of the weights of all blocks' linears: codes, scales and zero points. */
 double eq_decoder_bits_per_weight(const eq_decoder *decoder);
+/* Make the embedding and the head linears over the decoder's own embedding_stored and head_stored;
+ * when they are tied the latter becomes the former. */
+void eq_decoder_link_ends(eq_decoder *decoder, const eq_kernels *kernels);
 /* Bytes of scratch for the products of any of its linears. */
 size_t eq_decoder_scratch(const eq_decoder *decoder);
 /* Let the pages of block i leave the resident set. */
 void eq_decoder_release_block(const eq_decoder *decoder, int64_t i);
 
-/* x [n, C] f32 = rows of the embedding. ids are in 0 .. V-1 (EQ_EINVAL otherwise). */
+/* x [n, C] f32 = rows of the embedding, each unpacked by itself. ids are in 0 .. V-1 (EQ_EINVAL
+ * otherwise). */
 eq_status eq_decoder_embed(eq_ctx *ctx, const eq_decoder *decoder, float *x, const int32_t *ids,
                            int64_t n);
 

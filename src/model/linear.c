@@ -51,6 +51,12 @@ static void stored_rows(const eq_linear *linear, void *out, eq_dtype type, int64
 
 static const eq_linear_form STORED = {.name = "stored", .rows = stored_rows};
 
+int eq_stored_bits(const eq_stored *stored)
+{
+    const eq_stored_part *part = &stored->parts[0];
+    return part->packed ? part->matrix.bits : 16;
+}
+
 eq_linear eq_linear_stored(const eq_kernels *kernels, eq_stored *stored, int64_t K)
 {
     int64_t N = 0;

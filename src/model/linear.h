@@ -51,6 +51,8 @@ typedef struct eq_stored {
     int count;
 } eq_stored;
 
+/* Bits of the first part's codes; 16 when it is not packed. */
+int eq_stored_bits(const eq_stored *stored);
 /* A linear of the form "stored" over `stored` (borrowed), all parts [.., K]. */
 eq_linear eq_linear_stored(const eq_kernels *kernels, eq_stored *stored, int64_t K);
 

@@ -73,6 +73,20 @@ static void refine_scale(float *s, float z, const float *w, const float *h,
     }
 }
 
+/* Weights that come from blocks of 8 bits (ggml's Q8_0) lie on the grid of largest / 127, which no
+ * step of the search hits: they keep their codes, and every other group is as well off. */
+static void try_block_scale(float *s, float z, const float *w, const float *h,
+                            const eq_quant_shape *shape)
+{
+    float largest = 0.0f;
+    for (int64_t i = 0; i < shape->g; i++)
+        largest = fmaxf(largest, fabsf(w[i]));
+    double unused = 0;
+    const float top = top_code(shape), t = eq_clamp_scale(largest / (z - 1), shape);
+    double error = grid_error(&unused, w, h, shape->g, *s, z, top);
+    if (grid_error(&unused, w, h, shape->g, t, z, top) < error) *s = t;
+}
+
 /* A symmetric grid must reach as far with its short side as with its long one: at 2 bits that is
  * twice the scale, and the grid of weights -a, 0 and a. */
 static eq_start_search search_of(const eq_quant_shape *shape)
@@ -101,6 +115,8 @@ void eq_start_values(eq_ctx *ctx, eq_fake *fake, eq_start start, const float *im
             }
             ctx->kernels->start_search(s, z, w, importance + k * g, &search);
             refine_scale(s, *z, w, importance + k * g, shape);
+            if (shape->symmetric && shape->bits == 8)
+                try_block_scale(s, *z, w, importance + k * g, shape);
         }
     }
     eq_fake_refresh(ctx, fake);

@@ -1,5 +1,7 @@
 #include "tensor/tensor.h"
 
+#include <math.h>
+
 int64_t eq_tensor_elems(const eq_tensor *t)
 {
     int64_t n = 1;
@@ -23,4 +25,11 @@ void eq_tensor_rows_f32(float *out, int64_t ld, const eq_tensor *t, int64_t row0
         int64_t row = eq_tensor_file_row(t->rope_pairs, row0 + r);
         eq_dtype_to_f32(out + r * ld, (const char *)t->data + (size_t)row * row_bytes, t->type, K);
     }
+}
+
+int64_t eq_first_not_finite(const float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (!isfinite(x[i])) return i;
+    return n;
 }

@@ -23,5 +23,7 @@ void eq_tensor_rows_f32(float *out, int64_t ld, const eq_tensor *t, int64_t row0
 int64_t eq_tensor_elems(const eq_tensor *t);
 /* Position of the row that Hugging Face calls `row` in the file, for rope_pairs = D (0: itself). */
 int64_t eq_tensor_file_row(int rope_pairs, int64_t row);
+/* The first of x [n] that is not finite; n when all are. */
+int64_t eq_first_not_finite(const float *x, int64_t n);
 
 #endif

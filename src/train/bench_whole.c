@@ -93,10 +93,11 @@ static void connect(eq_ctx *ctx, model *m)
         d->blocks[i].block = m->packed;
     for (int u = 0; u < EQ_UNITS; u++)
         connect_unit(ctx, m, (eq_unit)u, &at);
-    d->embedding = tensor_of(m, &at, c->V, c->C);
-    d->head_stored.parts[0] = (eq_stored_part){0, c->V, false, d->embedding, {0}};
-    d->head_stored.count = 1;
-    d->head = eq_linear_stored(ctx->kernels, &d->head_stored, c->C);
+    d->embedding_stored.parts[0] =
+        (eq_stored_part){0, c->V, false, tensor_of(m, &at, c->V, c->C), {0}};
+    d->embedding_stored.count = 1;
+    d->head_stored = d->embedding_stored;
+    eq_decoder_link_ends(d, ctx->kernels);
 }
 
 static int by_value(const void *a, const void *b)

@@ -5,6 +5,7 @@
 
 #include "model/decoder.h"
 #include "quant/scheme.h"
+#include "train/packed.h"
 
 /* Freeze the linears of `block`, all of one trained form, and write them and the norms to `path` as
  * block number `index`. */
@@ -24,7 +25,7 @@ eq_status eq_block_file_open(eq_ctx *ctx, eq_block_file *file, const eq_config *
 void eq_block_file_close(eq_block_file *file);
 
 /* The tensors of a block file in order. Names are written into `names`. Returns their number. */
-enum { EQ_BLOCK_TENSORS = 7 * 4 + 2, EQ_TENSOR_NAME = 96 };
+enum { EQ_BLOCK_TENSORS = 7 * EQ_PACKED_TENSORS + 2 };
 int64_t eq_block_file_entries(const eq_config *config, const eq_block_scheme *scheme, int64_t block,
                               eq_tensor_entry entries[EQ_BLOCK_TENSORS],
                               char names[EQ_BLOCK_TENSORS][EQ_TENSOR_NAME]);

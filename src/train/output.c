@@ -9,30 +9,35 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { ENDS = 3, COPY_ROWS = 256 };
+enum { BEFORE = 3, MOST_BEFORE = 1 + EQ_ENDS * EQ_PACKED_TENSORS, COPY_ROWS = 256 };
 
-/* The tensors outside the blocks, in the order of the file. */
-typedef struct ends {
-    const char *names[ENDS];
-    eq_tensor tensors[ENDS];
-    int count;
-} ends;
+/* What stands before the blocks, in the order of the file. */
+typedef struct before {
+    int end;          /* EQ_EMBEDDING, EQ_HEAD, or -1 for the final norm */
+    eq_tensor tensor; /* of the source, unless packed */
+    eq_qmatrix shape; /* when packed */
+    bool packed;
+} before;
 
-/* norm: instead of the final norm of the checkpoint, unless NULL. */
-static eq_status find_ends(eq_ctx *ctx, const eq_decoder *d, const float *norm, ends *e)
+static eq_status find_before(eq_ctx *ctx, const eq_quantize_job *job, before *b)
 {
-    static const char *const NAMES[ENDS] = {"model.embed_tokens.weight", "model.norm.weight",
-                                            "lm_head.weight"};
-    e->count = d->config.tied ? ENDS - 1 : ENDS;
-    eq_status st = EQ_OK;
-    for (int i = 0; st == EQ_OK && i < e->count; i++) {
-        e->names[i] = NAMES[i];
-        st = eq_checkpoint_tensor(ctx, d->checkpoint, NAMES[i], &e->tensors[i]);
+    const eq_decoder *d = job->teacher;
+    const eq_config *c = &d->config;
+    char name[EQ_TENSOR_NAME];
+    if (b->end >= 0 && eq_end_is_packed(c, job->ends, b->end)) {
+        const eq_scheme *s = &job->ends[b->end];
+        b->packed = true;
+        b->shape =
+            (eq_qmatrix){.bits = s->bits, .N = c->V, .K = c->C, .g = eq_scheme_group(s, c->C)};
+        return EQ_OK;
     }
-    if (norm)
-        e->tensors[1] =
-            (eq_tensor){.data = norm, .type = EQ_F32, .dims = 1, .shape = {d->config.C, 1, 1, 1}};
-    return st;
+    if (b->end < 0 && job->final_norm) {
+        b->tensor = (eq_tensor){
+            .data = job->final_norm, .type = EQ_F32, .dims = 1, .shape = {c->C, 1, 1, 1}};
+        return EQ_OK;
+    }
+    snprintf(name, sizeof name, "%s.weight", b->end < 0 ? "model.norm" : eq_end_names[b->end]);
+    return eq_checkpoint_tensor(ctx, d->checkpoint, name, &b->tensor);
 }
 
 /* The type in which a tensor of the source is written. */
@@ -80,10 +85,11 @@ static eq_status copy_block(eq_ctx *ctx, eq_safetensors_writer *w, const eq_quan
 
 /* What model.safetensors holds, in the order of the file. */
 typedef struct contents {
-    ends ends;
+    before before[BEFORE];
+    int count_before;              /* members of `before` */
     eq_tensor_entry *entries;      /* owned, [count] */
-    char (*names)[EQ_TENSOR_NAME]; /* owned */
-    int64_t count;
+    char (*names)[EQ_TENSOR_NAME]; /* owned, of the entries */
+    int64_t count, first_block;    /* entry of block 0 */
 } contents;
 
 static void contents_free(contents *m)
@@ -92,24 +98,39 @@ static void contents_free(contents *m)
     eq_free(m->names);
 }
 
+static void list_before(contents *m, const before *b)
+{
+    eq_tensor_entry *e = &m->entries[m->count];
+    const char *prefix = b->end < 0 ? "model.norm" : eq_end_names[b->end];
+    if (b->packed) {
+        eq_packed_entries(e, &m->names[m->count], prefix, &b->shape);
+        m->count += EQ_PACKED_TENSORS;
+        return;
+    }
+    snprintf(m->names[m->count], EQ_TENSOR_NAME, "%s.weight", prefix);
+    *e = (eq_tensor_entry){m->names[m->count++], written_type(b->tensor.type), b->tensor.dims, {0}};
+    memcpy(e->shape, b->tensor.shape, sizeof e->shape);
+}
+
 static eq_status list_contents(eq_ctx *ctx, contents *m, const eq_quantize_job *job)
 {
+    static const int ORDER[BEFORE] = {EQ_EMBEDDING, -1, EQ_HEAD};
     const eq_config *c = &job->teacher->config;
-    *m = (contents){.entries = eq_alloc(ctx, c->L * EQ_BLOCK_TENSORS + ENDS, sizeof *m->entries),
-                    .names = eq_alloc(ctx, c->L * EQ_BLOCK_TENSORS, sizeof *m->names)};
-    eq_status st = m->entries && m->names ? find_ends(ctx, job->teacher, job->final_norm, &m->ends)
-                                          : EQ_ENOMEM;
-    if (st != EQ_OK) return st;
-    for (int i = 0; i < m->ends.count; i++) {
-        const eq_tensor *t = &m->ends.tensors[i];
-        eq_tensor_entry *e = &m->entries[m->count++];
-        *e = (eq_tensor_entry){m->ends.names[i], written_type(t->type), t->dims, {0}};
-        memcpy(e->shape, t->shape, sizeof t->shape);
+    int64_t most = c->L * EQ_BLOCK_TENSORS + MOST_BEFORE;
+    *m = (contents){.entries = eq_alloc(ctx, most, sizeof *m->entries),
+                    .names = eq_alloc(ctx, most, sizeof *m->names),
+                    .count_before = c->tied ? BEFORE - 1 : BEFORE};
+    eq_status st = m->entries && m->names ? EQ_OK : EQ_ENOMEM;
+    for (int i = 0; st == EQ_OK && i < m->count_before; i++) {
+        m->before[i].end = ORDER[i];
+        st = find_before(ctx, job, &m->before[i]);
+        if (st == EQ_OK) list_before(m, &m->before[i]);
     }
-    for (int64_t b = 0; b < c->L; b++)
+    m->first_block = m->count;
+    for (int64_t b = 0; st == EQ_OK && b < c->L; b++)
         m->count += eq_block_file_entries(c, &job->schemes[b], b, m->entries + m->count,
-                                          m->names + b * EQ_BLOCK_TENSORS);
-    return EQ_OK;
+                                          m->names + m->count);
+    return st;
 }
 
 eq_status eq_output_bytes(eq_ctx *ctx, const eq_quantize_job *job, int64_t *bytes)
@@ -123,6 +144,14 @@ eq_status eq_output_bytes(eq_ctx *ctx, const eq_quantize_job *job, int64_t *byte
     return st;
 }
 
+static eq_status write_before(eq_ctx *ctx, eq_safetensors_writer *w, const before *b,
+                              const eq_decoder *model)
+{
+    const eq_stored *stored = b->end == EQ_HEAD ? &model->head_stored : &model->embedding_stored;
+    return b->packed ? eq_packed_copy(ctx, w, &stored->parts[0].matrix)
+                     : write_tensor(ctx, w, &b->tensor);
+}
+
 static eq_status write_model(eq_ctx *ctx, const eq_quantize_job *job, const char *path)
 {
     contents m;
@@ -130,10 +159,10 @@ static eq_status write_model(eq_ctx *ctx, const eq_quantize_job *job, const char
     eq_status st = list_contents(ctx, &m, job);
     if (st == EQ_OK) st = eq_safetensors_begin(ctx, &w, path, m.entries, m.count);
     if (st != EQ_OK) goto done;
-    for (int i = 0; st == EQ_OK && i < m.ends.count; i++)
-        st = write_tensor(ctx, &w, &m.ends.tensors[i]);
+    for (int i = 0; st == EQ_OK && i < m.count_before; i++)
+        st = write_before(ctx, &w, &m.before[i], job->model);
     for (int64_t b = 0; st == EQ_OK && b < job->teacher->config.L; b++)
-        st = copy_block(ctx, &w, job, b, m.entries + m.ends.count + b * EQ_BLOCK_TENSORS);
+        st = copy_block(ctx, &w, job, b, m.entries + m.first_block + b * EQ_BLOCK_TENSORS);
     if (st == EQ_OK)
         st = eq_safetensors_commit(&w);
     else
@@ -155,20 +184,26 @@ static int unit_modules(const eq_config *c, eq_unit unit, const char *names[EQ_M
     return count;
 }
 
-/* Add the modules of unit i, counted through all blocks, unless it has the model's own grid. */
-static bool add_override(json_t *dynamic, const eq_quantize_job *job, int64_t i)
+/* Add a module, unless it has the model's own grid. */
+static bool add_override(json_t *dynamic, const eq_quantize_job *job, const char *module,
+                         const eq_scheme *scheme)
 {
     const eq_scheme base = eq_scheme_of(job->options);
-    const eq_scheme *scheme = &job->schemes[i / EQ_UNITS].units[i % EQ_UNITS];
-    const eq_override value = {scheme->bits, scheme->group};
+    const eq_override value = {scheme->bits, scheme->group, scheme->grid == EQ_GRID_SYMMETRIC};
+    return eq_scheme_equal(scheme, &base) || eq_override_add(dynamic, module, &value);
+}
+
+/* Add the modules of unit i, counted through all blocks. */
+static bool add_unit(json_t *dynamic, const eq_quantize_job *job, int64_t i)
+{
     const char *names[EQ_MAX_PARTS + 1];
     int count = unit_modules(&job->teacher->config, (eq_unit)(i % EQ_UNITS), names);
     bool good = true;
-    for (int p = 0; p < count && !eq_scheme_equal(scheme, &base); p++) {
+    for (int p = 0; good && p < count; p++) {
         char module[EQ_TENSOR_NAME];
         snprintf(module, sizeof module, "model.layers.%lld.%s", (long long)(i / EQ_UNITS),
                  names[p]);
-        good = good && eq_override_add(dynamic, module, &value);
+        good = add_override(dynamic, job, module, &job->schemes[i / EQ_UNITS].units[i % EQ_UNITS]);
     }
     return good;
 }
@@ -176,10 +211,14 @@ static bool add_override(json_t *dynamic, const eq_quantize_job *job, int64_t i)
 /* Give `quantization` the modules whose grid is not the model's. */
 static bool add_overrides(json_t *quantization, const eq_quantize_job *job)
 {
+    const eq_config *c = &job->teacher->config;
     json_t *dynamic = json_object();
     bool good = dynamic != NULL;
-    for (int64_t i = 0; good && i < job->teacher->config.L * EQ_UNITS; i++)
-        good = add_override(dynamic, job, i);
+    for (int64_t i = 0; good && i < c->L * EQ_UNITS; i++)
+        good = add_unit(dynamic, job, i);
+    for (int i = 0; good && i < EQ_ENDS; i++)
+        if (eq_end_is_packed(c, job->ends, i))
+            good = add_override(dynamic, job, eq_end_names[i], &job->ends[i]);
     if (good && json_object_size(dynamic))
         good = !json_object_set(quantization, "dynamic", dynamic);
     json_decref(dynamic);
@@ -188,12 +227,14 @@ static bool add_overrides(json_t *quantization, const eq_quantize_job *job)
 
 /* The quantization as GPTQModel, transformers and vLLM read it.                 [spec formats.md 4]
  * */
-static json_t *quantization_config(const eq_quantize_options *o)
+static json_t *quantization_config(const eq_quantize_job *job)
 {
+    const eq_quantize_options *o = job->options;
+    bool head = eq_end_is_packed(&job->teacher->config, job->ends, EQ_HEAD);
     json_t *q =
         json_pack("{s:s, s:s, s:i, s:I, s:b, s:b, s:b, s:s, s:s, s:s, s:b}", "quant_method", "gptq",
                   "method", "gptq", "bits", o->bits, "group_size", (json_int_t)o->group, "sym",
-                  o->grid == EQ_GRID_SYMMETRIC, "desc_act", 0, "lm_head", 0, "checkpoint_format",
+                  o->grid == EQ_GRID_SYMMETRIC, "desc_act", 0, "lm_head", head, "checkpoint_format",
                   "gptq_v2", "format", "gptq_v2", "pack_dtype", "int32", "true_sequential", 1);
     json_object_set_new(q, "meta", json_pack("{s:[s]}", "quantizer", "eqat:" EQAT_VERSION));
     return q;
@@ -202,7 +243,7 @@ static json_t *quantization_config(const eq_quantize_options *o)
 static eq_status write_configs(eq_ctx *ctx, const eq_quantize_job *job)
 {
     const char *out = job->run->out;
-    json_t *quantization = quantization_config(job->options);
+    json_t *quantization = quantization_config(job);
     json_t *config = json_deep_copy(eq_checkpoint_config(job->teacher->checkpoint));
     bool made = quantization && config && add_overrides(quantization, job);
     eq_status st = made ? EQ_OK : eq_fail(ctx, EQ_ENOMEM, "%s: out of memory", out);
@@ -248,6 +289,7 @@ void eq_output_finish(eq_ctx *ctx, const eq_quantize_job *job)
     remove_matching(ctx, job->run->folder, "stream-");
     remove_matching(ctx, job->run->folder, "masters-");
     remove_matching(ctx, job->run->folder, "tune-");
+    remove_matching(ctx, job->run->folder, "ends-");
 }
 
 double eq_output_bits_per_weight(const eq_config *c, const eq_block_scheme *schemes)

@@ -5,9 +5,9 @@
 
 #include "train/quantize.h"
 
-/* Write OUT/model.safetensors from the block files of the run and the teacher's embedding, final
- * norm and head (in the type they have; ggml blocks as f16), then config.json and
- * quantize_config.json. Each file appears whole. */
+/* Write OUT/model.safetensors from the block files of the run, the packed embedding and head of
+ * job->model, and what else the teacher has (in the type it has; ggml blocks as f16), then
+ * config.json and quantize_config.json. Each file appears whole. */
 eq_status eq_output_model(eq_ctx *ctx, const eq_quantize_job *job);
 /* bytes out: of all tensors that eq_output_model writes. */
 eq_status eq_output_bytes(eq_ctx *ctx, const eq_quantize_job *job, int64_t *bytes);

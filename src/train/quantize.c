@@ -6,7 +6,6 @@
 #include "train/choose_bits.h"
 #include "train/masters.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -66,6 +65,18 @@ static double megabytes(int64_t bytes)
     return (double)bytes / (1 << 20);
 }
 
+/* The most bytes that choosing bits, and rounding the embedding and the head, take: both before the
+ * blocks. */
+static int64_t plan_first(eq_ctx *ctx, const eq_quantize_job *job)
+{
+    int64_t choice = eq_choose_bits_bytes(job, ctx->threads);
+    int64_t ends = (int64_t)eq_ends_bytes(&job->teacher->config, job->ends);
+    if (ends)
+        eq_log(ctx, EQ_LOG_INFO, "plan: embedding in %d bits, head in %d, %.0f MiB of memory",
+               job->ends[EQ_EMBEDDING].bits, job->ends[EQ_HEAD].bits, megabytes(ends));
+    return choice > ends ? choice : ends;
+}
+
 eq_status eq_quantize_plan(eq_ctx *ctx, const eq_quantize_job *job, bool *in_file)
 {
     const eq_quantize_options *o = job->options;
@@ -78,7 +89,7 @@ eq_status eq_quantize_plan(eq_ctx *ctx, const eq_quantize_job *job, bool *in_fil
     int64_t limit = o->run.memory ? o->run.memory : eq_available_memory();
     *in_file = o->run.streams == EQ_STREAMS_FILE ||
                (o->run.streams == EQ_STREAMS_AUTO && limit && work + streams > limit);
-    int64_t need = work + (*in_file ? 0 : streams), first = eq_choose_bits_bytes(job, ctx->threads);
+    int64_t need = work + (*in_file ? 0 : streams), first = plan_first(ctx, job);
     if (first > need) need = first;
     eq_log(ctx, EQ_LOG_INFO, "plan: %lld blocks, %s, products by %s (%s)",
            (long long)job->teacher->config.L, eq_dtype_get(job->type)->name,
@@ -112,13 +123,14 @@ static eq_status new_stream(eq_ctx *ctx, const state *s, eq_stream *stream, cons
     return st;
 }
 
-static eq_status embed_stream(eq_ctx *ctx, state *s, eq_stream *stream)
+/* decoder: whose embedding */
+static eq_status embed_stream(eq_ctx *ctx, state *s, eq_stream *stream, const eq_decoder *decoder)
 {
     const eq_quantize_job *job = s->job;
     int64_t samples = eq_quantize_samples(job->options), T = stream->shape.T;
     for (int64_t w = 0; w < stream->shape.n; w++) {
         const int32_t *ids = w < samples ? job->train + w * T : job->val + (w - samples) * T;
-        eq_status st = eq_decoder_embed(ctx, job->teacher, s->student.acts.x, ids, T);
+        eq_status st = eq_decoder_embed(ctx, decoder, s->student.acts.x, ids, T);
         if (st == EQ_OK)
             st = eq_stream_write(ctx, stream, w, 1, s->student.acts.x, s->student.buffer);
         if (st != EQ_OK) return st;
@@ -171,9 +183,9 @@ static eq_status start_streams(eq_ctx *ctx, state *s, int64_t finished, int64_t 
         return st;
     }
     eq_status st = new_stream(ctx, s, &s->full, "full", 0);
-    if (st == EQ_OK) st = embed_stream(ctx, s, &s->full);
+    if (st == EQ_OK) st = embed_stream(ctx, s, &s->full, s->job->teacher);
     if (st == EQ_OK && both) st = new_stream(ctx, s, &s->quantized, "quantized", 0);
-    if (st == EQ_OK && both) st = embed_stream(ctx, s, &s->quantized);
+    if (st == EQ_OK && both) st = embed_stream(ctx, s, &s->quantized, s->job->model);
     return st;
 }
 
@@ -249,13 +261,6 @@ static eq_status train_block(eq_ctx *ctx, state *s, eq_stream *target)
     return st;
 }
 
-static int64_t first_not_finite(const float *x, int64_t n)
-{
-    for (int64_t i = 0; i < n; i++)
-        if (!isfinite(x[i])) return i;
-    return n;
-}
-
 /* A weight that is not finite would spoil its group silently: rounding has no loss that shows it.
  * */
 static eq_status check_weights(eq_ctx *ctx, const state *s)
@@ -266,11 +271,11 @@ static eq_status check_weights(eq_ctx *ctx, const state *s)
         eq_part parts[EQ_MAX_PARTS];
         const eq_fake *f = &s->student.fakes[u];
         int count = eq_unit_parts(c, (eq_unit)u, parts);
-        int64_t K = f->shape.K, row = first_not_finite(f->w, f->N * K) / K;
+        int64_t K = f->shape.K, row = eq_first_not_finite(f->w, f->N * K) / K;
         for (int p = 0; p < count; p++)
             if (row >= parts[p].row0 && row < parts[p].row0 + parts[p].rows) name = parts[p].name;
     }
-    int64_t norm = first_not_finite(s->student.norms, 2 * c->C);
+    int64_t norm = eq_first_not_finite(s->student.norms, 2 * c->C);
     if (!name && norm < 2 * c->C)
         name = norm < c->C ? "input_layernorm" : "post_attention_layernorm";
     if (!name) return EQ_OK;

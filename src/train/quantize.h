@@ -4,10 +4,13 @@
 #define EQ_TRAIN_QUANTIZE_H
 
 #include "train/block_ap.h"
+#include "train/ends.h"
 #include "train/run.h"
 
 typedef struct eq_quantize_job {
     const eq_decoder *teacher;
+    const eq_decoder *model; /* embedding and head as the output has them; not for a plan */
+    eq_scheme ends[EQ_ENDS]; /* of these two */
     const eq_quantize_options *options;
     const eq_block_scheme *schemes; /* [L]; borrowed */
     eq_dtype type;                  /* of products and streams */

@@ -2,6 +2,7 @@
 """Write a small random Llama model as a Hugging Face folder, with nothing but the standard library.
 
   make_model.py FOLDER [--blocks 3] [--tokenizer] [--tied] [--seed 1] [--windows 20] [--seqlen 32]
+      [--vocabulary 257]
 
 The folder also gets tokens.npy, int32 [windows, seqlen], for calibration. With --tokenizer there
 are one token per byte and <|end|>, so that any text can be tokenized.
@@ -14,12 +15,11 @@ import random
 import struct
 
 HIDDEN, MLP, HEADS, KV_HEADS, HEAD_SIZE = 64, 96, 4, 2, 16
-VOCABULARY = 257
 
 
-def tensor_list(blocks, tied):
+def tensor_list(blocks, tied, vocabulary):
     """(name, shape) of every tensor."""
-    yield "model.embed_tokens.weight", (VOCABULARY, HIDDEN)
+    yield "model.embed_tokens.weight", (vocabulary, HIDDEN)
     for i in range(blocks):
         block = f"model.layers.{i}."
         yield block + "input_layernorm.weight", (HIDDEN,)
@@ -32,7 +32,7 @@ def tensor_list(blocks, tied):
         yield block + "mlp.down_proj.weight", (HIDDEN, MLP)
     yield "model.norm.weight", (HIDDEN,)
     if not tied:
-        yield "lm_head.weight", (VOCABULARY, HIDDEN)
+        yield "lm_head.weight", (vocabulary, HIDDEN)
 
 
 def values(shape, rng):
@@ -43,9 +43,9 @@ def values(shape, rng):
     return array.array("f", (scale * rng.gauss(0, 1) for _ in range(shape[0] * shape[1])))
 
 
-def write_tensors(path, blocks, tied, rng):
+def write_tensors(path, args, rng):
     header, pieces, offset = {}, [], 0
-    for name, shape in tensor_list(blocks, tied):
+    for name, shape in tensor_list(args.blocks, args.tied, args.vocabulary):
         data = values(shape, rng).tobytes()
         header[name] = {"dtype": "F32", "shape": shape,
                         "data_offsets": [offset, offset + len(data)]}
@@ -57,13 +57,13 @@ def write_tensors(path, blocks, tied, rng):
         out.write(struct.pack("<Q", len(text)) + text + b"".join(pieces))
 
 
-def write_config(path, blocks, tied):
+def write_config(path, args):
     config = {
         "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": HIDDEN,
-        "intermediate_size": MLP, "num_hidden_layers": blocks, "num_attention_heads": HEADS,
+        "intermediate_size": MLP, "num_hidden_layers": args.blocks, "num_attention_heads": HEADS,
         "num_key_value_heads": KV_HEADS, "head_dim": HEAD_SIZE, "max_position_embeddings": 512,
-        "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "vocab_size": VOCABULARY,
-        "tie_word_embeddings": tied, "hidden_act": "silu", "attention_bias": False,
+        "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "vocab_size": args.vocabulary,
+        "tie_word_embeddings": args.tied, "hidden_act": "silu", "attention_bias": False,
         "mlp_bias": False, "torch_dtype": "float32", "bos_token_id": 256, "eos_token_id": 256}
     with open(path, "w", encoding="utf-8") as out:
         json.dump(config, out, indent=1)
@@ -102,7 +102,7 @@ def write_tokenizer(folder):
 def write_tokens(path, windows, seqlen, rng):
     header = f"{{'descr': '<i4', 'fortran_order': False, 'shape': ({windows}, {seqlen}), }}"
     header += " " * (-(len(header) + 11) % 64) + "\n"
-    ids = array.array("i", (rng.randrange(VOCABULARY - 1) for _ in range(windows * seqlen)))
+    ids = array.array("i", (rng.randrange(256) for _ in range(windows * seqlen)))
     with open(path, "wb") as out:
         out.write(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode())
         out.write(ids.tobytes())
@@ -115,13 +115,14 @@ def main():
     parser.add_argument("--tokenizer", action="store_true")
     parser.add_argument("--tied", action="store_true")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--vocabulary", type=int, default=257)
     parser.add_argument("--windows", type=int, default=20)
     parser.add_argument("--seqlen", type=int, default=32)
     args = parser.parse_args()
     rng = random.Random(args.seed)
     os.makedirs(args.folder, exist_ok=True)
-    write_tensors(os.path.join(args.folder, "model.safetensors"), args.blocks, args.tied, rng)
-    write_config(os.path.join(args.folder, "config.json"), args.blocks, args.tied)
+    write_tensors(os.path.join(args.folder, "model.safetensors"), args, rng)
+    write_config(os.path.join(args.folder, "config.json"), args)
     write_tokens(os.path.join(args.folder, "tokens.npy"), args.windows, args.seqlen, rng)
     if args.tokenizer:
         write_tokenizer(args.folder)

@@ -56,7 +56,8 @@ def save(path, tensors):
 
 def settings_of(config, layout):
     settings = config.pop("quantization_config")
-    kept = {k: settings[k] for k in ("bits", "group_size", "sym", "desc_act")}
+    kept = {k: v for k, v in settings.items()
+            if k in ("bits", "group_size", "sym", "desc_act", "dynamic")}
     return {**kept, "checkpoint_format": "gptq"} if layout == "gptq" else None
 
 
@@ -68,10 +69,11 @@ def write_settings(args, config, settings):
     (args.to / "config.json").write_text(json.dumps(config))
 
 
-def repack(args, bits):
+def repack(args, settings):
     tensors = {k: t for k, t in gptq_reader.tensors(args.source / "model.safetensors")}
     nothing = 0
     for name, codes, zeros, scales, order in gptq_reader.linears(args.source):
+        bits = gptq_reader.settings(settings, name)["bits"]
         if args.plant:
             codes[0, 0] ^= 1
             args.plant = False
@@ -100,10 +102,10 @@ def main():
     for file in args.source.glob("tokenizer*"):
         shutil.copy(file, args.to)
     config = json.loads((args.source / "config.json").read_text())
-    bits, group = (config["quantization_config"][k] for k in ("bits", "group_size"))
+    settings = config["quantization_config"]
     write_settings(args, config, settings_of(config, args.layout))
-    name = f"gptq_model-{bits}bit-{group}g" if args.older else "model"
-    save(args.to / (name + ".safetensors"), repack(args, bits))
+    name = f"gptq_model-{settings['bits']}bit-{settings['group_size']}g" if args.older else "model"
+    save(args.to / (name + ".safetensors"), repack(args, settings))
 
 
 if __name__ == "__main__":

@@ -73,8 +73,9 @@ class GptqReader(unittest.TestCase):
             cases = ((2, 32, {}, True), (2, 32, {"+:m.*": {}}, True),
                      (2, 32, {key: {"bits": 3}}, False), (2, 32, {key: {"group_size": 64}}, False),
                      (3, 32, {key: {"bits": 2}}, False),  # 11 has the bits of the model
-                     (3, 64, {key: {"bits": 2, "group_size": 32},
-                              r"m\.11": {"bits": 2, "group_size": 32}}, True))
+                     (2, 32, {r"+:^m\.1$": {"bits": 3}, r"-:m": {"bits": 3}}, True),
+                     (3, 64, {key + "$": {"bits": 2, "group_size": 32},
+                              r"^m\.11": {"bits": 2, "group_size": 32}}, True))
             for bits, size, dynamic, right in cases:
                 with self.subTest(bits=bits, size=size, dynamic=dynamic):
                     path.write_text(json.dumps({"bits": bits, "group_size": size,
@@ -129,6 +130,15 @@ class RoundToNearest(unittest.TestCase):
                 w = ((codes - zero) * step).astype(np.float32)
                 s, _ = search(w, np.ones(64, np.float32), Grid(bits, symmetric))
                 np.testing.assert_allclose(s, step[..., 0], 1e-3)
+
+    def test_scale_of_8_bit_blocks(self):
+        random = np.random.default_rng(7)
+        codes = random.integers(-127, 128, size=(4, 64))
+        codes[:, ::32] = 127
+        w = (codes * np.float32(np.float16(0.003))).astype(np.float32)
+        q, z, s = quantize(w, 8, 32, symmetric=True, weights=np.ones(64))
+        np.testing.assert_array_equal((q.astype(np.float32) - 128) * s.repeat(32, 1), w)
+        self.assertTrue((z == 128).all())
 
     def test_search_looks_at_the_weights(self):
         w = np.random.default_rng(5).normal(size=(4, 2, 32)).astype(np.float32)

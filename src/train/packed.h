@@ -1,0 +1,38 @@
+/* One packed linear in a file of ours: PREFIX.qweight, .qzeros, .scales and .g_idx, in this order.
+ */
+#ifndef EQ_TRAIN_PACKED_H
+#define EQ_TRAIN_PACKED_H
+
+#include "io/safetensors.h"
+#include "model/linear.h"
+
+enum { EQ_PACKED_TENSORS = 4, EQ_TENSOR_NAME = 96 };
+
+/* The tensors of a linear of this shape (bits, N, K, g). Names are written into `names`. */
+void eq_packed_entries(eq_tensor_entry entries[EQ_PACKED_TENSORS],
+                       char names[EQ_PACKED_TENSORS][EQ_TENSOR_NAME], const char *prefix,
+                       const eq_qmatrix *shape);
+
+/* What a linear freezes to, and room for its tensors. */
+typedef struct eq_frozen {
+    uint8_t *codes, *zeros; /* [N, K], [N, K/g] */
+    float *scales;          /* [N, K/g] */
+    char *words, *zero_words, *halves;
+    int32_t *order; /* [K] */
+} eq_frozen;
+
+/* For linears of up to so many weights, groups and columns. */
+eq_status eq_frozen_init(eq_ctx *ctx, eq_frozen *frozen, int64_t weights, int64_t groups,
+                         int64_t columns);
+void eq_frozen_deinit(eq_frozen *frozen); /* zeroed storage is fine */
+
+/* Write the tensors of rows row0 .. row0 + shape->N - 1 of what is frozen. */
+eq_status eq_packed_write(eq_safetensors_writer *writer, const eq_qmatrix *shape, int64_t row0,
+                          eq_frozen *frozen);
+/* Write the tensors of a stored linear, which are those of gptq_v2 with f16 scales. */
+eq_status eq_packed_copy(eq_ctx *ctx, eq_safetensors_writer *writer, const eq_qmatrix *stored);
+/* Find tensors that eq_packed_entries described; stored out, with the same shape. */
+eq_status eq_packed_find(eq_ctx *ctx, const eq_safetensors *file, eq_qmatrix *stored,
+                         const eq_tensor_entry entries[EQ_PACKED_TENSORS], const eq_qmatrix *shape);
+
+#endif
