@@ -306,29 +306,17 @@ static eq_status enter_run(eq_ctx *ctx, call *c, const char *out)
     return st;
 }
 
-/* Before windows are made, which takes minutes: a folder that will be refused. */
-static eq_status check_early(eq_ctx *ctx, const call *c, const char *model)
-{
-    json_t *plan = describe_run(ctx, c, model);
-    eq_status st = plan ? eq_run_check(ctx, &c->run, plan)
-                        : eq_fail(ctx, EQ_ENOMEM, "%s: out of memory", c->run.out);
-    json_decref(plan);
-    return st;
-}
-
 /* The folder is entered before windows are made for it, but after files that may be wrong. Nothing
  * is written or removed before its plan agrees. */
 static eq_status open_run(eq_ctx *ctx, call *c, const char *model, const char *out)
 {
     bool early = needs_data(c->options) && eq_data_is_made(&c->options->data);
     eq_status st = early ? enter_run(ctx, c, out) : EQ_OK;
-    if (st == EQ_OK && early) st = check_early(ctx, c, model);
+    if (st == EQ_OK && early) st = eq_run_check(ctx, &c->run, describe_run(ctx, c, model));
     if (st == EQ_OK && needs_data(c->options)) st = load_data(ctx, c);
     if (st == EQ_OK && !early) st = enter_run(ctx, c, out);
     if (st != EQ_OK) return st;
-    json_t *plan = describe_run(ctx, c, model);
-    if (!plan) return eq_fail(ctx, EQ_ENOMEM, "%s: out of memory", out);
-    st = eq_run_open(ctx, &c->run, plan);
+    st = eq_run_open(ctx, &c->run, describe_run(ctx, c, model));
     if (st != EQ_OK) return st;
     const eq_data_job job = data_job(c);
     eq_output_clean(ctx, &c->job);

@@ -284,23 +284,13 @@ static void make_jobs(call *c)
                                            end_scheme(d, &d->head_stored, EQ_HEAD)}};
 }
 
-/* Before windows are made, which takes minutes: a folder that will be refused. */
-static eq_status check_early(eq_ctx *ctx, const call *c, const char *model)
-{
-    json_t *plan = describe_run(ctx, c, model);
-    eq_status st = plan ? eq_run_check(ctx, &c->run, plan)
-                        : eq_fail(ctx, EQ_ENOMEM, "%s: out of memory", c->run.out);
-    json_decref(plan);
-    return st;
-}
-
 /* The folder is entered before windows are made for it, but after files that may be wrong. Nothing
  * is written or removed before its plan agrees. */
 static eq_status open_run(eq_ctx *ctx, call *c, const char *model, const char *out)
 {
     bool early = eq_data_is_made(&c->options->data);
     eq_status st = early ? eq_run_enter(ctx, &c->run, out) : EQ_OK;
-    if (st == EQ_OK && early) st = check_early(ctx, c, model);
+    if (st == EQ_OK && early) st = eq_run_check(ctx, &c->run, describe_run(ctx, c, model));
     eq_data_job job = data_job(c);
     if (st == EQ_OK) st = eq_data_load(ctx, &job, &c->data);
     c->own.data.samples = c->data.train_windows;
@@ -308,9 +298,7 @@ static eq_status open_run(eq_ctx *ctx, call *c, const char *model, const char *o
     if (st == EQ_OK && !early) st = eq_run_enter(ctx, &c->run, out);
     if (st != EQ_OK) return st;
     make_jobs(c);
-    json_t *plan = describe_run(ctx, c, model);
-    if (!plan) return eq_fail(ctx, EQ_ENOMEM, "%s: out of memory", out);
-    st = eq_run_open(ctx, &c->run, plan);
+    st = eq_run_open(ctx, &c->run, describe_run(ctx, c, model));
     if (st != EQ_OK) return st;
     eq_output_clean(ctx, &c->output);
     return early ? eq_data_keep(ctx, &job, &c->data) : EQ_OK;

@@ -181,19 +181,27 @@ eq_status eq_run_enter(eq_ctx *ctx, eq_run *run, const char *out)
     return st;
 }
 
+static eq_status check_plan(eq_ctx *ctx, const eq_run *run, const json_t *plan)
+{
+    return plan ? EQ_OK : eq_fail(ctx, EQ_ENOMEM, "%s: out of memory", run->out);
+}
+
 eq_status eq_run_check(eq_ctx *ctx, const eq_run *run, json_t *plan)
 {
     json_t *old = NULL;
-    eq_status st = eq_file_exists(run->plan_path) ? load_plan(ctx, run, &old) : EQ_OK;
+    eq_status st = check_plan(ctx, run, plan);
+    if (st == EQ_OK && eq_file_exists(run->plan_path)) st = load_plan(ctx, run, &old);
     if (old) st = compare_plans(ctx, run->plan_path, old, plan, true);
     json_decref(old);
+    json_decref(plan);
     return st;
 }
 
 eq_status eq_run_open(eq_ctx *ctx, eq_run *run, json_t *plan)
 {
     run->plan = plan;
-    eq_status st = load_or_write_plan(ctx, run);
+    eq_status st = check_plan(ctx, run, plan);
+    if (st == EQ_OK) st = load_or_write_plan(ctx, run);
     return st == EQ_OK ? open_log(ctx, run) : st;
 }
 

@@ -28,11 +28,12 @@ typedef struct eq_run {
 /* Take the folder `out`, made when it is not there, for this process. A folder in use by another
  * process (EQ_EIO), or one that holds something else (EQ_EMISMATCH), is refused. */
 eq_status eq_run_enter(eq_ctx *ctx, eq_run *run, const char *out);
-/* EQ_EMISMATCH when the folder that was entered holds a run that was started otherwise, as far as
- * `plan` goes: members that it lacks are not compared. */
+/* Before windows are made, which takes minutes: EQ_EMISMATCH when the folder that was entered holds
+ * a run that was started otherwise, as far as `plan` (stolen; NULL is out of memory) goes: members
+ * that it lacks are not compared. */
 eq_status eq_run_check(eq_ctx *ctx, const eq_run *run, json_t *plan);
-/* Begin or continue the run in the folder that was entered. `plan` (stolen) is an object of
- * objects; all its members but "info" must be the same as those of an earlier call (EQ_EMISMATCH
+/* Begin or continue the run in the folder that was entered. `plan` (stolen; NULL is out of memory)
+ * is an object of objects; all its members but "info" must be the same as those of an earlier call (EQ_EMISMATCH
  * names the first that is not). */
 eq_status eq_run_open(eq_ctx *ctx, eq_run *run, json_t *plan);
 /* Append one line; `line` is stolen. */
