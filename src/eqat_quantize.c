@@ -375,6 +375,7 @@ static eq_tune_job tune_job(const call *c)
                          .schemes = c->schemes,
                          .T = o->data.seqlen,
                          .type = c->job.type,
+                         .memory = o->run.memory,
                          .train = {c->data.train, c->data.train_counts, o->data.samples},
                          .val = {c->data.val, c->data.val_counts, o->data.val_samples}};
 }

@@ -270,6 +270,7 @@ static void make_jobs(call *c)
     c->job.options = &c->own.tune;
     c->job.schemes = c->schemes;
     c->job.T = o->data.seqlen;
+    c->job.memory = o->run.memory;
     c->job.run = &c->run;
     c->job.block = stored_block;
     c->job.self = c->model->decoder;

@@ -35,6 +35,12 @@ static eq_tensor tensor(const golden *g, const char *name)
     return t;
 }
 
+static void load_blocks(golden *g)
+{
+    for (int64_t i = 0; i < g->student->config.L; i++)
+        assert_int_equal(eq_whole_load(&ctx, &g->whole, i, &g->student->blocks[i].block), EQ_OK);
+}
+
 static void open_golden(golden *g, const char *folder, const eq_logits_weights *weights,
                         int64_t top)
 {
@@ -59,8 +65,7 @@ static void open_golden(golden *g, const char *folder, const eq_logits_weights *
                                   .T = T,
                                   .type = EQ_F32};
     assert_int_equal(eq_whole_init(&ctx, &g->whole, &shape), EQ_OK);
-    for (int64_t i = 0; i < g->student->config.L; i++)
-        assert_int_equal(eq_whole_load(&ctx, &g->whole, i, &g->student->blocks[i].block), EQ_OK);
+    load_blocks(g);
 }
 
 static void close_golden(golden *g)
@@ -235,6 +240,32 @@ static void likeliest_tokens_of_many_alike(void **state)
     }
 }
 
+/* The same loss and gradients, to the bit, when blocks keep their activations. */
+static void kept_activations_change_nothing(void **state)
+{
+    (void)state;
+    const eq_logits_weights weights = {1, 0.5f, 1};
+    golden g, other;
+    open_golden(&g, "w2", &weights, 0);
+    double loss = step(&g, "mask");
+    for (int64_t kept = 1; kept <= g.student->config.L; kept++) {
+        open_golden(&other, "w2", &weights, 0);
+        eq_whole_shape shape = other.whole.shape;
+        shape.kept = kept;
+        eq_whole_deinit(&other.whole);
+        assert_int_equal(eq_whole_init(&ctx, &other.whole, &shape), EQ_OK);
+        load_blocks(&other);
+        assert_true(step(&other, "mask") == loss);
+        for (int64_t i = 0; i < g.whole.parameters.count; i++) {
+            const eq_parameter *a = &g.whole.parameters.list[i];
+            const eq_parameter *b = &other.whole.parameters.list[i];
+            assert_memory_equal(a->g, b->g, (size_t)a->n * sizeof *a->g);
+        }
+        close_golden(&other);
+    }
+    close_golden(&g);
+}
+
 /* Three steps of AdamW on the scales alone, gradients clipped to a norm of 0.3. */
 static void clipped_steps(void **state)
 {
@@ -318,13 +349,10 @@ static void large_models_fit(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(large_models_fit),
-        cmocka_unit_test(cross_entropy),
-        cmocka_unit_test(divergence),
-        cmocka_unit_test(likeliest_tokens),
-        cmocka_unit_test(likeliest_tokens_of_many_alike),
-        cmocka_unit_test(clipped_steps),
-        cmocka_unit_test(second_step_allocates_nothing),
+        cmocka_unit_test(large_models_fit), cmocka_unit_test(kept_activations_change_nothing),
+        cmocka_unit_test(cross_entropy),    cmocka_unit_test(divergence),
+        cmocka_unit_test(likeliest_tokens), cmocka_unit_test(likeliest_tokens_of_many_alike),
+        cmocka_unit_test(clipped_steps),    cmocka_unit_test(second_step_allocates_nothing),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

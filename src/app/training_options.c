@@ -177,7 +177,8 @@ const eq_option eq_run_section[] = {
      .kind = EQ_OPTION_BYTES,
      .offset = offsetof(eq_run_options, memory),
      .argument = "SIZE",
-     .help = "memory the run may use, as 512M or 1.5G; 0: what the machine has free",
+     .help = "memory the run may use, as 512M or 1.5G; more lets the end-to-end phase compute less "
+             "again; 0: little more than it must, at most what the machine has free",
      .high = 1e15},
     {.name = "seed",
      .kind = EQ_OPTION_UINT64,

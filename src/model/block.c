@@ -69,25 +69,39 @@ static void layout_backward(eq_arena *arena, eq_activations *a, const eq_config 
     a->dnorm = eq_arena_take(arena, eq_norm_scratch(a->M, c->C), sizeof(float));
 }
 
+/* What the backward pass reads of the forward pass; without one, h and n2 need no place. */
+static void layout_forward(eq_arena *arena, eq_activations *a, const eq_config *c, bool backward)
+{
+    size_t e = eq_elem_bytes(a->type);
+    int64_t M = a->M, C = c->C;
+    a->h = backward ? eq_arena_take(arena, M * C, sizeof(float)) : a->x;
+    a->rstd1 = eq_arena_take(arena, M, sizeof(float));
+    a->rstd2 = eq_arena_take(arena, M, sizeof(float));
+    a->n1 = eq_arena_take(arena, M * C, e);
+    a->n2 = backward ? eq_arena_take(arena, M * C, e) : a->n1;
+    a->qkv = eq_arena_take(arena, M * eq_config_qkv(c), e);
+    a->attn = eq_arena_take(arena, M * c->H * c->D, e);
+    a->lse = eq_arena_take(arena, M * c->H, sizeof(float));
+    a->gu = eq_arena_take(arena, M * 2 * c->F, e);
+    a->act = eq_arena_take(arena, M * c->F, e);
+}
+
+eq_activations eq_activations_beside(eq_arena *arena, const eq_config *c,
+                                     const eq_activations *other)
+{
+    eq_activations a = *other;
+    layout_forward(arena, &a, c, true);
+    return a;
+}
+
 eq_activations eq_activations_layout(eq_arena *arena, const eq_config *c,
                                      const eq_block_shape *shape, int threads)
 {
     eq_activations a = {
         .B = shape->B, .T = shape->T, .M = shape->B * shape->T, .type = shape->type};
-    size_t e = eq_elem_bytes(a.type);
-    int64_t M = a.M, C = c->C;
-    a.x = eq_arena_take(arena, M * C, sizeof(float));
-    a.h = shape->backward ? eq_arena_take(arena, M * C, sizeof(float)) : a.x;
-    a.y = shape->backward ? eq_arena_take(arena, M * C, sizeof(float)) : a.x;
-    a.rstd1 = eq_arena_take(arena, M, sizeof(float));
-    a.rstd2 = eq_arena_take(arena, M, sizeof(float));
-    a.n1 = eq_arena_take(arena, M * C, e);
-    a.n2 = shape->backward ? eq_arena_take(arena, M * C, e) : a.n1;
-    a.qkv = eq_arena_take(arena, M * eq_config_qkv(c), e);
-    a.attn = eq_arena_take(arena, M * c->H * c->D, e);
-    a.lse = eq_arena_take(arena, M * c->H, sizeof(float));
-    a.gu = eq_arena_take(arena, M * 2 * c->F, e);
-    a.act = eq_arena_take(arena, M * c->F, e);
+    a.x = eq_arena_take(arena, a.M * c->C, sizeof(float));
+    a.y = shape->backward ? eq_arena_take(arena, a.M * c->C, sizeof(float)) : a.x;
+    layout_forward(arena, &a, c, shape->backward);
     a.scratch = eq_arena_take(arena, (int64_t)linear_scratch(c), 1);
     eq_attention attention = attention_shape(c, &a);
     a.attention = eq_attention_layout(arena, &attention, threads, shape->backward);

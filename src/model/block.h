@@ -63,6 +63,10 @@ typedef struct eq_block_shape {
  * */
 eq_activations eq_activations_layout(eq_arena *arena, const eq_config *config,
                                      const eq_block_shape *shape, int threads);
+/* Those of another block that goes through its backward pass later: buffers of its own for what
+ * the forward pass leaves to the backward pass, all others those of `other`. */
+eq_activations eq_activations_beside(eq_arena *arena, const eq_config *config,
+                                     const eq_activations *other);
 
 /* acts->x to acts->y. */
 void eq_block_forward(eq_ctx *ctx, const eq_block *block, const eq_rope *rope,

@@ -141,13 +141,14 @@ eq_status eq_bench_whole_run(eq_ctx *ctx, const eq_config *config, eq_dtype type
     eq_whole w = {0};
     eq_block_scheme *schemes =
         eq_schemes_uniform(ctx, &(eq_scheme){.bits = BITS, .group = GROUP}, config->L);
-    const eq_whole_shape shape = {.base = &m.decoder,
-                                  .teacher = &m.decoder,
-                                  .schemes = schemes,
-                                  .train = EQ_TRAIN_SCALES,
-                                  .weights = {1, 0, 1},
-                                  .T = T,
-                                  .type = type};
+    eq_whole_shape shape = {.base = &m.decoder,
+                            .teacher = &m.decoder,
+                            .schemes = schemes,
+                            .train = EQ_TRAIN_SCALES,
+                            .weights = {1, 0, 1},
+                            .T = T,
+                            .type = type};
+    if (schemes) eq_whole_keep(&shape, 0, ctx->threads);
     eq_status st = schemes ? fill(ctx, &m, config) : EQ_ENOMEM;
     if (st == EQ_OK) connect(ctx, &m);
     if (st == EQ_OK) st = eq_whole_init(ctx, &w, &shape);

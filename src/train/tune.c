@@ -25,10 +25,10 @@ static int64_t least(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-static eq_whole_shape whole_shape(const eq_tune_job *job)
+static eq_whole_shape whole_shape(const eq_ctx *ctx, const eq_tune_job *job)
 {
     const eq_tune_options *o = job->options;
-    return (eq_whole_shape){.base = job->base,
+    eq_whole_shape shape = {.base = job->base,
                             .teacher = o->kl > 0 ? job->teacher : NULL,
                             .schemes = job->schemes,
                             .train = o->train,
@@ -36,6 +36,9 @@ static eq_whole_shape whole_shape(const eq_tune_job *job)
                             .weights = {(float)o->kl, (float)o->ce, (float)o->temperature},
                             .T = job->T,
                             .type = job->type};
+    int64_t windows = eq_windows_bytes(job->train.n + job->val.n, job->T);
+    eq_whole_keep(&shape, job->memory ? job->memory - windows : 0, ctx->threads);
+    return shape;
 }
 
 static eq_fit_options fit_options(const eq_tune_job *job)
@@ -51,7 +54,7 @@ static eq_fit_options fit_options(const eq_tune_job *job)
 eq_status eq_tune_plan(eq_ctx *ctx, const eq_tune_job *job, int64_t limit)
 {
     static const char *const WHAT[] = {"scales", "scales and norms", "all weights"};
-    const eq_whole_shape shape = whole_shape(job);
+    const eq_whole_shape shape = whole_shape(ctx, job);
     const eq_tune_options *o = job->options;
     char rates[64] = "";
     if (o->train == EQ_TRAIN_NORMS) snprintf(rates, sizeof rates, ", norms %g", o->norm_lr);
@@ -331,7 +334,7 @@ eq_status eq_tune(eq_ctx *ctx, const eq_tune_job *job, float *norm)
                 .last = eq_path_join(ctx, job->run->folder, "tune-last.safetensors"),
                 .best = eq_path_join(ctx, job->run->folder, "tune-best.safetensors"),
                 .saved_at = eq_seconds()};
-    const eq_whole_shape shape = whole_shape(job);
+    const eq_whole_shape shape = whole_shape(ctx, job);
     eq_status st = t.last && t.best ? eq_whole_init(ctx, &t.whole, &shape) : EQ_ENOMEM;
     if (st == EQ_OK) st = train(ctx, &t);
     if (st == EQ_OK) st = write_blocks(ctx, &t, norm);

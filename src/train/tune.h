@@ -26,6 +26,8 @@ typedef struct eq_tune_job {
     int64_t T;
     eq_dtype type;
     eq_tune_windows train, val;
+    int64_t memory; /* bytes the phase may use, for activations that need not be computed again; 0:
+                       somewhat more than it must */
     eq_run *run;
     bool masters; /* the run has the blocks' unrounded weights, if all weights are trained */
     /* Block i of the quantized model, stored and packed, open until the next call; i = -1 closes

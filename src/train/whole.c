@@ -46,6 +46,11 @@ static void layout_passes(eq_whole *w, int threads)
     const eq_block_shape block = {1, s->T, s->type, true};
     const eq_logits_shape loss = {s->T, c->C, c->V, s->type, s->weights, s->top};
     w->acts = eq_activations_layout(&w->arena, c, &block, threads);
+    w->kept = eq_arena_take(&w->arena, s->kept, sizeof *w->kept);
+    for (int64_t i = 0; i < s->kept; i++) {
+        eq_activations a = eq_activations_beside(&w->arena, c, &w->acts);
+        if (w->kept) w->kept[i] = a;
+    }
     w->rope = eq_rope_layout(&w->arena, c, s->T);
     w->inputs = eq_arena_take(&w->arena, (c->L + 1) * s->T * c->C, sizeof(float));
     w->teacher_hidden = s->teacher ? eq_arena_take(&w->arena, s->T * c->C, sizeof(float)) : NULL;
@@ -173,6 +178,27 @@ static void refresh(eq_ctx *ctx, const eq_whole *w, int64_t i)
     }
 }
 
+void eq_whole_keep(eq_whole_shape *s, int64_t bytes, int threads)
+{
+    s->kept = 1;
+    int64_t one = (int64_t)eq_whole_bytes(s, threads), L = s->base->config.L;
+    s->kept = 0;
+    int64_t none = (int64_t)eq_whole_bytes(s, threads);
+    int64_t free_now = eq_available_memory(), left = bytes ? bytes - none : none * 2 / 5;
+    if (!bytes && free_now && left > free_now - none) left = free_now - none;
+    if (left > 0) s->kept = left / (one - none) < L ? left / (one - none) : L;
+}
+
+static bool is_kept(const eq_whole *w, int64_t i)
+{
+    return i >= w->shape.base->config.L - w->shape.kept;
+}
+
+static eq_activations *acts_of(eq_whole *w, int64_t i)
+{
+    return is_kept(w, i) ? &w->kept[i - (w->shape.base->config.L - w->shape.kept)] : &w->acts;
+}
+
 static float *input_of(const eq_whole *w, int64_t i)
 {
     return w->inputs + i * w->shape.T * w->shape.base->config.C;
@@ -198,10 +224,11 @@ static eq_status model_forward(eq_ctx *ctx, eq_whole *w, const int32_t *ids)
     int64_t L = w->shape.base->config.L;
     eq_status st = eq_decoder_embed(ctx, w->shape.base, input_of(w, 0), ids, w->shape.T);
     for (int64_t i = 0; st == EQ_OK && i < L; i++) {
+        eq_activations *a = acts_of(w, i);
         refresh(ctx, w, i);
-        w->acts.x = input_of(w, i);
-        w->acts.y = input_of(w, i + 1);
-        eq_block_forward(ctx, &w->blocks[i], &w->rope, &w->acts);
+        a->x = input_of(w, i);
+        a->y = input_of(w, i + 1);
+        eq_block_forward(ctx, &w->blocks[i], &w->rope, a);
         st = eq_check_interrupt(ctx);
     }
     return st;
@@ -212,10 +239,11 @@ static eq_status model_backward(eq_ctx *ctx, eq_whole *w)
 {
     eq_status st = EQ_OK;
     for (int64_t i = w->shape.base->config.L - 1; st == EQ_OK && i >= 0; i--) {
+        eq_activations *a = acts_of(w, i);
         refresh(ctx, w, i);
-        w->acts.x = input_of(w, i);
-        eq_block_recompute(ctx, &w->blocks[i], &w->rope, &w->acts);
-        eq_block_backward(ctx, &w->blocks[i], &w->rope, &w->acts);
+        a->x = input_of(w, i);
+        if (!is_kept(w, i)) eq_block_recompute(ctx, &w->blocks[i], &w->rope, a);
+        eq_block_backward(ctx, &w->blocks[i], &w->rope, a);
         st = eq_check_interrupt(ctx);
     }
     return st;

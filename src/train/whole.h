@@ -1,5 +1,5 @@
 /* A whole decoder while it is trained: the forward pass keeps the input of each block, the backward
- * pass computes a block again before it goes through it. One window at a time, so that gradients
+ * pass computes a block again before it goes through it, unless its activations were kept too. One window at a time, so that gradients
  * do not depend on how many windows a step has.                              [EfficientQAT, 3.3] */
 #ifndef EQ_TRAIN_WHOLE_H
 #define EQ_TRAIN_WHOLE_H
@@ -18,6 +18,7 @@ typedef struct eq_whole_shape {
     int64_t top; /* tokens known of a teacher that is run before; 0: it runs alongside */
     int64_t T;
     eq_dtype type;
+    int64_t kept; /* so many blocks, the last ones, keep their activations; changes no result */
 } eq_whole_shape;
 
 typedef struct eq_whole {
@@ -29,6 +30,7 @@ typedef struct eq_whole {
     float *norms, *dnorms;     /* [2L + 1, C]: as eq_decoder.norms */
     eq_parameters parameters;
     eq_activations acts;
+    eq_activations *kept; /* [shape.kept] of the last blocks */
     eq_rope rope;
     float *inputs;                /* [L + 1, T, C]: of each block; the last hidden states */
     float *teacher_hidden;        /* [T, C] */
@@ -39,6 +41,9 @@ typedef struct eq_whole {
 
 /* Bytes that eq_whole_init will take. */
 size_t eq_whole_bytes(const eq_whole_shape *shape, int threads);
+/* Set shape->kept to as many blocks as fit into `bytes` with all the rest; 0 bytes: into 1.4 times
+ * what the rest takes, and into what the machine has free. */
+void eq_whole_keep(eq_whole_shape *shape, int64_t bytes, int threads);
 eq_status eq_whole_init(eq_ctx *ctx, eq_whole *whole, const eq_whole_shape *shape);
 void eq_whole_deinit(eq_whole *whole); /* zeroed storage is fine */
 /* Block i from a block of stored weights, packed on its grids. */
