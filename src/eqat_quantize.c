@@ -8,69 +8,6 @@
 #include "train/output.h"
 #include "train/tune.h"
 
-/* Windows, and passes over them in both phases. */
-static void set_effort(eq_quantize_options *o, eq_preset preset)
-{
-    static const struct {
-        int64_t samples;
-        int epochs, tune_epochs;
-    } EFFORTS[] = {[EQ_PRESET_DEFAULT] = {256, 3, 3},
-                   [EQ_PRESET_FAST] = {64, 3, 1},
-                   [EQ_PRESET_BEST] = {640, 3, 3},
-                   [EQ_PRESET_PAPER] = {4096, 2, 1}};
-    bool rounds = o->method == EQ_METHOD_RTN || o->bits == 8; /* 8 bits are as good as full */
-    o->data.samples = EFFORTS[preset].samples;
-    o->train.epochs = EFFORTS[preset].epochs;
-    o->tune.epochs = rounds ? 0 : EFFORTS[preset].tune_epochs;
-}
-
-eq_quantize_options eq_quantize_defaults(eq_method method, int bits, eq_preset preset)
-{
-    bool paper = preset == EQ_PRESET_PAPER;
-    eq_quantize_options o = {
-        .method = method,
-        .bits = bits,
-        .group = 64,
-        /* at 2 bits as good when trained (docs/results.md), and more file formats hold it */
-        .grid = bits == 2 && method == EQ_METHOD_BLOCK_AP && !paper ? EQ_GRID_SYMMETRIC
-                                                                    : EQ_GRID_ASYMMETRIC,
-        .data = {.calib = "self",
-                 .val_samples = 8,
-                 .seqlen = 1024,
-                 .source_max = 384,
-                 .target_max = 128},
-        .train = {.start = EQ_START_WEIGHTED,
-                  .start_windows = 16,
-                  .loss = EQ_LOSS_BOUNDED,
-                  .edges = EQ_EDGES_INSIDE,
-                  .batch = paper ? 2 : 1,
-                  .quant_lr = 5e-4,
-                  .weight_lr = bits == 2   ? 2e-3
-                               : bits == 3 ? 1e-3
-                                           : 5e-4,
-                  .min_lr_factor = paper ? 20 : 1000,
-                  .beta1 = 0.9,
-                  .beta2 = 0.999,
-                  .epsilon = 1e-8},
-        .tune = eq_tune_defaults(bits, preset),
-        .run = {.precision = EQ_PRECISION_AUTO},
-    };
-    set_effort(&o, preset);
-    if (!paper) return o;
-    o.data.calib = NULL;
-    o.data.val_samples = 64;
-    o.data.seqlen = 2048;
-    o.data.order = EQ_ORDER_RANDOM_DOC;
-    o.train.start = EQ_START_MINMAX;
-    o.train.exact_scales = true;
-    o.train.loss = EQ_LOSS_MSE;
-    o.train.schedule = EQ_SCHEDULE_COSINE;
-    o.train.quant_lr = 1e-4;
-    o.train.weight_lr = bits == 2 ? 2e-5 : 1e-5;
-    o.run.seed = 2;
-    return o;
-}
-
 /* One call of eq_quantize. */
 typedef struct call {
     const eq_quantize_options *asked;

@@ -5,34 +5,6 @@
 #include "train/output.h"
 #include "train/tune.h"
 
-eq_tune_options eq_tune_defaults(int bits, eq_preset preset)
-{
-    double scale_lr = bits == 2 ? 1e-3 : bits == 3 ? 2e-4 : 1e-4;
-    eq_tune_options o = {.epochs = preset == EQ_PRESET_PAPER ? 1 : 3,
-                         .train = EQ_TRAIN_NORMS,
-                         .kl = 1,
-                         .temperature = 1,
-                         .batch = 1,
-                         .scale_lr = scale_lr,
-                         .norm_lr = bits == 2 ? 5e-4 : scale_lr,
-                         .weight_lr = 1e-5,
-                         .warmup = 0.03,
-                         .min_lr_factor = 0,
-                         .clip = 1,
-                         .beta1 = 0.9,
-                         .beta2 = 0.999,
-                         .epsilon = 1e-8,
-                         .save_minutes = 3};
-    if (preset != EQ_PRESET_PAPER) return o;
-    o.train = EQ_TRAIN_SCALES;
-    o.kl = 0;
-    o.ce = 1;
-    o.batch = 32;
-    o.scale_lr = bits == 2 ? 2e-5 : 1e-5;
-    o.clip = 0.3;
-    return o;
-}
-
 eq_status eq_tune_check(eq_ctx *ctx, const eq_tune_options *o)
 {
     if (!o->epochs) return EQ_OK;
@@ -372,14 +344,6 @@ static eq_status run(eq_ctx *ctx, call *c, const char *model, const char *refere
     eq_output_finish(ctx, &c->output);
     eq_log(ctx, EQ_LOG_INFO, "%s: is finished already", out);
     return EQ_OK;
-}
-
-eq_finetune_options eq_finetune_defaults(void)
-{
-    const eq_quantize_options q = eq_quantize_defaults(EQ_METHOD_BLOCK_AP, 3, EQ_PRESET_DEFAULT);
-    eq_finetune_options o = {q.data, q.tune, q.run};
-    o.tune.scale_lr = o.tune.norm_lr = o.tune.weight_lr = EQ_RATE_BY_BITS;
-    return o;
 }
 
 eq_status eq_finetune(eq_ctx *ctx, const char *model, const char *reference, const char *out,
