@@ -7,6 +7,7 @@ eq_tune_options eq_tune_defaults(int bits, eq_preset preset)
     eq_tune_options o = {.epochs = preset == EQ_PRESET_PAPER ? 1 : 3,
                          .train = EQ_TRAIN_NORMS,
                          .kl = 1,
+                         .ce = 0.3,
                          .temperature = 1,
                          .batch = 1,
                          .scale_lr = scale_lr,
