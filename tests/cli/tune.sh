@@ -7,7 +7,7 @@ tune() { # folder, option...: arguments of a short end-to-end run
     shift
     echo tune start -o "$out" -q --reference m --calib m/tokens.npy --samples 16 --val-samples 4 \
         --seqlen 32 --tune-batch 4 --tune-epochs 3 --tune-scale-lr 2e-3 --tune-weight-lr 2e-3 \
-        --precision f32 --tune scales "$@"
+        --precision f32 --tune scales --ce 0 "$@"
 }
 
 # losses FOLDER EXPRESSION: training and validation losses t and v of its log, those before the
