@@ -57,7 +57,7 @@ out_json 'r["bits"] == 3 and r["group"] == -1'
 # What they are trained to is what ours is trained to, byte by byte.
 tune() { # model, folder
     echo tune "$1" -o "$2" --reference m --calib m/tokens.npy --samples 8 --val-samples 2 \
-        --seqlen 32 --tune-epochs 1 --precision f32
+        --seqlen 32 --tune-epochs 1 --ce 0 --precision f32
 }
 for bits in 2 3 4; do
     layouts=('GPTQ version 2' "EfficientQAT's layout" 'GPTQ version 1')
