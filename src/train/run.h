@@ -33,8 +33,8 @@ eq_status eq_run_enter(eq_ctx *ctx, eq_run *run, const char *out);
  * that it lacks are not compared. */
 eq_status eq_run_check(eq_ctx *ctx, const eq_run *run, json_t *plan);
 /* Begin or continue the run in the folder that was entered. `plan` (stolen; NULL is out of memory)
- * is an object of objects; all its members but "info" must be the same as those of an earlier call (EQ_EMISMATCH
- * names the first that is not). */
+ * is an object of objects; all its members but "info" must be the same as those of an earlier call
+ * (EQ_EMISMATCH names the first that is not). */
 eq_status eq_run_open(eq_ctx *ctx, eq_run *run, json_t *plan);
 /* Append one line; `line` is stolen. */
 eq_status eq_run_log(eq_ctx *ctx, eq_run *run, json_t *line);

@@ -1,6 +1,7 @@
 /* A whole decoder while it is trained: the forward pass keeps the input of each block, the backward
- * pass computes a block again before it goes through it, unless its activations were kept too. One window at a time, so that gradients
- * do not depend on how many windows a step has.                              [EfficientQAT, 3.3] */
+ * pass computes a block again before it goes through it, unless its activations were kept too. One
+ * window at a time, so that gradients do not depend on how many windows a step has.
+ *                                                                            [EfficientQAT, 3.3] */
 #ifndef EQ_TRAIN_WHOLE_H
 #define EQ_TRAIN_WHOLE_H
 
