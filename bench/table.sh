@@ -2,7 +2,7 @@
 # The quality table of docs/results.md, one row a result file: a row that is there is not made again.
 #   bench/table.sh [ROW...]     rows: full rtn-w4 rtn-w3 rtn-w2 weighted-w4 weighted-w3 weighted-w2 ap-w2 ap-w3 paper-w3 eqat-w2 eqat-w3 eqat-w4
 #             fast-w2 default-w2 best-w2 ... (presets, an hour and more)
-#             (ap: blocks alone; paper: with its settings; eqat: three passes of each phase)
+#             (ap: blocks alone, asymmetric; paper: with its settings; eqat: three passes of each phase)
 # Needs build/eqat, `make model`, and calibration and evaluation text in ../shared/data (or EQAT_DATA).
 set -eu
 cd "$(dirname "$0")/.."
@@ -38,7 +38,7 @@ make_row() {
     full) [ -e "$out/full.c4_heldout.json" ] || evaluate full "$model" ;;
     rtn-w?) row "$1" --method rtn --bits "${1#rtn-w}" --init minmax ;;
     weighted-w?) row "$1" --method rtn --bits "${1#weighted-w}" --init weighted "${calib[@]}" "${tokens[@]}" ;;
-    ap-w?) row "$1" --bits "${1#ap-w}" --tune-epochs 0 "${calib[@]}" "${tokens[@]}" ;;
+    ap-w?) row "$1" --bits "${1#ap-w}" --grid asymmetric --tune-epochs 0 "${calib[@]}" "${tokens[@]}" ;;
     eqat-w?) row "$1" --bits "${1#eqat-w}" "${calib[@]}" "${tokens[@]}" ;;
     fast-w? | default-w? | best-w?) row "$1" --bits "${1#*-w}" --preset "${1%-w?}" "${calib[@]}" ;;
     paper-w?) row "$1" --bits "${1#paper-w}" --preset paper --tune-epochs 0 --order concat "${calib[@]}" "${tokens[@]}" ;;
