@@ -142,7 +142,6 @@ void eq_data_describe(json_t *options, const eq_data_options *o, uint64_t seed)
 
 eq_status eq_data_keep(eq_ctx *ctx, const eq_data_job *job, const eq_data *data)
 {
-    if (!eq_data_is_made(job->options)) return EQ_OK;
     char *path = eq_path_join(ctx, job->folder, "calib.npy");
     eq_status st = path ? EQ_OK : EQ_ENOMEM;
     if (path && !eq_file_exists(path))

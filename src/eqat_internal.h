@@ -52,7 +52,7 @@ typedef struct eq_data_job {
 bool eq_data_is_made(const eq_data_options *options);
 /* data is freed with eq_data_deinit, also after a failure. */
 eq_status eq_data_load(eq_ctx *ctx, const eq_data_job *job, eq_data *data);
-/* Keep windows that were made in the folder, for later calls. */
+/* Keep windows that were made (eq_data_is_made) in the folder, for later calls. */
 eq_status eq_data_keep(eq_ctx *ctx, const eq_data_job *job, const eq_data *data);
 /* Add to a plan what is asked for besides the windows themselves, for which eq_data_hash stands:
  * how they are used, and the seed of windows that are made. */

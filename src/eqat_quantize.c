@@ -358,12 +358,6 @@ static eq_status finish(eq_ctx *ctx, call *c, const char *model, const char *out
     return st;
 }
 
-static int64_t memory_limit(const call *c)
-{
-    int64_t memory = c->options->run.memory;
-    return memory ? memory : eq_available_memory();
-}
-
 /* "30 units at 2 bits, 90 at 3, in groups of 64" */
 static void log_schemes(eq_ctx *ctx, const call *c, double bits_per_weight)
 {
@@ -399,7 +393,7 @@ static eq_status plan_grids(eq_ctx *ctx, call *c, eq_quantize_result *result)
     eq_status st = eq_output_bytes(ctx, &c->job, &result->bytes);
     if (st != EQ_OK || !c->options->tune.epochs) return st;
     const eq_tune_job job = tune_job(c);
-    return eq_tune_plan(ctx, &job, memory_limit(c));
+    return eq_tune_plan(ctx, &job, eq_memory_limit(c->options->run.memory));
 }
 
 /* Log what the blocks and the measuring of the result will need, and check that they may have it.
@@ -412,7 +406,7 @@ static eq_status plan(eq_ctx *ctx, call *c, bool *in_file)
     if (st != EQ_OK || !trains || !o->data.val_samples) return st;
     int64_t windows = eq_windows_bytes(o->data.samples + o->data.val_samples, o->data.seqlen);
     return eq_card_plan(ctx, c->decoder, true, o->data.seqlen, c->job.type, windows,
-                        memory_limit(c));
+                        eq_memory_limit(c->options->run.memory));
 }
 
 static eq_status run(eq_ctx *ctx, call *c, const char *model, const char *out,

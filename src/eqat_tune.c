@@ -334,7 +334,7 @@ static eq_status run(eq_ctx *ctx, call *c, const char *model, const char *refere
     if (st == EQ_OK) st = make_schemes(ctx, c);
     if (st == EQ_OK) make_jobs(c);
     if (st == EQ_OK) log_model(ctx, c->model->decoder);
-    int64_t limit = r->memory ? r->memory : eq_available_memory();
+    int64_t limit = eq_memory_limit(r->memory);
     if (st == EQ_OK) st = eq_tune_plan(ctx, &c->job, limit);
     if (st == EQ_OK && c->options->data.val_samples) st = plan_card(ctx, c, limit);
     if (st == EQ_OK) st = open_run(ctx, c, model, out);

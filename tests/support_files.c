@@ -51,3 +51,21 @@ void folder_write(const char *folder, const char *name, const char *text)
     }
     free(path);
 }
+
+int folder_fixture_make(void **state)
+{
+    folder_fixture *f = calloc(1, sizeof *f);
+    if (!f) abort();
+    f->folder = folder_make();
+    eq_ctx_init(&f->ctx, 1);
+    *state = f;
+    return 0;
+}
+
+int folder_fixture_destroy(void **state)
+{
+    folder_fixture *f = *state;
+    folder_remove(f->folder);
+    free(f);
+    return 0;
+}

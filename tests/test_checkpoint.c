@@ -14,27 +14,7 @@
 static const char REAL[] = "models/smollm2-135m-instruct.gguf";
 static const char GOLDEN[] = "../shared/golden/blockap-w2g32";
 
-typedef struct fixture {
-    char *folder;
-    eq_ctx ctx;
-} fixture;
-
-static int make(void **state)
-{
-    fixture *f = calloc(1, sizeof *f);
-    f->folder = folder_make();
-    eq_ctx_init(&f->ctx, 1);
-    *state = f;
-    return 0;
-}
-
-static int destroy(void **state)
-{
-    fixture *f = *state;
-    folder_remove(f->folder);
-    free(f);
-    return 0;
-}
+typedef folder_fixture fixture;
 
 static eq_checkpoint *open_path(fixture *f, const char *path)
 {
@@ -306,15 +286,22 @@ static void golden_folder(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(folder_of_shards, make, destroy),
-        cmocka_unit_test_setup_teardown(folder_of_one_file, make, destroy),
-        cmocka_unit_test_setup_teardown(release_keeps_the_values, make, destroy),
-        cmocka_unit_test_setup_teardown(fingerprint_notices_changes, make, destroy),
-        cmocka_unit_test_setup_teardown(indexes_that_are_refused, make, destroy),
-        cmocka_unit_test_setup_teardown(every_allocation_may_fail, make, destroy),
-        cmocka_unit_test_setup_teardown(real_model, make, destroy),
-        cmocka_unit_test_setup_teardown(real_configuration, make, destroy),
-        cmocka_unit_test_setup_teardown(golden_folder, make, destroy),
+        cmocka_unit_test_setup_teardown(folder_of_shards, folder_fixture_make,
+                                        folder_fixture_destroy),
+        cmocka_unit_test_setup_teardown(folder_of_one_file, folder_fixture_make,
+                                        folder_fixture_destroy),
+        cmocka_unit_test_setup_teardown(release_keeps_the_values, folder_fixture_make,
+                                        folder_fixture_destroy),
+        cmocka_unit_test_setup_teardown(fingerprint_notices_changes, folder_fixture_make,
+                                        folder_fixture_destroy),
+        cmocka_unit_test_setup_teardown(indexes_that_are_refused, folder_fixture_make,
+                                        folder_fixture_destroy),
+        cmocka_unit_test_setup_teardown(every_allocation_may_fail, folder_fixture_make,
+                                        folder_fixture_destroy),
+        cmocka_unit_test_setup_teardown(real_model, folder_fixture_make, folder_fixture_destroy),
+        cmocka_unit_test_setup_teardown(real_configuration, folder_fixture_make,
+                                        folder_fixture_destroy),
+        cmocka_unit_test_setup_teardown(golden_folder, folder_fixture_make, folder_fixture_destroy),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

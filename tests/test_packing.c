@@ -13,27 +13,7 @@
 
 enum { MOST = 128, MOST_LINEARS = 2, PARTS = 5 };
 
-typedef struct fixture {
-    char *folder;
-    eq_ctx ctx;
-} fixture;
-
-static int make(void **state)
-{
-    fixture *f = calloc(1, sizeof *f);
-    f->folder = folder_make();
-    eq_ctx_init(&f->ctx, 1);
-    *state = f;
-    return 0;
-}
-
-static int destroy(void **state)
-{
-    fixture *f = *state;
-    folder_remove(f->folder);
-    free(f);
-    return 0;
-}
+typedef folder_fixture fixture;
 
 typedef enum kind { STREAM_V2, STREAM_V1, PADDED } kind;
 typedef enum order { NO_ORDER, TRIVIAL, ACTIVATION } order;
@@ -516,17 +496,21 @@ static void cut_file(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(gptq, make, destroy),
-        cmocka_unit_test_setup_teardown(gptq_settings, make, destroy),
-        cmocka_unit_test_setup_teardown(by_shapes, make, destroy),
-        cmocka_unit_test_setup_teardown(one_wrong_value_is_noticed, make, destroy),
+        cmocka_unit_test_setup_teardown(gptq, folder_fixture_make, folder_fixture_destroy),
+        cmocka_unit_test_setup_teardown(gptq_settings, folder_fixture_make, folder_fixture_destroy),
+        cmocka_unit_test_setup_teardown(by_shapes, folder_fixture_make, folder_fixture_destroy),
+        cmocka_unit_test_setup_teardown(one_wrong_value_is_noticed, folder_fixture_make,
+                                        folder_fixture_destroy),
         cmocka_unit_test(zero_points_wrap),
-        cmocka_unit_test_setup_teardown(settings_that_are_refused, make, destroy),
-        cmocka_unit_test_setup_teardown(linears_that_are_refused, make, destroy),
-        cmocka_unit_test_setup_teardown(linears_that_differ, make, destroy),
-        cmocka_unit_test_setup_teardown(whole_rows, make, destroy),
-        cmocka_unit_test_setup_teardown(older_folders, make, destroy),
-        cmocka_unit_test_setup_teardown(cut_file, make, destroy),
+        cmocka_unit_test_setup_teardown(settings_that_are_refused, folder_fixture_make,
+                                        folder_fixture_destroy),
+        cmocka_unit_test_setup_teardown(linears_that_are_refused, folder_fixture_make,
+                                        folder_fixture_destroy),
+        cmocka_unit_test_setup_teardown(linears_that_differ, folder_fixture_make,
+                                        folder_fixture_destroy),
+        cmocka_unit_test_setup_teardown(whole_rows, folder_fixture_make, folder_fixture_destroy),
+        cmocka_unit_test_setup_teardown(older_folders, folder_fixture_make, folder_fixture_destroy),
+        cmocka_unit_test_setup_teardown(cut_file, folder_fixture_make, folder_fixture_destroy),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

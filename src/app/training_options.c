@@ -27,14 +27,14 @@ const eq_option eq_data_section[] = {
      .kind = EQ_OPTION_INT64,
      .offset = offsetof(eq_data_options, samples),
      .argument = "N",
-     .help = "training windows, all of them where the data have fewer",
+     .help = "training windows, or as many as the data have",
      .low = 1,
      .high = 1e9},
     {.name = "val-samples",
      .kind = EQ_OPTION_INT64,
      .offset = offsetof(eq_data_options, val_samples),
      .argument = "N",
-     .help = "validation windows, the same",
+     .help = "validation windows, or as many as the data have",
      .high = 1e9},
     {.name = "seqlen",
      .kind = EQ_OPTION_INT64,
@@ -177,8 +177,9 @@ const eq_option eq_run_section[] = {
      .kind = EQ_OPTION_BYTES,
      .offset = offsetof(eq_run_options, memory),
      .argument = "SIZE",
-     .help = "memory the run may use, as 512M or 1.5G; more lets the end-to-end phase compute less "
-             "again; 0: little more than it must, at most what the machine has free",
+     .help =
+         "memory the run may use, as 512M or 1.5G, with which the end-to-end phase is faster; 0: "
+         "what the machine has free, of which that phase takes 1.4 times its least",
      .high = 1e15},
     {.name = "seed",
      .kind = EQ_OPTION_UINT64,

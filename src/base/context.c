@@ -144,6 +144,11 @@ int64_t eq_available_memory(void)
     return proc_bytes("/proc/meminfo", "MemAvailable:");
 }
 
+int64_t eq_memory_limit(int64_t asked)
+{
+    return asked ? asked : eq_available_memory();
+}
+
 int eq_this_thread(void)
 {
 #ifdef _OPENMP

@@ -51,6 +51,8 @@ char *eq_format(eq_ctx *ctx, const char *format, ...) __attribute__((format(prin
 double eq_seconds(void);
 /* Memory that the machine has available now, in bytes, 0 when unknown. */
 int64_t eq_available_memory(void);
+/* The bytes that a run asked to use may have: `asked`, or for 0 what eq_available_memory says. */
+int64_t eq_memory_limit(int64_t asked);
 
 /* Number of the calling thread within a parallel loop, 0 outside. */
 int eq_this_thread(void);

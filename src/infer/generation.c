@@ -12,7 +12,7 @@ static eq_dense_kind choose_kind(const eq_ctx *ctx, const eq_decoder *d,
 {
     eq_dense_kind kind = shape->B == 1 && shape->rows <= 1 ? EQ_DENSE_ROWS : EQ_DENSE_PACKED;
     int64_t need = eq_dense_bytes(ctx, d, shape->type, kind);
-    int64_t left = shape->memory ? shape->memory : eq_available_memory();
+    int64_t left = eq_memory_limit(shape->memory);
     bool worth = need <= EQ_MOST_COPY && (left == 0 || need <= left / COPY_SHARE);
     return worth ? kind : EQ_DENSE_STORED;
 }

@@ -3,7 +3,7 @@
 #include "infer/generation.h"
 #include "infer/sample.h"
 
-/* Sequences that are written at once: those of the default options. Products always have as many
+/* Sequences that are written at once, 64 windows and 8 for validation. Products always have as many
  * rows, those of fewer sequences being filled up, because products of another height may round
  * differently. */
 enum { MOST_BATCH = 72 };

@@ -58,7 +58,7 @@ static eq_status read_settings(eq_ctx *ctx, eq_packing *p, const eq_checkpoint *
     if (format && strcmp(format, "gptq") && strcmp(format, "gptq_v2"))
         return eq_fail(ctx, EQ_EFORMAT, "%s: GPTQ format \"%s\" is not read", path, format);
     int64_t bits = json_integer_value(json_object_get(c, "bits"));
-    if (bits != 2 && bits != 3 && bits != 4 && bits != 8)
+    if (!eq_qmatrix_has_bits(bits))
         return eq_fail(ctx, EQ_EFORMAT,
                        "%s: quantization_config: bits is %lld, expected 2, 3, 4 or 8", path,
                        (long long)bits);
@@ -73,8 +73,7 @@ static eq_status read_settings(eq_ctx *ctx, eq_packing *p, const eq_checkpoint *
 static eq_override found_in_shapes(const linear *l)
 {
     int64_t K = l->q->K, bits = l->weight.shape[0] * 32 / K, groups = l->scales.shape[0];
-    bool fits = (bits == 2 || bits == 3 || bits == 4 || bits == 8) && groups > 0 &&
-                K % groups == 0 && eq_qmatrix_fits(l->q->N, K, (int)bits);
+    bool fits = groups > 0 && K % groups == 0 && eq_qmatrix_fits(l->q->N, K, bits);
     return fits ? (eq_override){.bits = bits, .group = K / groups}
                 : (eq_override){.bits = -1, .group = -1};
 }
@@ -90,8 +89,7 @@ static eq_status take_settings(eq_ctx *ctx, const linear *l)
     q->zero_offset = l->packing->zero_offset;
     q->bits = (int)found.bits;
     q->g = found.group == -1 ? q->K : found.group;
-    bool bits = q->bits == 2 || q->bits == 3 || q->bits == 4 || q->bits == 8;
-    if (bits && q->g > 0 && q->K % q->g == 0 && eq_qmatrix_fits(q->N, q->K, q->bits)) return EQ_OK;
+    if (q->g > 0 && q->K % q->g == 0 && eq_qmatrix_fits(q->N, q->K, q->bits)) return EQ_OK;
     return eq_fail(ctx, EQ_EFORMAT, "%s: %s: [%lld, %lld] does not fit %d bits in groups of %lld",
                    eq_checkpoint_path(l->checkpoint), l->prefix, (long long)q->N, (long long)q->K,
                    q->bits, (long long)found.group);

@@ -142,7 +142,7 @@ static eq_status read_rule(reader *r, json_t *rule)
     if (st == EQ_OK) st = read_layers(r, json_object_get(rule, "layers"));
     if (st == EQ_OK) st = read_modules(r, json_object_get(rule, "modules"));
     if (st == EQ_OK && !bits && !group) st = refuse(r, "names neither bits nor group", NULL);
-    if (st == EQ_OK && bits && b != 2 && b != 3 && b != 4 && b != 8)
+    if (st == EQ_OK && bits && !eq_qmatrix_has_bits(b))
         st = refuse(r, "bits must be 2, 3, 4 or 8", NULL);
     if (st == EQ_OK && group && g < 1 && g != -1)
         st = refuse(r, "group must be a number of weights, or -1 for whole rows", NULL);

@@ -17,7 +17,7 @@ int64_t eq_scheme_group(const eq_scheme *scheme, int64_t K)
 eq_status eq_scheme_check(eq_ctx *ctx, const eq_scheme *scheme, const char *name, int64_t K)
 {
     int bits = scheme->bits;
-    if (bits != 2 && bits != 3 && bits != 4 && bits != 8)
+    if (!eq_qmatrix_has_bits(bits))
         return eq_fail(ctx, EQ_EINVAL, "%d bits are not supported, choose 2, 3, 4 or 8", bits);
     int64_t g = eq_scheme_group(scheme, K);
     if (g < 1 || K % g)

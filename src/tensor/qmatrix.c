@@ -3,9 +3,14 @@
 /* Fields are handled 32 at a time: they fill exactly `bits` words. */
 enum { RUN = 32, BLOCK = 16 };
 
-bool eq_qmatrix_fits(int64_t N, int64_t K, int bits)
+bool eq_qmatrix_has_bits(int64_t bits)
 {
-    return N * bits % 32 == 0 && K * bits % 32 == 0 &&
+    return bits == 2 || bits == 3 || bits == 4 || bits == 8;
+}
+
+bool eq_qmatrix_fits(int64_t N, int64_t K, int64_t bits)
+{
+    return eq_qmatrix_has_bits(bits) && N * bits % 32 == 0 && K * bits % 32 == 0 &&
            (bits != 3 || (K % RUN == 0 && N % RUN == 0));
 }
 

@@ -19,9 +19,11 @@ typedef struct eq_qmatrix {
     bool padded;         /* differs from a stream at 3 bits only */
 } eq_qmatrix;
 
-/* Whether the GPTQ layout can hold [N, K]: both must fill whole words (whole groups of 32 fields at
- * 3 bits). */
-bool eq_qmatrix_fits(int64_t N, int64_t K, int bits);
+/* Whether codes may have so many bits: 2, 3, 4 or 8. */
+bool eq_qmatrix_has_bits(int64_t bits);
+/* Whether the GPTQ layout can hold [N, K]: the bits are among those, and both must fill whole words
+ * (whole groups of 32 fields at 3 bits). */
+bool eq_qmatrix_fits(int64_t N, int64_t K, int64_t bits);
 size_t eq_qmatrix_weight_bytes(int64_t N, int64_t K, int bits);
 size_t eq_qmatrix_zero_bytes(int64_t N, int64_t K, int64_t g, int bits);
 size_t eq_qmatrix_scale_bytes(int64_t N, int64_t K, int64_t g);

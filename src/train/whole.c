@@ -189,14 +189,11 @@ void eq_whole_keep(eq_whole_shape *s, int64_t bytes, int threads)
     if (left > 0) s->kept = left / (one - none) < L ? left / (one - none) : L;
 }
 
-static bool is_kept(const eq_whole *w, int64_t i)
-{
-    return i >= w->shape.base->config.L - w->shape.kept;
-}
-
+/* Where block i works: at a place of its own if it keeps its activations, else at that of all. */
 static eq_activations *acts_of(eq_whole *w, int64_t i)
 {
-    return is_kept(w, i) ? &w->kept[i - (w->shape.base->config.L - w->shape.kept)] : &w->acts;
+    int64_t first = w->shape.base->config.L - w->shape.kept;
+    return i < first ? &w->acts : &w->kept[i - first];
 }
 
 static float *input_of(const eq_whole *w, int64_t i)
@@ -242,7 +239,7 @@ static eq_status model_backward(eq_ctx *ctx, eq_whole *w)
         eq_activations *a = acts_of(w, i);
         refresh(ctx, w, i);
         a->x = input_of(w, i);
-        if (!is_kept(w, i)) eq_block_recompute(ctx, &w->blocks[i], &w->rope, a);
+        if (a == &w->acts) eq_block_recompute(ctx, &w->blocks[i], &w->rope, a);
         eq_block_backward(ctx, &w->blocks[i], &w->rope, a);
         st = eq_check_interrupt(ctx);
     }
