@@ -47,7 +47,7 @@ static eq_status speak(eq_ctx *ctx, eq_generation *g, const eq_generate_options 
         bool more = listener->emit(listener->user, id);
         if (!more || made == o->max_tokens || ends_text(listener, id)) break;
         st = eq_check_interrupt(ctx);
-        if (st == EQ_OK) st = eq_generation_step(ctx, g, &id);
+        if (st == EQ_OK) st = eq_generation_step(ctx, g, NULL, &id, 1);
     }
     return st;
 }
@@ -58,7 +58,7 @@ eq_status eq_generate_tokens(eq_ctx *ctx, const eq_decoder *d, const int32_t *id
 {
     eq_status st = check_options(ctx, d, count, options);
     if (st != EQ_OK) return st;
-    const eq_generation_shape shape = {1, count + options->max_tokens, type, 0, 0};
+    const eq_generation_shape shape = {1, count + options->max_tokens, type, 0, 0, count};
     const eq_sampling sampling = {options->temperature, options->top_k, options->top_p};
     eq_generation g = {0};
     eq_candidate *scratch = NULL;
@@ -67,7 +67,7 @@ eq_status eq_generate_tokens(eq_ctx *ctx, const eq_decoder *d, const int32_t *id
         scratch = eq_alloc(ctx, d->config.V, sizeof *scratch);
         if (!scratch) st = EQ_ENOMEM;
     }
-    if (st == EQ_OK) st = eq_generation_prompt(ctx, &g, ids, count);
+    if (st == EQ_OK) st = eq_generation_read(ctx, &g, 0, ids, count, true);
     if (st == EQ_OK) st = speak(ctx, &g, options, listener, scratch);
     eq_free(scratch);
     eq_generation_deinit(&g);
