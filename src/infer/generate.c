@@ -36,7 +36,7 @@ static bool ends_text(const eq_listener *l, int32_t id)
 static eq_status speak(eq_ctx *ctx, eq_generation *g, const eq_generate_options *o,
                        const eq_listener *listener, eq_candidate *scratch)
 {
-    const eq_sampling sampling = {o->temperature, o->top_k, o->top_p};
+    const eq_sampling sampling = {o->temperature, o->top_k, o->top_p, 0};
     eq_rng rng;
     eq_rng_init(&rng, o->seed, 0);
     eq_status st = EQ_OK;
@@ -59,7 +59,7 @@ eq_status eq_generate_tokens(eq_ctx *ctx, const eq_decoder *d, const int32_t *id
     eq_status st = check_options(ctx, d, count, options);
     if (st != EQ_OK) return st;
     const eq_generation_shape shape = {1, count + options->max_tokens, type, 0, 0, count};
-    const eq_sampling sampling = {options->temperature, options->top_k, options->top_p};
+    const eq_sampling sampling = {options->temperature, options->top_k, options->top_p, 0};
     eq_generation g = {0};
     eq_candidate *scratch = NULL;
     st = eq_generation_init(ctx, &g, d, &shape);
