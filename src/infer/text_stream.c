@@ -97,11 +97,16 @@ static void cut_stops(eq_text_stream *s)
         s->ready++;
 }
 
-eq_status eq_text_stream_push(eq_ctx *ctx, eq_text_stream *s, const char *bytes, size_t n)
+void eq_text_stream_shown(eq_text_stream *s)
 {
     if (s->ready) memmove(s->text, s->text + s->ready, s->size - s->ready);
     s->size -= s->ready;
     s->ready = 0;
+}
+
+eq_status eq_text_stream_push(eq_ctx *ctx, eq_text_stream *s, const char *bytes, size_t n)
+{
+    eq_text_stream_shown(s);
     if (s->stopped) return EQ_OK;
     eq_status st = reserve(ctx, s, n);
     if (st != EQ_OK) return st;

@@ -17,7 +17,9 @@ typedef struct eq_text_stream {
     bool stopped; /* a stop string came; nothing of it is in the text, nor what was behind */
 } eq_text_stream;
 
-/* Forget what was ready, then append n bytes: those that complete no character wait, those that
+/* Forget what was ready, because it was shown. */
+void eq_text_stream_shown(eq_text_stream *stream);
+/* The same, then append n bytes: those that complete no character wait, those that
  * never can become U+FFFD. Nothing happens after a stop. */
 eq_status eq_text_stream_push(eq_ctx *ctx, eq_text_stream *stream, const char *bytes, size_t n);
 /* There will be no more: all that waits is ready, an incomplete character as U+FFFD. What was
