@@ -31,8 +31,8 @@ bool eq_sampling_ranks(const eq_sampling *sampling);
 int32_t eq_sample(const eq_kernels *kernels, float *logits, int64_t V, const eq_sampling *sampling,
                   eq_rng *rng, eq_candidate *scratch);
 
-/* Make tokens that were there less likely, whatever the temperature:
- *   x[i] / penalty where x[i] > 0, x[i] * penalty elsewhere, for seen[i]   [Keskar et al. 2019, 4.1]
+/* Make tokens that were there less likely, whatever the temperature, those with seen[i]:
+ *   x[i] / penalty where x[i] > 0, x[i] * penalty elsewhere       [Keskar et al. 2019, 4.1]
  * logits in/out [V]; seen [V], 0 or 1; penalty above 0, 1: nothing happens. */
 void eq_penalize(float *logits, const uint8_t *seen, int64_t V, double penalty);
 
