@@ -95,6 +95,11 @@ double eq_answer_speed(const eq_answer *a)
     return e->generation_seconds > 0 ? (double)(e->new_tokens - 1) / e->generation_seconds : -1;
 }
 
+json_t *eq_answer_number(double speed)
+{
+    return speed < 0 ? json_null() : json_real(speed);
+}
+
 void eq_answer_report(const eq_answer *a)
 {
     const eq_event *e = &a->event;

@@ -2,7 +2,7 @@
 #ifndef EQ_APP_ANSWER_H
 #define EQ_APP_ANSWER_H
 
-#include "app/session.h"
+#include "app/output.h"
 
 #include <stdio.h>
 
@@ -33,6 +33,8 @@ const char *eq_answer_reason(const eq_answer *answer);
  * when unknown. */
 double eq_answer_prompt_speed(const eq_answer *answer);
 double eq_answer_speed(const eq_answer *answer);
+/* A speed as JSON, null when unknown. Owned by the caller. */
+json_t *eq_answer_number(double speed);
 /* One line on stderr with counts and speeds. */
 void eq_answer_report(const eq_answer *answer);
 

@@ -100,12 +100,12 @@ static eq_status print_json(eq_session *session, const generation *g)
     json_t *ids = json_array();
     for (int64_t i = 0; i < a->event.new_tokens; i++)
         json_array_append_new(ids, json_integer(a->ids[i]));
-    json_t *object = json_pack(
-        "{s:s%, s:s%, s:I, s:I, s:o, s:s, s:o, s:o}", "prompt", g->text, g->size, "text", a->text,
-        a->size, "prompt_tokens", (json_int_t)g->count, "tokens", (json_int_t)a->event.new_tokens,
-        "ids", ids, "finish_reason", eq_answer_reason(a), "prompt_tokens_per_second",
-        eq_json_real(eq_answer_prompt_speed(a)), "tokens_per_second",
-        eq_answer_speed(a) < 0 ? json_null() : eq_json_real(eq_answer_speed(a)));
+    json_t *object =
+        json_pack("{s:s%, s:s%, s:I, s:I, s:o, s:s, s:o, s:o}", "prompt", g->text, g->size, "text",
+                  a->text, a->size, "prompt_tokens", (json_int_t)g->count, "tokens",
+                  (json_int_t)a->event.new_tokens, "ids", ids, "finish_reason", eq_answer_reason(a),
+                  "prompt_tokens_per_second", eq_answer_number(eq_answer_prompt_speed(a)),
+                  "tokens_per_second", eq_answer_number(eq_answer_speed(a)));
     return eq_json_print(session, object);
 }
 

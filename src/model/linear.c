@@ -7,8 +7,8 @@
 enum { TILE_BYTES = 8 << 20, LEAST_ROWS = 64 };
 /* Up to EQ_FEW_ROWS rows of X, a product is M dot products per row of W: what prepares larger ones
  * would take longer. Up to SHORT_ROWS, products are cut by columns of Y, which gives every thread
- * work; taller ones are cut by rows. COLUMNS divides LEAST_ROWS, so that the cuts are the same whether a weight
- * is unpacked in tiles or kept whole. */
+ * work; taller ones are cut by rows. COLUMNS divides LEAST_ROWS, so that the cuts are the same
+ * whether a weight is unpacked in tiles or kept whole. */
 enum { SHORT_ROWS = 96, COLUMNS = 64 };
 
 static int64_t tile_rows(int64_t N, int64_t K)
