@@ -24,6 +24,16 @@ typedef struct call {
     eq_quantize_job job;
 } call;
 
+/* The data has so many windows. */
+static void set_samples(call *c, int64_t samples, int64_t val_samples)
+{
+    const eq_quantize_options *asked = c->asked;
+    c->own.data.samples = samples;
+    c->own.data.val_samples = val_samples;
+    c->own.train.epochs = eq_data_passes(&asked->data, asked->train.epochs, samples);
+    c->own.tune.epochs = eq_data_passes(&asked->data, asked->tune.epochs, samples);
+}
+
 static bool needs_data(const eq_quantize_options *o)
 {
     return eq_quantize_needs_data(o) || o->tune.epochs > 0 || o->target_bpw > 0;
@@ -143,11 +153,11 @@ static eq_status load_data(eq_ctx *ctx, call *c)
 {
     const eq_data_job job = data_job(c);
     eq_status st = eq_data_load(ctx, &job, &c->data);
-    c->own.data.samples = c->data.train_windows;
-    c->own.data.val_samples = c->data.val_windows;
+    if (st != EQ_OK) return st;
+    set_samples(c, c->data.train_windows, c->data.val_windows);
     c->job.train = c->data.train;
     c->job.val = c->data.val;
-    return st;
+    return EQ_OK;
 }
 
 /* ---- plan ---------------------------------------------------------------------------------- */
@@ -443,7 +453,9 @@ eq_status eq_quantize(eq_ctx *ctx, const char *model, const char *out,
     call c = {.asked = options, .own = *options, .run = {.lock = -1}};
     c.options = c.job.options = &c.own;
     *result = (eq_quantize_result){.bits = options->bits, .group = options->group};
-    eq_status st = check_options(ctx, options);
+    if (options->data.samples > 0)
+        set_samples(&c, options->data.samples, options->data.val_samples);
+    eq_status st = check_options(ctx, &c.own);
     if (st == EQ_OK) st = run(ctx, &c, model, out, result);
     result->seconds = eq_seconds() - start;
     eq_run_close(&c.run);

@@ -129,8 +129,10 @@ static const eq_option options[] = {
      .kind = EQ_OPTION_INT,
      .offset = offsetof(quantize_args, q.train.epochs),
      .argument = "N",
-     .help = "passes over the samples for each block",
-     .high = 1e6},
+     .help = "passes over the samples for each block; if not given one to three, so that with few "
+             "windows there is as much work as with the preset's number",
+     .high = 1e6,
+     .open = "by windows"},
     {.name = "batch",
      .kind = EQ_OPTION_INT64,
      .offset = offsetof(quantize_args, q.train.batch),

@@ -27,6 +27,24 @@ epochs = [(line["block"], line["epoch"]) for line in lines if keys <= set(line)]
 sys.exit(0 if epochs == [(b, e) for b in range(3) for e in (1, 2)] else 1)
 PYTHON
 
+# Passes that are not given make up for windows that are not there: 128 for this preset.
+tiny long --windows 100 --seqlen 8
+passes() { # SAMPLES, PASSES of blocks and whole model, OPTION...
+    local samples=$1 blocks=$2 whole=$3
+    shift 3
+    expect 0 quantize long -o "passes-$samples" -q --preset fast --bits 3 --group 32 \
+        --val-samples 0 --calib long/tokens.npy --samples "$samples" --seqlen 8 --precision f32 "$@"
+    grep -A12 '"training"' "passes-$samples/run/plan.json" | grep -q "\"epochs\": $blocks," ||
+        complain "$samples windows: not $blocks passes of the blocks"
+    grep -A2 '"end-to-end"' "passes-$samples/run/plan.json" | grep -q "\"epochs\": $whole," ||
+        complain "$samples windows: not $whole passes of the whole model"
+}
+passes 40 3 3
+passes 60 2 2
+passes 2000 1 1
+passes 30 1 2 --epochs 1 --tune-epochs 2
+must_complain passes 40 2 3
+
 # Without windows for validation there is no word of its loss.
 # shellcheck disable=SC2046
 expect 0 $(small_run blind --epochs 2 --tune-epochs 1 --val-samples 0 | sed 's/ -q / /')
