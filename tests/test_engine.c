@@ -1,5 +1,6 @@
 #include "infer/engine.h"
 
+#include "infer/text_stream.h"
 #include "kernels/gemm.h"
 #include "support_model.h"
 #include "support_numbers.h"
@@ -11,7 +12,7 @@
 
 #include <cmocka.h>
 
-enum { V = MODEL_VOCABULARY, CONTEXT = MODEL_CONTEXT, REQUESTS = 9, TEXT = 2048 };
+enum { V = MODEL_VOCABULARY, CONTEXT = MODEL_CONTEXT, REQUESTS = 7, TEXT = 2048 };
 
 typedef struct fixture {
     eq_ctx ctx;
@@ -71,8 +72,8 @@ static eq_request greedy(const fixture *f, int64_t count, int64_t max_tokens)
 /* Requests of several kinds; prompts end on both sides of chunks of 32. */
 static eq_request request_number(const fixture *f, int i)
 {
-    static const int64_t counts[REQUESTS] = {1, 70, 5, 32, 33, 96, 17, 2, 64};
-    eq_request r = greedy(f, counts[i], 20 + i);
+    static const int64_t counts[REQUESTS] = {1, 70, 5, 32, 33, 96, 17};
+    eq_request r = greedy(f, counts[i], 8 + i);
     r.ids = f->ids + i;
     if (i % 3) r.options.temperature = 0.5 + 0.1 * i;
     if (i % 3 == 2) r.options.top_p = 0.9;
@@ -164,7 +165,7 @@ static void compare_company(fixture *f, int64_t slots, eq_precision precision, a
     for (int i = 0; i < REQUESTS; i++) {
         const eq_request r = request_number(f, i);
         ask(f, &o, &r, &alone[i]);
-        assert_int_equal(alone[i].last.new_tokens, 20 + i);
+        assert_int_equal(alone[i].last.new_tokens, 8 + i);
     }
     for (int threads = 1; threads <= 3; threads += 2) {
         context_deinit(&f->ctx);
@@ -190,7 +191,7 @@ static void company_does_not_matter(void **state)
         if (i == 0) memcpy(alone + REQUESTS, alone, REQUESTS * sizeof *alone);
         for (int k = 0; slots[i] <= 4 && k < REQUESTS; k++) /* nor does the number of slots */
             assert_true(same(&alone[k], &alone[REQUESTS + k]));
-        if (i > 0 && eq_gemm_has_bf16(&f->ctx))
+        if (i == 2 && eq_gemm_has_bf16(&f->ctx))
             compare_company(f, slots[i], EQ_PRECISION_BF16, alone);
     }
     free(alone);
@@ -325,28 +326,24 @@ static eq_request chatter(const fixture *f)
     return r;
 }
 
+/* Characters that are cut by the ends of tokens come out as if all bytes had come at once. */
 static void text_is_that_of_the_tokens(void **state)
 {
     fixture *f = *state;
     const eq_request r = chatter(f);
+    eq_text_stream stream = {0};
     answer a;
-    char *bytes, want[TEXT];
-    size_t n, size = 0, wide = 0;
+    char *bytes;
+    size_t n;
     ask(f, &F32, &r, &a);
     assert_int_equal(
         eq_tokenizer_decode(&f->ctx, f->tok, a.ids, a.last.new_tokens, true, &bytes, &n), EQ_OK);
-    for (size_t i = 0; i < n; i++) { /* random bytes make no characters of two or more here */
-        bool ascii = (uint8_t)bytes[i] < 0x80, tail = ((uint8_t)bytes[i] & 0xC0) == 0x80;
-        bool joined = i > 0 && tail && (uint8_t)bytes[i - 1] >= 0xC2;
-        wide += joined;
-        memcpy(want + size, ascii ? &bytes[i] : "\xEF\xBF\xBD", ascii ? 1 : 3);
-        size += ascii ? 1 : 3;
-    }
-    if (!wide) {
-        assert_int_equal(a.size, size);
-        assert_memory_equal(a.text, want, size);
-    }
+    assert_int_equal(eq_text_stream_push(&f->ctx, &stream, bytes, n), EQ_OK);
+    assert_int_equal(eq_text_stream_end(&f->ctx, &stream), EQ_OK);
+    assert_int_equal(a.size, stream.ready);
+    assert_memory_equal(a.text, stream.text, stream.ready);
     assert_true(a.size >= (size_t)a.last.new_tokens);
+    eq_text_stream_deinit(&stream);
     eq_free(bytes);
 }
 
