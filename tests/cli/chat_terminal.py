@@ -44,10 +44,15 @@ class Terminal:
         os.write(self.fd, data)
 
     def close(self):
-        """The exit code; the program is killed when it does not end."""
+        """Ctrl-D; the exit code. A Ctrl-D that comes before the editor has set up the terminal is
+        lost, so it is sent again. The program is killed when it does not end."""
         end = time.monotonic() + WAIT
         while time.monotonic() < end:
-            self.read(0.1)
+            try:
+                self.send(b"\x04")
+            except OSError:
+                pass
+            self.read(1)
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
                 return os.waitstatus_to_exitcode(status)
@@ -75,7 +80,6 @@ def main():
     chat.expect(b"\n> ")
     chat.send(f"/save {saved}\n".encode())
     chat.expect(b"\n> ")
-    chat.send(b"\x04")
     code = chat.close()
     if code != 0:
         sys.exit(f"exit code {code}")
