@@ -187,8 +187,8 @@ typedef struct eq_data_options {
     /* Windows for training and for validation; where the data have fewer, all of them. A mix of
      * several files must have as many as are asked for. */
     int64_t samples, val_samples;
-    /* Windows that a phase trains on, repeats counted, if its epochs are EQ_EPOCHS_BY_WORK: it goes
-     * over those that there are 1 to 3 times, as comes closest. */
+    /* Windows that the end-to-end phase trains on, repeats counted, if its epochs are
+     * EQ_EPOCHS_BY_WORK: it goes over those that there are 1 to 3 times, as comes closest. */
     int64_t work;
     int64_t seqlen; /* tokens of a window */
     eq_order order; /* of the documents of a .jsonl */
@@ -203,7 +203,8 @@ typedef struct eq_train_options {
     eq_loss loss;
     eq_edges edges;
     bool exact_scales; /* train with scales in f32, not as the file will hold them */
-    int epochs;        /* passes over the samples, or EQ_EPOCHS_BY_WORK; 0: none */
+    int64_t samples;   /* windows for the blocks, evenly spaced among all; 0: all */
+    int epochs;        /* passes over these; 0: none */
     int64_t batch;     /* windows of a step */
     double quant_lr;   /* of scales and zero points; 0 freezes them */
     double weight_lr;  /* of weights and norm weights; 0 freezes them */

@@ -30,16 +30,21 @@ eq_tune_options eq_tune_defaults(int bits, eq_preset preset)
     return o;
 }
 
-/* New windows are worth more than the same ones again (docs/results.md). */
+/* Blocks learn as much from the same windows again as from new ones, the whole model does not
+ * (docs/results.md). */
 static void set_effort(eq_quantize_options *o, eq_preset preset)
 {
-    static const int64_t WINDOWS[] = {[EQ_PRESET_DEFAULT] = 768,
-                                      [EQ_PRESET_FAST] = 128,
-                                      [EQ_PRESET_BEST] = 1600,
-                                      [EQ_PRESET_PAPER] = 4096};
+    static const struct {
+        int64_t samples, block_samples;
+        int epochs;
+    } EFFORTS[] = {[EQ_PRESET_DEFAULT] = {768, 256, 3},
+                   [EQ_PRESET_FAST] = {128, 64, 3},
+                   [EQ_PRESET_BEST] = {1600, 640, 3},
+                   [EQ_PRESET_PAPER] = {4096, 4096, 2}};
     bool rounds = o->method == EQ_METHOD_RTN || o->bits == 8; /* 8 bits are as good as full */
-    o->data.samples = o->data.work = WINDOWS[preset];
-    o->train.epochs = preset == EQ_PRESET_PAPER ? 2 : EQ_EPOCHS_BY_WORK;
+    o->data.samples = o->data.work = EFFORTS[preset].samples;
+    o->train.samples = EFFORTS[preset].block_samples;
+    o->train.epochs = EFFORTS[preset].epochs;
     if (rounds) o->tune.epochs = 0;
 }
 
