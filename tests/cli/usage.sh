@@ -33,7 +33,11 @@ wrong quantize m -o o --seed 18446744073709551616
 wrong quantize m -o o --threads -1
 wrong quantize m -o o -b
 wrong generate m
+wrong generate m -p x --prompt-file y
 wrong generate m -p x --top-p 1.5
+wrong generate m -p x --min-p 2
+wrong generate m -p x --repetition-penalty 0
+wrong generate m -p x $(printf -- "--stop %s " a b c d e f g h i j k l m n o p q)
 wrong tokenize m
 wrong tokenize m --text x --stdin
 wrong logits m -o x
