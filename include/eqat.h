@@ -86,6 +86,10 @@ typedef enum eq_precision {
     EQ_PRECISION_BF16
 } eq_precision;
 
+/* What products with quantized weights take when no gradient is wanted: activations in 8 bits, each
+ * 32 columns with a scale of their own, or as they are. */
+typedef enum eq_activation_mode { EQ_ACTIVATIONS_8BIT, EQ_ACTIVATIONS_EXACT } eq_activation_mode;
+
 /* ---- models -------------------------------------------------------------------------------- */
 
 /* A model: a Hugging Face folder or a GGUF file, full precision or quantized. Weights stay in
@@ -131,6 +135,7 @@ typedef struct eq_eval_options {
     int64_t context;  /* tokens of a window, 2048 */
     int64_t windows;  /* the first so many; 0: all that fit */
     eq_precision precision;
+    eq_activation_mode activations; /* of the model, not the reference; exact */
 } eq_eval_options;
 
 typedef struct eq_eval_result {
@@ -142,7 +147,8 @@ typedef struct eq_eval_result {
 } eq_eval_result;
 
 EQ_API eq_eval_options eq_eval_defaults(void);
-/* reference may be NULL; it must have the same vocabulary. */
+/* reference may be NULL; it must have the same vocabulary. With activations in 8 bits and no
+ * reference, the reference is the model itself with activations as they are. */
 EQ_API eq_status eq_evaluate(eq_ctx *ctx, const eq_model *model, const eq_model *reference,
                              const eq_eval_options *options, eq_eval_result *result);
 
@@ -309,6 +315,7 @@ typedef struct eq_generate_options {
     double top_p;       /* 1: all */
     uint64_t seed;
     eq_precision precision;
+    eq_activation_mode activations; /* 8 bits */
 } eq_generate_options;
 
 EQ_API eq_generate_options eq_generate_defaults(void);

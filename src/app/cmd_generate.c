@@ -55,6 +55,11 @@ static const eq_option options[] = {
      .offset = offsetof(generate_args, generate.precision),
      .choices = eq_precision_choices,
      .help = "type of matrix products"},
+    {.name = "activations",
+     .kind = EQ_OPTION_CHOICE,
+     .offset = offsetof(generate_args, generate.activations),
+     .choices = eq_activation_choices,
+     .help = "what multiplies quantized weights: rounded to 8 bits, which is faster, or exact"},
     {.name = NULL}};
 
 static void defaults(void *arguments)

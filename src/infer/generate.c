@@ -58,7 +58,11 @@ eq_status eq_generate_tokens(eq_ctx *ctx, const eq_decoder *d, const int32_t *id
 {
     eq_status st = check_options(ctx, d, count, options);
     if (st != EQ_OK) return st;
-    const eq_generation_shape shape = {1, count + options->max_tokens, type, 0, 0};
+    const eq_generation_shape shape = {.B = 1,
+                                       .room = count + options->max_tokens,
+                                       .type = type,
+                                       .panels = true,
+                                       .activations = options->activations};
     const eq_sampling sampling = {options->temperature, options->top_k, options->top_p};
     eq_generation g = {0};
     eq_candidate *scratch = NULL;

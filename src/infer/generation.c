@@ -10,6 +10,8 @@ enum { COPY_SHARE = 2 };
 static eq_dense_kind choose_kind(const eq_ctx *ctx, const eq_decoder *d,
                                  const eq_generation_shape *shape)
 {
+    if (shape->panels)
+        return shape->activations == EQ_ACTIVATIONS_EXACT ? EQ_DENSE_EXACT : EQ_DENSE_FAST;
     eq_dense_kind kind = shape->B == 1 && shape->rows <= 1 ? EQ_DENSE_ROWS : EQ_DENSE_PACKED;
     int64_t need = eq_dense_bytes(ctx, d, shape->type, kind);
     int64_t left = eq_memory_limit(shape->memory);

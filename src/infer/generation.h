@@ -12,6 +12,8 @@ typedef struct eq_generation_shape {
     eq_dtype type;  /* of activations and products */
     int64_t rows;   /* of every product, at least B: logits depend on rows, not on B; 0: B */
     int64_t memory; /* bytes that all of it may take; 0: what the machine has left */
+    bool panels;    /* repack quantized weights, for products with these inputs: */
+    eq_activation_mode activations;
 } eq_generation_shape;
 
 typedef struct eq_generation {

@@ -26,7 +26,8 @@ static const double FREE_SHARE = 0.75;
 
 static eq_generation_shape shape_of(const eq_self_options *o, int64_t B, int64_t memory)
 {
-    return (eq_generation_shape){B, o->T, o->type, MOST_BATCH, memory};
+    return (eq_generation_shape){
+        .B = B, .room = o->T, .type = o->type, .rows = MOST_BATCH, .memory = memory};
 }
 
 /* The windows in as few batches as memory allows, all about as large. */
