@@ -59,7 +59,7 @@ typedef struct eq_callbacks {
 
 typedef struct eq_ctx_options {
     int threads;     /* 0: one per processor */
-    const char *isa; /* "ref", "avx2", "avx512"; NULL: the best of this CPU */
+    const char *isa; /* "ref", "avx2", "avx512", "vnni"; NULL: the best of this CPU */
     eq_callbacks callbacks;
 } eq_ctx_options;
 

@@ -31,7 +31,7 @@ const eq_option eq_common_options[] = {
      .kind = EQ_OPTION_STRING,
      .offset = offsetof(eq_common, isa),
      .argument = "NAME",
-     .help = "instruction set of the kernels: ref, avx2 or avx512; without it the variable "
+     .help = "instruction set of the kernels: ref, avx2, avx512 or vnni; without it the variable "
              "EQAT_ISA, else the best of this CPU"},
     {.name = "json",
      .kind = EQ_OPTION_FLAG,
