@@ -78,27 +78,24 @@ static void *take(eq_ctx *ctx, size_t bytes, size_t alignment)
     return aligned_alloc(alignment, rounded ? rounded : alignment);
 }
 
-static void *zeroed(eq_ctx *ctx, void *p, int64_t count, size_t size)
-{
-    if (!p) {
-        eq_fail(ctx, EQ_ENOMEM, "out of memory: %lld items of %zu bytes", (long long)count, size);
-        return NULL;
-    }
-    return memset(p, 0, (size_t)count * size);
-}
-
 void *eq_alloc(eq_ctx *ctx, int64_t count, size_t size)
 {
     size_t bytes = 0;
     bool fits = count >= 0 && !__builtin_mul_overflow((size_t)count, size, &bytes);
-    return zeroed(ctx, take(ctx, fits ? bytes : SIZE_MAX, ALIGNMENT), count, size);
+    void *p = take(ctx, fits ? bytes : SIZE_MAX, ALIGNMENT);
+    if (!p) {
+        eq_fail(ctx, EQ_ENOMEM, "out of memory: %lld items of %zu bytes", (long long)count, size);
+        return NULL;
+    }
+    return memset(p, 0, bytes);
 }
 
 void *eq_alloc_large(eq_ctx *ctx, int64_t bytes)
 {
     void *p = take(ctx, bytes >= 0 ? (size_t)bytes : SIZE_MAX, HUGE_PAGE);
     if (p) madvise(p, (size_t)bytes, MADV_HUGEPAGE); /* a refusal costs only speed */
-    return zeroed(ctx, p, bytes, 1);
+    if (!p) eq_fail(ctx, EQ_ENOMEM, "out of memory: %lld bytes", (long long)bytes);
+    return p;
 }
 
 void eq_free(void *p)
