@@ -182,6 +182,9 @@ typedef enum eq_train_what { EQ_TRAIN_SCALES, EQ_TRAIN_NORMS, EQ_TRAIN_ALL } eq_
 /* How instruction data are put: as a fixed text with headings, or in the model's chat format. */
 typedef enum eq_instructions { EQ_INSTRUCTIONS_ALPACA, EQ_INSTRUCTIONS_CHAT } eq_instructions;
 
+/* As many passes as eq_data_options.work says. */
+enum { EQ_EPOCHS_BY_WORK = -1 };
+
 typedef struct eq_data_options {
     /* Text, .jsonl (texts, instructions, conversations: docs/formats.md), or several of them as
      * "path:weight,path:weight"; int32 .npy [n, T]; or "self": text sampled from the model. */
@@ -190,6 +193,9 @@ typedef struct eq_data_options {
     /* Windows for training and for validation; where the data have fewer, all of them. A mix of
      * several files must have as many as are asked for. */
     int64_t samples, val_samples;
+    /* Windows that the end-to-end phase trains on, repeats counted, if its epochs are
+     * EQ_EPOCHS_BY_WORK: it goes over those that there are 1 to 3 times, as comes closest. */
+    int64_t work;
     int64_t seqlen; /* tokens of a window */
     eq_order order; /* of the documents of a .jsonl */
     eq_instructions instructions;
@@ -203,10 +209,11 @@ typedef struct eq_train_options {
     eq_loss loss;
     eq_edges edges;
     bool exact_scales; /* train with scales in f32, not as the file will hold them */
-    int epochs;
-    int64_t batch;    /* windows of a step */
-    double quant_lr;  /* of scales and zero points; 0 freezes them */
-    double weight_lr; /* of weights and norm weights; 0 freezes them */
+    int64_t samples;   /* windows for the blocks, evenly spaced among all; 0: all */
+    int epochs;        /* passes over these; 0: none */
+    int64_t batch;     /* windows of a step */
+    double quant_lr;   /* of scales and zero points; 0 freezes them */
+    double weight_lr;  /* of weights and norm weights; 0 freezes them */
     eq_schedule schedule;
     double min_lr_factor; /* the cosine ends at lr / factor */
     double beta1, beta2, epsilon, weight_decay;
@@ -217,7 +224,7 @@ typedef struct eq_train_options {
 /* The end-to-end phase: the whole quantized model against the next token, or against the
  * full-precision model's distribution. */
 typedef struct eq_tune_options {
-    int epochs; /* passes over the samples; 0: none */
+    int epochs; /* passes over the samples, or EQ_EPOCHS_BY_WORK; 0: none */
     eq_train_what train;
     double kl, ce;      /* weights of KL(full precision || model) and of cross-entropy */
     double temperature; /* of the distributions in the KL */
