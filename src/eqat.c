@@ -218,8 +218,8 @@ static eq_status tokenize_file(eq_ctx *ctx, const eq_model *m, const char *path,
     return st;
 }
 
-/* Perplexity of the decoder with activations in 8 bits, beside the reference or, without one, beside
- * itself with activations as they are. */
+/* Perplexity of the decoder with activations in 8 bits, beside the reference or, without one,
+ * beside itself with activations as they are. */
 static eq_status evaluate_8bit(eq_ctx *ctx, const eq_decoder *d, const eq_decoder *reference,
                                const eq_eval_windows *text, eq_dtype type, eq_eval_result *result)
 {

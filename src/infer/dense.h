@@ -1,6 +1,6 @@
-/* The weights of a decoder as generation reads them, every one for every token: repacked into panels
- * where they are quantized, dense copies in the activation type, or the stored ones, unpacked each
- * time. */
+/* The weights of a decoder as generation reads them, every one for every token: repacked into
+ * panels where they are quantized, dense copies in the activation type, or the stored ones,
+ * unpacked each time. */
 #ifndef EQ_INFER_DENSE_H
 #define EQ_INFER_DENSE_H
 

@@ -245,8 +245,9 @@ typedef struct eq_kernels {
     float (*kl_row)(const float *r, float lr, const float *x, float lx, int64_t n);
 } eq_kernels;
 
-/* The best table that this CPU can run, or the one called `name` ("ref", "avx2", "avx512", or "vnni",
- * which is "avx512" with dot products of bytes; NULL for the best); NULL when there is no such table or the CPU cannot run it. */
+/* The best table that this CPU can run, or the one called `name` ("ref", "avx2", "avx512", "vnni",
+ * which is "avx512" with dot products of bytes; NULL for the best); NULL when there is no such
+ * table or the CPU cannot run it. */
 const eq_kernels *eq_kernels_get(const char *name);
 
 #endif

@@ -116,8 +116,8 @@ VEC void dot_quad(ivec *sum, const uint8_t *segment, const int8_t *x, int64_t ld
         sum[i] = i_dot(sum[i], codes, i_set(x + i * ld + 4 * j), bits);
 }
 
-/* One row of X reads the weights as fast as memory delivers them, which takes more lines on their way
- * than the processor asks for by itself. AHEAD reaches over the scales of the next panel. */
+/* One row of X reads the weights as fast as memory delivers them, which takes more lines on their
+ * way than the processor asks for by itself. AHEAD reaches over the scales of the next panel. */
 VEC void prefetch_segment(const uint8_t *segment, int bits)
 {
     enum { AHEAD = 6144 };

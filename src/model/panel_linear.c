@@ -1,8 +1,8 @@
 #include "model/panel_linear.h"
 
-/* Panels and rows of X that one task takes at most. Up to EXACT_FEW rows, inputs as they are multiply codes: more are
- * faster through a matrix product. Up to SERIAL_COLUMNS columns of all rows together, one thread
- * prepares the inputs: to wake others takes longer. */
+/* Panels and rows of X that one task takes at most. Up to EXACT_FEW rows, inputs as they are
+ * multiply codes: more are faster through a matrix product. Up to SERIAL_COLUMNS columns of all
+ * rows together, one thread prepares the inputs: to wake others takes longer. */
 enum { PANELS = 4, TASK_COLUMNS = PANELS * EQ_PANEL_ROWS, TASK_ROWS = 64 };
 enum { EXACT_FEW = 16, SERIAL_COLUMNS = 8192 };
 
@@ -76,7 +76,8 @@ static eq_panel_inputs take_inputs(eq_arena *arena, const eq_panels *p, int64_t 
     return x;
 }
 
-/* Rows of X whose inputs fit the scratch: at least EXACT_FEW or TASK_ROWS, see eq_linear_scratch. */
+/* Rows of X whose inputs fit the scratch: EXACT_FEW or TASK_ROWS at least, as eq_linear_scratch
+ * promises. */
 static int64_t rows_that_fit(const eq_linear *linear, const eq_panels *p, bool exact)
 {
     const int64_t least = exact ? EXACT_FEW : TASK_ROWS;

@@ -1,5 +1,5 @@
-/* What this machine reaches on a model's shapes: matrix products, loops, a Block-AP step, a window of
- * the end-to-end phase, and reading and writing text. */
+/* What this machine reaches on a model's shapes: matrix products, loops, a Block-AP step, a window
+ * of the end-to-end phase, and reading and writing text. */
 #ifndef EQ_TRAIN_BENCH_H
 #define EQ_TRAIN_BENCH_H
 
