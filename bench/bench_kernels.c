@@ -173,6 +173,39 @@ static void kl_row(const eq_kernels *k, work *w)
     w->d[0] = k->kl_row(w->a, 11, w->b, 11, V);
 }
 
+enum { PANEL_N = 192, PANEL_ELEMS = PANEL_N * C };
+
+/* Packed codes and scales are whatever the buffer holds: finite numbers. */
+static void panel_rows_of(const eq_kernels *k, work *w, int64_t rows)
+{
+    const uintptr_t data = ((uintptr_t)w->e + 63) / 64 * 64;
+    const eq_panels panels = {.bits = w->bits,
+                              .N = PANEL_N,
+                              .K = C,
+                              .g = w->g,
+                              .zero = EQ_ZERO_SAME,
+                              .same = 1 << (w->bits - 1),
+                              .scale_type = EQ_F16,
+                              .data = (uint8_t *)data};
+    const eq_panel_inputs inputs = {.columns = C,
+                                    .segments = C / EQ_SEGMENT,
+                                    .groups = C / w->g,
+                                    .codes = (int8_t *)w->b,
+                                    .scales = w->c,
+                                    .sums = w->d};
+    k->panel_product(w->a, PANEL_N, &panels, 0, PANEL_N / EQ_PANEL_ROWS, &inputs, 0, rows);
+}
+
+static void panel_product_1(const eq_kernels *k, work *w)
+{
+    panel_rows_of(k, w, 1);
+}
+
+static void panel_product_8(const eq_kernels *k, work *w)
+{
+    panel_rows_of(k, w, 8);
+}
+
 static const bench_case CASES[] = {
     {"f32_to_bf16", to_bf16, ALL, 6, EQ_F32, 0, 0},
     {"bf16_to_f32", to_f32, ALL, 6, EQ_F32, 0, 0},
@@ -213,6 +246,10 @@ static const bench_case CASES[] = {
     {"start_search 2 bits g64", start_search, ALL / 16, 4, EQ_F32, 2, 64},
     {"start_search 3 bits g64", start_search, ALL / 16, 4, EQ_F32, 3, 64},
     {"start_search 4 bits g64", start_search, ALL / 16, 4, EQ_F32, 4, 64},
+    {"panel_product 2 bits", panel_product_1, PANEL_ELEMS, 0.28, EQ_F32, 2, 64},
+    {"panel_product 2 bits, 8 rows", panel_product_8, 8 * PANEL_ELEMS, 0.04, EQ_F32, 2, 64},
+    {"panel_product 4 bits", panel_product_1, PANEL_ELEMS, 0.53, EQ_F32, 4, 64},
+    {"panel_product 8 bits", panel_product_1, PANEL_ELEMS, 1.06, EQ_F32, 8, 32},
     {"error_row f32", error_row, ALL, 8, EQ_F32, 0, 0},
     {"error_row bf16", error_row, ALL, 8, EQ_BF16, 0, 0},
     {"sum_squares f32", sum_squares, ALL, 4, EQ_F32, 0, 0},

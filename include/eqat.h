@@ -59,7 +59,7 @@ typedef struct eq_callbacks {
 
 typedef struct eq_ctx_options {
     int threads;     /* 0: one per processor */
-    const char *isa; /* "ref", "avx2", "avx512"; NULL: the best of this CPU */
+    const char *isa; /* "ref", "avx2", "avx512", "vnni"; NULL: the best of this CPU */
     eq_callbacks callbacks;
 } eq_ctx_options;
 
@@ -85,6 +85,10 @@ typedef enum eq_precision {
     EQ_PRECISION_F32,
     EQ_PRECISION_BF16
 } eq_precision;
+
+/* What products with quantized weights take when no gradient is wanted: activations in 8 bits, each
+ * 32 columns with a scale of their own, or as they are. */
+typedef enum eq_activation_mode { EQ_ACTIVATIONS_EXACT, EQ_ACTIVATIONS_8BIT } eq_activation_mode;
 
 /* ---- models -------------------------------------------------------------------------------- */
 
@@ -131,6 +135,7 @@ typedef struct eq_eval_options {
     int64_t context;  /* tokens of a window, 2048 */
     int64_t windows;  /* the first so many; 0: all that fit */
     eq_precision precision;
+    eq_activation_mode activations; /* of the model, not the reference; exact */
 } eq_eval_options;
 
 typedef struct eq_eval_result {
@@ -142,7 +147,8 @@ typedef struct eq_eval_result {
 } eq_eval_result;
 
 EQ_API eq_eval_options eq_eval_defaults(void);
-/* reference may be NULL; it must have the same vocabulary. */
+/* reference may be NULL; it must have the same vocabulary. With activations in 8 bits and no
+ * reference, the reference is the model itself with activations as they are. */
 EQ_API eq_status eq_evaluate(eq_ctx *ctx, const eq_model *model, const eq_model *reference,
                              const eq_eval_options *options, eq_eval_result *result);
 
@@ -318,7 +324,8 @@ typedef struct eq_generate_options {
     double top_p;              /* 1: all */
     double min_p;              /* 0: all */
     uint64_t seed;
-    eq_precision precision; /* of eq_generate; an engine has its own */
+    eq_precision precision;         /* of eq_generate; an engine has its own */
+    eq_activation_mode activations; /* the same; exact */
 } eq_generate_options;
 
 EQ_API eq_generate_options eq_generate_defaults(void);
@@ -346,6 +353,7 @@ typedef struct eq_engine_options {
     int64_t chunk;   /* most tokens of a prompt in one step; 0: 512 for one slot, else 128 */
     int64_t memory;  /* bytes that the engine may take; 0: what the machine has free */
     eq_precision precision;
+    eq_activation_mode activations; /* exact */
 } eq_engine_options;
 
 /* One slot. */

@@ -3,6 +3,7 @@
 
 #include "base/cpu.h"
 #include "eval/perplexity.h"
+#include "infer/dense.h"
 #include "io/npy.h"
 #include "io/tokenizer.h"
 #include "model/decoder.h"
@@ -199,7 +200,8 @@ eq_status eq_write_npy(eq_ctx *ctx, const char *path, const float *data, int64_t
 
 eq_eval_options eq_eval_defaults(void)
 {
-    return (eq_eval_options){.context = 2048, .precision = EQ_PRECISION_AUTO};
+    return (eq_eval_options){
+        .context = 2048, .precision = EQ_PRECISION_AUTO, .activations = EQ_ACTIVATIONS_EXACT};
 }
 
 /* The whole text as ids; a BOS only if the tokenizer puts one. */
@@ -213,6 +215,25 @@ static eq_status tokenize_file(eq_ctx *ctx, const eq_model *m, const char *path,
     st = eq_tokenizer_encode(ctx, m->tokenizer, (const char *)map.data, map.size,
                              eq_tokenizer_add_bos(m->tokenizer), ids, count);
     eq_map_close(&map);
+    return st;
+}
+
+/* Perplexity of the decoder with activations in 8 bits, beside the reference or, without one,
+ * beside itself with activations as they are. */
+static eq_status evaluate_8bit(eq_ctx *ctx, const eq_decoder *d, const eq_decoder *reference,
+                               const eq_eval_windows *text, eq_dtype type, eq_eval_result *result)
+{
+    eq_dense weights;
+    eq_decoder fast = *d;
+    eq_decoder_block *blocks = eq_alloc(ctx, d->config.L, sizeof *blocks);
+    if (!blocks) return EQ_ENOMEM;
+    eq_status st = eq_dense_init(ctx, &weights, d, type, EQ_DENSE_FAST);
+    if (st == EQ_OK) {
+        eq_dense_lend(&weights, &fast, blocks);
+        st = eq_perplexity(ctx, &fast, reference ? reference : d, text, type, result);
+    }
+    eq_dense_deinit(&weights);
+    eq_free(blocks);
     return st;
 }
 
@@ -236,9 +257,11 @@ eq_status eq_evaluate(eq_ctx *ctx, const eq_model *model, const eq_model *refere
                          (long long)(windows ? windows : 1));
     }
     const eq_eval_windows text = {.ids = ids, .n = windows, .T = o->context};
-    if (st == EQ_OK)
-        st = eq_perplexity(ctx, model->decoder, reference ? reference->decoder : NULL, &text, type,
-                           result);
+    const eq_decoder *d = model->decoder, *other = reference ? reference->decoder : NULL;
+    if (st == EQ_OK && o->activations == EQ_ACTIVATIONS_8BIT)
+        st = evaluate_8bit(ctx, d, other, &text, type, result);
+    else if (st == EQ_OK)
+        st = eq_perplexity(ctx, d, other, &text, type, result);
     eq_free(ids);
     return st;
 }

@@ -7,5 +7,5 @@ eq_status eq_bench(eq_ctx *ctx, const eq_model *model, const char *only,
                    void (*row)(void *user, const eq_bench_row *row), void *user)
 {
     const eq_config config = model ? model->decoder->config : eq_bench_config();
-    return eq_bench_run(ctx, &config, only, row, user);
+    return eq_bench_run(ctx, &config, model ? model->decoder : NULL, only, row, user);
 }

@@ -62,6 +62,7 @@ eq_status eq_generate(eq_ctx *ctx, const eq_model *model, const int32_t *ids, in
     if (options->max_tokens > 0 && count > 0 && options->max_tokens < positions - count)
         o.context = count + options->max_tokens;
     o.precision = options->precision;
+    o.activations = options->activations;
     eq_status st = eq_engine_new(ctx, &engine, model, &o);
     if (st == EQ_OK) st = eq_engine_submit(ctx, engine, &request, &unused);
     if (st == EQ_OK) st = run(ctx, engine, emit, user);

@@ -570,15 +570,15 @@ static void refused_requests(void **state)
     const struct {
         eq_generate_options options;
         const char *words;
-    } bad[] = {{{-1, 1, 0, 0, 1, 0, 0, 0}, "max tokens is -1"},
-               {{156, 1, 0, 0, 1, 0, 0, 0}, "the model's context of 160"},
-               {{INT64_MAX, 1, 0, 0, 1, 0, 0, 0}, "context of 160"},
-               {{5, 1, NAN, 0, 1, 0, 0, 0}, "temperature"},
-               {{5, 1, -1, 0, 1, 0, 0, 0}, "temperature"},
-               {{5, 1, 0, -1, 1, 0, 0, 0}, "top-k is -1"},
-               {{5, 1, 0, 0, 0, 0, 0, 0}, "top-p is 0"},
-               {{5, 1, 0, 0, 1, 1.5, 0, 0}, "min-p is 1.5"},
-               {{5, 0, 0, 0, 1, 0, 0, 0}, "repetition penalty is 0"}};
+    } bad[] = {{{-1, 1, 0, 0, 1, 0, 0, 0, 0}, "max tokens is -1"},
+               {{156, 1, 0, 0, 1, 0, 0, 0, 0}, "the model's context of 160"},
+               {{INT64_MAX, 1, 0, 0, 1, 0, 0, 0, 0}, "context of 160"},
+               {{5, 1, NAN, 0, 1, 0, 0, 0, 0}, "temperature"},
+               {{5, 1, -1, 0, 1, 0, 0, 0, 0}, "temperature"},
+               {{5, 1, 0, -1, 1, 0, 0, 0, 0}, "top-k is -1"},
+               {{5, 1, 0, 0, 0, 0, 0, 0, 0}, "top-p is 0"},
+               {{5, 1, 0, 0, 1, 1.5, 0, 0, 0}, "min-p is 1.5"},
+               {{5, 0, 0, 0, 1, 0, 0, 0, 0}, "repetition penalty is 0"}};
     eq_engine *engine;
     assert_int_equal(open_engine(f, &engine, &F32), EQ_OK);
     eq_request r = greedy(f, 5, 5);
@@ -609,10 +609,10 @@ static void refused_requests(void **state)
 static void refused_engines(void **state)
 {
     fixture *f = *state;
-    const eq_engine_options bad[] = {{0, 0, 0, 0, EQ_PRECISION_F32},
-                                     {1, CONTEXT + 1, 0, 0, EQ_PRECISION_F32},
-                                     {1, 1, 0, 0, EQ_PRECISION_F32},
-                                     {1, 0, -1, 0, EQ_PRECISION_F32}};
+    const eq_engine_options bad[] = {{.slots = 0},
+                                     {.slots = 1, .context = CONTEXT + 1},
+                                     {.slots = 1, .context = 1},
+                                     {.slots = 1, .chunk = -1}};
     const char *const words[] = {"0 slots", "161 tokens", "1 tokens", "chunks of -1"};
     eq_engine *engine;
     for (int i = 0; i < 4; i++) {

@@ -63,7 +63,7 @@ static void compare_with_full(fixture *f, eq_dtype type, double bound)
     float *want = full_logits(f, type);
     for (int i = 0; i < 5; i++) {
         eq_generation g;
-        const eq_generation_shape shape = {1, LONG, type, 0, 0, LONG};
+        const eq_generation_shape shape = {.B = 1, .room = LONG, .type = type, .chunk = LONG};
         assert_int_equal(eq_generation_init(&f->ctx, &g, f->model.decoder, &shape), EQ_OK);
         assert_int_equal(eq_generation_read(&f->ctx, &g, 0, f->ids, prompts[i], true), EQ_OK);
         for (int64_t t = prompts[i]; t < LONG; t++) {
@@ -102,7 +102,7 @@ static void batch_equals_single(void **state)
     assert_non_null(want);
     eq_generation g;
     for (int64_t b = 0; b < B; b++) {
-        const eq_generation_shape one = {1, T, EQ_F32, 0, 0, 0};
+        const eq_generation_shape one = {.B = 1, .room = T, .type = EQ_F32};
         assert_int_equal(eq_generation_init(&f->ctx, &g, f->model.decoder, &one), EQ_OK);
         for (int64_t t = 0; t < T; t++) {
             assert_int_equal(eq_generation_step(&f->ctx, &g, NULL, f->ids + 5 * b + t, 1), EQ_OK);
@@ -110,7 +110,7 @@ static void batch_equals_single(void **state)
         }
         eq_generation_deinit(&g);
     }
-    const eq_generation_shape all = {B, T, EQ_F32, 0, 0, 0};
+    const eq_generation_shape all = {.B = B, .room = T, .type = EQ_F32};
     assert_int_equal(eq_generation_init(&f->ctx, &g, f->model.decoder, &all), EQ_OK);
     for (int pass = 0; pass < 2; pass++) { /* the second time over what the first left behind */
         for (int64_t b = 0; b < B; b++)
@@ -135,7 +135,7 @@ static void sequences_go_their_own_ways(void **state)
     enum { B = 3, CHUNK = 50, ROUNDS = 60 };
     fixture *f = *state;
     float *want = full_logits(f, EQ_F32);
-    const eq_generation_shape shape = {B, LONG, EQ_F32, 0, 0, CHUNK};
+    const eq_generation_shape shape = {.B = B, .room = LONG, .type = EQ_F32, .chunk = CHUNK};
     const int64_t pieces[][2] = {{0, 50}, {1, 17}, {0, 50}, {2, 1}, {0, 9}, {2, 33}, {1, 1}};
     const int64_t subsets[][B] = {{2, 0}, {1}, {2, 1, 0}}, sizes[] = {2, 1, 3};
     eq_generation g;
@@ -171,7 +171,7 @@ static void compare_kinds(fixture *f, eq_dtype type, int64_t B)
     eq_generation g;
     float *stored = malloc((size_t)B * V * sizeof *stored);
     assert_non_null(stored);
-    const eq_generation_shape shape = {B, 8, type, 0, 0, 0};
+    const eq_generation_shape shape = {.B = B, .room = 8, .type = type};
     const eq_dense_kind kinds[] = {EQ_DENSE_STORED, EQ_DENSE_ROWS, EQ_DENSE_PACKED};
     for (int i = 0; i < 3; i++) {
         assert_int_equal(eq_generation_init(&f->ctx, &g, f->model.decoder, &shape), EQ_OK);
@@ -200,7 +200,7 @@ static void copies_change_nothing(void **state)
 static void steps_do_not_allocate(void **state)
 {
     fixture *f = *state;
-    const eq_generation_shape shape = {5, 40, EQ_F32, 0, 0, 0};
+    const eq_generation_shape shape = {.B = 5, .room = 40, .type = EQ_F32};
     eq_generation g;
     assert_int_equal(eq_generation_init(&f->ctx, &g, f->model.decoder, &shape), EQ_OK);
     assert_int_equal(eq_generation_step(&f->ctx, &g, NULL, f->ids, 5), EQ_OK);

@@ -559,6 +559,11 @@ static int use_avx512(void **state)
     return use(state, "avx512");
 }
 
+static int use_vnni(void **state)
+{
+    return use(state, "vnni");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -577,5 +582,6 @@ int main(void)
     };
     int failed = cmocka_run_group_tests_name("avx2", tests, use_avx2, NULL);
     failed += cmocka_run_group_tests_name("avx512", tests, use_avx512, NULL);
+    failed += cmocka_run_group_tests_name("vnni", tests, use_vnni, NULL);
     return failed;
 }

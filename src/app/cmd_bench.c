@@ -10,8 +10,8 @@ typedef struct bench_args {
     int only; /* index of a group, 0: all */
 } bench_args;
 
-static const eq_choice groups[] = {{"all", 0},  {"gemm", 1}, {"kernel", 2},
-                                   {"step", 3}, {"e2e", 4},  {NULL, 0}};
+static const eq_choice groups[] = {{"all", 0}, {"gemm", 1},   {"kernel", 2}, {"step", 3},
+                                   {"e2e", 4}, {"decode", 5}, {NULL, 0}};
 
 static const eq_option options[] = {{.name = "only",
                                      .kind = EQ_OPTION_CHOICE,

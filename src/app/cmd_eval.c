@@ -41,6 +41,13 @@ static const eq_option options[] = {
      .offset = offsetof(eval_args, eval.precision),
      .choices = eq_precision_choices,
      .help = "type of matrix products"},
+    {.name = "activations",
+     .kind = EQ_OPTION_CHOICE,
+     .offset = offsetof(eval_args, eval.activations),
+     .choices = eq_activation_choices,
+     .help =
+         "what multiplies quantized weights: 8 bits as in generate, which without --reference is "
+         "compared with exact"},
     {.name = NULL}};
 
 static void defaults(void *arguments)
@@ -54,7 +61,7 @@ static eq_status print_json(eq_session *session, const eval_args *args, const eq
     json_t *object = json_pack("{s:s, s:I, s:I, s:o}", "text", args->eval.text, "windows",
                                (json_int_t)r->windows, "tokens", (json_int_t)r->tokens,
                                "perplexity", eq_json_real(r->perplexity));
-    if (object && args->reference) {
+    if (object && r->kl >= 0) {
         json_object_set_new(object, "kl", eq_json_real(r->kl));
         json_object_set_new(object, "top1", eq_json_real(r->top1));
     }
@@ -67,7 +74,7 @@ static void print_table(const eval_args *args, const eq_eval_result *r)
     printf("windows     %lld of %lld tokens\n", (long long)r->windows,
            (long long)args->eval.context);
     printf("perplexity  %.4f\n", r->perplexity);
-    if (!args->reference) return;
+    if (r->kl < 0) return;
     printf("reference   %.4f\n", r->reference_perplexity);
     printf("KL          %.4f nats\n", r->kl);
     printf("top-1       %.2f %% agree\n", 100 * r->top1);
@@ -104,7 +111,8 @@ const eq_command eq_cmd_eval = {
                "Examples:\n"
                "  eqat eval models/smollm2-135m-instruct.gguf --text wiki.txt --windows 10\n"
                "  eqat eval out/w3 --reference models/smollm2-135m-instruct.gguf --text wiki.txt "
-               "--json\n",
+               "--json\n"
+               "  eqat eval out/w3 --text wiki.txt --activations 8\n",
     .options = options,
     .size = sizeof(eval_args),
     .defaults = defaults,

@@ -69,16 +69,22 @@ static int dispatch(int argc, char **argv)
 /* By default threads that wait for each other spin, and when another program needs a processor, all
  * wait spinning for the one that is not running: training beside one busy process then takes 5
  * times as long. The OpenMP runtime reads its environment before main, so the program starts itself
- * once more. If that fails, it is only slower. */
-static void wait_without_spinning(char **argv)
+ * once more. If that fails, it is only slower. A token is hundreds of short loops, between which
+ * threads that sleep would take longer to wake than to work: they spin as long as such a loop takes
+ * and then sleep. */
+static void limit_spinning(int argc, char **argv)
 {
-    if (getenv("OMP_WAIT_POLICY") || setenv("OMP_WAIT_POLICY", "passive", 1)) return;
+    const char *name = argc > 1 ? argv[1] : "";
+    bool tokens = strcmp(name, "generate") == 0 || strcmp(name, "bench") == 0;
+    if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT")) return;
+    if (tokens ? setenv("GOMP_SPINCOUNT", "20000", 1) : setenv("OMP_WAIT_POLICY", "passive", 1))
+        return;
     execv("/proc/self/exe", argv);
 }
 
 int main(int argc, char **argv)
 {
-    wait_without_spinning(argv);
+    limit_spinning(argc, argv);
     int code = dispatch(argc, argv);
     if ((fflush(stdout) || ferror(stdout)) && code == EQ_EXIT_OK) {
         fprintf(stderr, "eqat: cannot write to standard output: %s\n", strerror(errno));

@@ -15,6 +15,9 @@ _Static_assert(sizeof(eq_method) == sizeof(int), "choices are stored as int");
 const eq_choice eq_precision_choices[] = {
     {"auto", EQ_PRECISION_AUTO}, {"f32", EQ_PRECISION_F32}, {"bf16", EQ_PRECISION_BF16}, {NULL, 0}};
 
+const eq_choice eq_activation_choices[] = {
+    {"8", EQ_ACTIVATIONS_8BIT}, {"exact", EQ_ACTIVATIONS_EXACT}, {NULL, 0}};
+
 const eq_option eq_common_options[] = {
     {.kind = EQ_OPTION_HEADING, .name = "", .help = "Common options"},
     {.name = "threads",
@@ -28,7 +31,7 @@ const eq_option eq_common_options[] = {
      .kind = EQ_OPTION_STRING,
      .offset = offsetof(eq_common, isa),
      .argument = "NAME",
-     .help = "instruction set of the kernels: ref, avx2 or avx512; without it the variable "
+     .help = "instruction set of the kernels: ref, avx2, avx512 or vnni; without it the variable "
              "EQAT_ISA, else the best of this CPU"},
     {.name = "json",
      .kind = EQ_OPTION_FLAG,

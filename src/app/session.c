@@ -29,10 +29,11 @@ eq_status eq_session_open(eq_session *session, const eq_common *common, bool wit
 
     eq_status status = eq_ctx_new(&session->ctx, &options);
     if (status == EQ_EINVAL)
-        return eq_session_fail(session, status,
-                               "instruction set '%s' is not ref, avx2 or avx512, or this CPU has "
-                               "it not",
-                               options.isa ? options.isa : "");
+        return eq_session_fail(
+            session, status,
+            "instruction set '%s' is not ref, avx2, avx512 or vnni, or this CPU has "
+            "it not",
+            options.isa ? options.isa : "");
     if (status != EQ_OK) return eq_session_fail(session, status, "not enough memory to start");
     eq_console_catch_interrupts();
     if (with_model) status = eq_model_open(session->ctx, &session->model, common->model);

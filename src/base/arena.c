@@ -14,6 +14,13 @@ eq_status eq_arena_reserve(eq_ctx *ctx, eq_arena *arena, size_t size)
     return arena->base ? EQ_OK : EQ_ENOMEM;
 }
 
+eq_status eq_arena_reserve_large(eq_ctx *ctx, eq_arena *arena, size_t size)
+{
+    *arena = (eq_arena){NULL, size, 0};
+    arena->base = eq_alloc_large(ctx, (int64_t)size);
+    return arena->base ? EQ_OK : EQ_ENOMEM;
+}
+
 void eq_arena_release(eq_arena *arena)
 {
     eq_free(arena->base);

@@ -16,6 +16,8 @@ typedef struct eq_arena {
 eq_arena eq_arena_measure(void);
 /* Reserve size bytes (zeroed). */
 eq_status eq_arena_reserve(eq_ctx *ctx, eq_arena *arena, size_t size);
+/* The same by eq_alloc_large: contents are not zero. */
+eq_status eq_arena_reserve_large(eq_ctx *ctx, eq_arena *arena, size_t size);
 void eq_arena_release(eq_arena *arena);
 /* count * size bytes aligned to 64; NULL while measuring. Taking more than was reserved is a
  * programming error, caught by an assertion. Contents: zero at first, whatever was there after a

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -10,7 +11,7 @@
 #include <omp.h>
 #endif
 
-enum { ALIGNMENT = 64 };
+enum { ALIGNMENT = 64, HUGE_PAGE = 2 << 20 };
 
 void eq_ctx_init(eq_ctx *ctx, int threads)
 {
@@ -68,22 +69,32 @@ void eq_report(eq_ctx *ctx, const eq_progress *progress)
     if (ctx->callbacks.progress) ctx->callbacks.progress(ctx->callbacks.user, progress);
 }
 
-void *eq_alloc(eq_ctx *ctx, int64_t count, size_t size)
+/* Memory of `bytes` bytes, or NULL, not zeroed. */
+static void *take(eq_ctx *ctx, size_t bytes, size_t alignment)
 {
     int64_t number = atomic_fetch_add(&ctx->allocations, 1) + 1;
+    if (bytes > PTRDIFF_MAX - alignment || number == ctx->fail_allocation) return NULL;
+    size_t rounded = (bytes + alignment - 1) / alignment * alignment;
+    return aligned_alloc(alignment, rounded ? rounded : alignment);
+}
+
+void *eq_alloc(eq_ctx *ctx, int64_t count, size_t size)
+{
     size_t bytes = 0;
-    void *p = NULL;
-    bool fits = count >= 0 && !__builtin_mul_overflow((size_t)count, size, &bytes) &&
-                bytes <= PTRDIFF_MAX - ALIGNMENT;
-    if (fits && number != ctx->fail_allocation) {
-        size_t rounded = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-        p = aligned_alloc(ALIGNMENT, rounded ? rounded : ALIGNMENT);
-    }
+    bool fits = count >= 0 && !__builtin_mul_overflow((size_t)count, size, &bytes);
+    void *p = take(ctx, fits ? bytes : SIZE_MAX, ALIGNMENT);
     if (!p) {
         eq_fail(ctx, EQ_ENOMEM, "out of memory: %lld items of %zu bytes", (long long)count, size);
         return NULL;
     }
-    memset(p, 0, bytes);
+    return memset(p, 0, bytes);
+}
+
+void *eq_alloc_large(eq_ctx *ctx, int64_t bytes)
+{
+    void *p = take(ctx, bytes >= 0 ? (size_t)bytes : SIZE_MAX, HUGE_PAGE);
+    if (p) madvise(p, (size_t)bytes, MADV_HUGEPAGE); /* a refusal costs only speed */
+    if (!p) eq_fail(ctx, EQ_ENOMEM, "out of memory: %lld bytes", (long long)bytes);
     return p;
 }
 

@@ -29,6 +29,12 @@ static const eq_linear *linear_at(const eq_decoder *d, int64_t i)
     return &d->blocks[i / EQ_UNITS].block.units[i % EQ_UNITS];
 }
 
+static const eq_stored *stored_at(const eq_decoder *d, int64_t i)
+{
+    if (i == d->config.L * EQ_UNITS) return &d->head_stored;
+    return &d->blocks[i / EQ_UNITS].stored[i % EQ_UNITS];
+}
+
 static int64_t linears_of(const eq_decoder *d)
 {
     return d->config.L * EQ_UNITS + 1;
@@ -41,24 +47,51 @@ static size_t packed_bytes(const eq_ctx *ctx, const eq_linear *linear, eq_dtype 
     return eq_gemm_packed_bytes(ctx, &product);
 }
 
-static void layout(const eq_ctx *ctx, eq_arena *arena, eq_dense_weight *weights,
-                   const eq_decoder *d, eq_dtype type, eq_dense_kind kind)
+/* Linear i as `kind` keeps it, without data; returns its bytes. */
+static size_t describe(const eq_ctx *ctx, eq_dense_weight *w, const eq_decoder *d, int64_t i,
+                       eq_dtype type, eq_dense_kind kind)
 {
-    for (int64_t i = 0; i < linears_of(d); i++) {
-        const eq_linear *source = linear_at(d, i);
-        size_t bytes = kind == EQ_DENSE_PACKED ? packed_bytes(ctx, source, type) : 0;
-        bool packed = bytes > 0;
-        if (!packed) bytes = (size_t)(source->N * source->K) * eq_elem_bytes(type);
-        char *data = eq_arena_take(arena, (int64_t)bytes, 1);
-        if (weights) weights[i] = (eq_dense_weight){source, type, data, packed};
-    }
+    const eq_linear *source = linear_at(d, i);
+    *w = (eq_dense_weight){.source = source, .type = type};
+    if (kind == EQ_DENSE_FAST || kind == EQ_DENSE_EXACT)
+        w->in_panels = eq_panel_linear_describe(&w->panels, stored_at(d, i));
+    w->panels.exact = kind == EQ_DENSE_EXACT;
+    if (w->in_panels) return eq_panel_linear_bytes(&w->panels);
+    size_t bytes = kind == EQ_DENSE_PACKED ? packed_bytes(ctx, source, type) : 0;
+    w->packed = bytes > 0;
+    return w->packed ? bytes : (size_t)(source->N * source->K) * eq_elem_bytes(type);
 }
 
 int64_t eq_dense_bytes(const eq_ctx *ctx, const eq_decoder *d, eq_dtype type, eq_dense_kind kind)
 {
     eq_arena arena = eq_arena_measure();
-    if (kind != EQ_DENSE_STORED) layout(ctx, &arena, NULL, d, type, kind);
+    eq_dense_weight w;
+    for (int64_t i = 0; kind != EQ_DENSE_STORED && i < linears_of(d); i++)
+        eq_arena_take(&arena, (int64_t)describe(ctx, &w, d, i, type, kind), 1);
     return (int64_t)arena.used;
+}
+
+/* Describe all weights and reserve their memory. */
+static eq_status reserve(eq_ctx *ctx, eq_dense *dense, const eq_decoder *d, eq_dtype type,
+                         eq_dense_kind kind)
+{
+    const int64_t count = linears_of(d);
+    eq_arena measure = eq_arena_measure();
+    size_t *bytes = eq_alloc(ctx, count, sizeof *bytes);
+    dense->weights = eq_alloc(ctx, count, sizeof *dense->weights);
+    eq_status st = bytes && dense->weights ? EQ_OK : EQ_ENOMEM;
+    if (st == EQ_OK) {
+#pragma omp parallel for schedule(dynamic) num_threads(ctx->threads)
+        for (int64_t i = 0; i < count; i++)
+            bytes[i] = describe(ctx, &dense->weights[i], d, i, type, kind);
+        for (int64_t i = 0; i < count; i++)
+            eq_arena_take(&measure, (int64_t)bytes[i], 1);
+        st = eq_arena_reserve_large(ctx, &dense->arena, measure.used);
+    }
+    for (int64_t i = 0; st == EQ_OK && i < count; i++)
+        dense->weights[i].data = eq_arena_take(&dense->arena, (int64_t)bytes[i], 1);
+    eq_free(bytes);
+    return st;
 }
 
 /* All rows of a linear to out [N, K]. */
@@ -74,9 +107,14 @@ static void unpack_all(eq_ctx *ctx, const eq_linear *from, char *out, eq_dtype t
     }
 }
 
-static eq_linear copy_weight(eq_ctx *ctx, eq_dense_weight *to, char *scratch)
+static eq_linear copy_weight(eq_ctx *ctx, eq_dense_weight *to, const eq_stored *stored,
+                             char *scratch)
 {
     const eq_linear *from = to->source;
+    if (to->in_panels) {
+        eq_panel_linear_fill(ctx, &to->panels, stored, to->data);
+        return eq_linear_panels(from->kernels, &to->panels);
+    }
     unpack_all(ctx, from, to->packed ? scratch : to->data, to->type);
     eq_gemm product = eq_gemm_forward(1, from->N, from->K, to->type, EQ_F32);
     if (to->packed) eq_gemm_pack(ctx, &product, to->data, scratch);
@@ -101,12 +139,16 @@ static eq_status copy_weights(eq_ctx *ctx, eq_dense *dense, const eq_decoder *d)
     eq_status st = eq_ctx_status(ctx);
     for (int64_t i = 0; st == EQ_OK && i < count - 1; i++) {
         dense->blocks[i / EQ_UNITS].units[i % EQ_UNITS] =
-            copy_weight(ctx, &dense->weights[i], scratch);
+            copy_weight(ctx, &dense->weights[i], stored_at(d, i), scratch);
         if (i % EQ_UNITS != EQ_UNITS - 1) continue;
         eq_decoder_release_block(d, i / EQ_UNITS);
         st = eq_check_interrupt(ctx);
     }
-    if (st == EQ_OK) dense->head = copy_weight(ctx, &dense->weights[count - 1], scratch);
+    if (st == EQ_OK) {
+        dense->head =
+            copy_weight(ctx, &dense->weights[count - 1], stored_at(d, count - 1), scratch);
+        eq_decoder_release_head(d);
+    }
     eq_free(scratch);
     return st;
 }
@@ -122,12 +164,8 @@ eq_status eq_dense_init(eq_ctx *ctx, eq_dense *dense, const eq_decoder *d, eq_dt
         dense->blocks[i] = d->blocks[i].block;
     st = EQ_OK;
     if (kind == EQ_DENSE_STORED) goto done;
-    size_t bytes = (size_t)eq_dense_bytes(ctx, d, type, kind);
-    dense->weights = eq_alloc(ctx, linears_of(d), sizeof *dense->weights);
-    st = dense->weights ? eq_arena_reserve(ctx, &dense->arena, bytes) : EQ_ENOMEM;
-    if (st != EQ_OK) goto done;
-    layout(ctx, &dense->arena, dense->weights, d, type, kind);
-    st = copy_weights(ctx, dense, d);
+    st = reserve(ctx, dense, d, type, kind);
+    if (st == EQ_OK) st = copy_weights(ctx, dense, d);
 done:
     if (st != EQ_OK) eq_dense_deinit(dense);
     return st;
@@ -139,4 +177,12 @@ void eq_dense_deinit(eq_dense *dense)
     eq_free(dense->weights);
     eq_arena_release(&dense->arena);
     *dense = (eq_dense){0};
+}
+
+void eq_dense_lend(const eq_dense *dense, eq_decoder *decoder, eq_decoder_block *blocks)
+{
+    for (int64_t i = 0; i < decoder->config.L; i++)
+        blocks[i].block = dense->blocks[i];
+    decoder->blocks = blocks;
+    decoder->head = dense->head;
 }

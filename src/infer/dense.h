@@ -1,22 +1,28 @@
-/* The weights of a decoder as generation reads them, every one for every token: dense copies in
- * the activation type where memory allows, else the stored ones, unpacked each time. */
+/* The weights of a decoder as generation reads them, every one for every token: repacked into
+ * panels where they are quantized, dense copies in the activation type, or the stored ones,
+ * unpacked each time. */
 #ifndef EQ_INFER_DENSE_H
 #define EQ_INFER_DENSE_H
 
 #include "model/decoder.h"
+#include "model/panel_linear.h"
 
 typedef struct eq_dense_weight {
     const eq_linear *source; /* borrowed: the decoder's */
     eq_dtype type;
-    char *data;  /* [N, K] of type, or packed; in the arena of its eq_dense */
-    bool packed; /* by eq_gemm_pack */
+    char *data;     /* [N, K] of type, packed, or panels; in the arena of its eq_dense */
+    bool packed;    /* by eq_gemm_pack */
+    bool in_panels; /* data are these */
+    eq_panel_linear panels;
 } eq_dense_weight;
 
 /* How weights are kept. */
 typedef enum eq_dense_kind {
     EQ_DENSE_STORED, /* not: they are unpacked when used */
     EQ_DENSE_ROWS,   /* copies row by row, best for one token at a time */
-    EQ_DENSE_PACKED  /* copies as products of many tokens read them */
+    EQ_DENSE_PACKED, /* copies as products of many tokens read them */
+    EQ_DENSE_FAST,   /* panels that take activations in 8 bits; what they do not hold, row by row */
+    EQ_DENSE_EXACT   /* the same that take activations as they are */
 } eq_dense_kind;
 
 typedef struct eq_dense {
@@ -30,9 +36,13 @@ typedef struct eq_dense {
 int64_t eq_dense_bytes(const eq_ctx *ctx, const eq_decoder *decoder, eq_dtype type,
                        eq_dense_kind kind);
 /* Linears of `decoder` (borrowed) in `type`. Where products do not pack, EQ_DENSE_PACKED is
- * EQ_DENSE_ROWS. */
+ * EQ_DENSE_ROWS. Pages of the files that were copied leave the resident set. */
 eq_status eq_dense_init(eq_ctx *ctx, eq_dense *dense, const eq_decoder *decoder, eq_dtype type,
                         eq_dense_kind kind);
 void eq_dense_deinit(eq_dense *dense); /* zeroed storage is fine */
+
+/* Give `blocks` [L], copies of the decoder's, and `decoder`, a copy of the struct, these linears:
+ * what works on a decoder then works with them. Both are borrowed and must outlive the copy. */
+void eq_dense_lend(const eq_dense *dense, eq_decoder *decoder, eq_decoder_block *blocks);
 
 #endif

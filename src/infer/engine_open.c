@@ -30,7 +30,9 @@ static eq_generation_shape shape_of(const eq_engine_options *o, eq_dtype type)
                                  .type = type,
                                  .rows = rows,
                                  .memory = o->memory,
-                                 .chunk = o->chunk};
+                                 .chunk = o->chunk,
+                                 .panels = true,
+                                 .activations = o->activations};
 }
 
 static void layout(eq_engine *e, eq_arena *arena)

@@ -16,6 +16,8 @@ static int64_t most_rows(const eq_generation_shape *shape)
 static eq_dense_kind choose_kind(const eq_ctx *ctx, const eq_decoder *d,
                                  const eq_generation_shape *shape, int64_t held)
 {
+    if (shape->panels)
+        return shape->activations == EQ_ACTIVATIONS_EXACT ? EQ_DENSE_EXACT : EQ_DENSE_FAST;
     eq_dense_kind kind = most_rows(shape) <= EQ_FEW_ROWS ? EQ_DENSE_ROWS : EQ_DENSE_PACKED;
     int64_t need = eq_dense_bytes(ctx, d, shape->type, kind);
     int64_t left = eq_memory_limit(shape->memory);

@@ -14,7 +14,7 @@
 #define EQ_KERNELS_KERNELS_H
 
 #include "tensor/codes.h"
-#include "tensor/dtype.h"
+#include "tensor/panels.h"
 #include <math.h>
 
 /* The uniform affine quantizer along a row of K columns in groups of g (K % g == 0).
@@ -102,8 +102,20 @@ typedef struct eq_start_search {
     float smallest; /* no scale below this (its magnitude on a symmetric grid) */
 } eq_start_search;
 
+/* Rows of X [M, K] as products with panels read them: columns as those of the panels, filled up
+ * with 0. Either in 8 bits, each segment with a scale of its own,
+ *   x = scale code,  scale = max |x| / 127,  code = rne(127 x / max |x|),
+ * or as f32. */
+typedef struct eq_panel_inputs {
+    int64_t columns, segments, groups; /* of a row; columns = EQ_SEGMENT segments */
+    int8_t *codes;                     /* [M, columns] */
+    float *scales;                     /* [M, segments] */
+    float *values; /* [M, columns]: f32, and codes and scales are NULL; or NULL */
+    float *sums;   /* [M, groups]: of the values, or of scale times code */
+} eq_panel_inputs;
+
 typedef struct eq_kernels {
-    const char *name; /* "ref", "avx2", "avx512" */
+    const char *name; /* "ref", "avx2", "avx512", "vnni" */
 
     /* out[i] = in[i], n elements. */
     void (*f32_to_bf16)(uint16_t *out, const float *in, int64_t n);
@@ -202,6 +214,20 @@ typedef struct eq_kernels {
     void (*scale_gradient)(float *ds, const float *dy, const uint8_t *codes, const uint8_t *z,
                            const eq_quant_shape *shape);
 
+    /* Row m of the inputs for products with w from a row of X, x in [K] type. Where a value is not
+     * finite, its segment's scale is NaN. Codes and scales are the same bits in every table. */
+    void (*panel_inputs)(const eq_panel_inputs *inputs, int64_t m, const void *x,
+                         const eq_panels *w, eq_dtype type);
+    /* Rows m .. m+rows-1 of X times panels panel .. panel+panels-1:
+     *   y[r][n] = sum over groups of s (sum over segments of scale (q . code) - z sum)
+     * and with minimums s (..) + m sum. y out [rows, ldy] f32, EQ_PANEL_ROWS columns a panel, also
+     * those behind the last row of w. With inputs in 8 bits q . code is exact and the rest runs in
+     * one order: the same bits in every table. */
+    void (*panel_product)(float *y, int64_t ldy, const eq_panels *w, int64_t panel, int64_t panels,
+                          const eq_panel_inputs *inputs, int64_t m, int64_t rows);
+    /* Rows row0 .. row0+rows-1 of w to out [rows, K] type: the same bits in every table. */
+    void (*panel_rows)(void *out, eq_dtype type, const eq_panels *w, int64_t row0, int64_t rows);
+
     /* See eq_softmax_error. out [n] type, may not overlap x or r. */
     void (*softmax_error)(void *out, const float *x, const float *r, int64_t n,
                           const eq_softmax_error *e, eq_dtype type);
@@ -219,8 +245,9 @@ typedef struct eq_kernels {
     float (*kl_row)(const float *r, float lr, const float *x, float lx, int64_t n);
 } eq_kernels;
 
-/* The best table that this CPU can run, or the one called `name` ("ref", "avx2", "avx512"; NULL for
- * the best); NULL when there is no such table or the CPU cannot run it. */
+/* The best table that this CPU can run, or the one called `name` ("ref", "avx2", "avx512", "vnni",
+ * which is "avx512" with dot products of bytes; NULL for the best); NULL when there is no such
+ * table or the CPU cannot run it. */
 const eq_kernels *eq_kernels_get(const char *name);
 
 #endif

@@ -1,5 +1,6 @@
-#include "kernels/vec_avx512.h"
+#include "kernels/dot_avx512.h"
 
+#include "kernels/panels_body.h"
 #include "kernels/quant_body.h"
 #include "kernels/rows_body.h"
 #include "kernels/tables.h"
@@ -26,6 +27,9 @@ const eq_kernels eq_kernels_avx512 = {
     .start_search = start_search,
     .dequantize = dequantize,
     .scale_gradient = scale_gradient,
+    .panel_inputs = panel_inputs,
+    .panel_product = panel_product,
+    .panel_rows = panel_rows,
     .softmax_error = softmax_error,
     .error_row = error_row,
     .sum_squares = sum_squares,

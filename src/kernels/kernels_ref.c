@@ -1,6 +1,7 @@
 /* The reference kernels: the definition of what every table computes, in plain loops. Arithmetic
  * is f32; sums within a row are collected in f64, so that the reference can serve as the truth. */
 #include "kernels/loops.h"
+#include "kernels/panels_ref.h"
 #include "kernels/tables.h"
 
 static void unpack(void *out, eq_dtype out_type, const void *in, eq_dtype in_type, int64_t n)
@@ -335,6 +336,9 @@ const eq_kernels eq_kernels_ref = {
     .start_search = start_search,
     .dequantize = dequantize,
     .scale_gradient = scale_gradient,
+    .panel_inputs = panel_inputs,
+    .panel_product = panel_product,
+    .panel_rows = panel_rows,
     .softmax_error = softmax_error,
     .error_row = error_row,
     .sum_squares = sum_squares,

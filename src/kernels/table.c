@@ -10,6 +10,7 @@ const eq_kernels *eq_kernels_get(const char *name)
         const eq_kernels *table;
         bool runs;
     } known[] = {
+        {&eq_kernels_vnni, cpu.avx512_vnni},
         {&eq_kernels_avx512, cpu.avx512},
         {&eq_kernels_avx2, cpu.avx2},
         {&eq_kernels_ref, true},

@@ -225,21 +225,29 @@ size_t eq_decoder_scratch(const eq_decoder *d)
     return most;
 }
 
+static void release(const eq_decoder *d, const eq_stored *stored)
+{
+    for (int p = 0; p < stored->count; p++) {
+        const eq_stored_part *part = &stored->parts[p];
+        const eq_qmatrix *q = &part->matrix;
+        if (part->packed)
+            eq_checkpoint_release(d->checkpoint, q->qweight, eq_qmatrix_bytes(q));
+        else
+            eq_checkpoint_release(
+                d->checkpoint, part->tensor.data,
+                eq_dtype_bytes(part->tensor.type, eq_tensor_elems(&part->tensor)));
+    }
+}
+
 void eq_decoder_release_block(const eq_decoder *d, int64_t i)
 {
-    for (int u = 0; u < EQ_UNITS; u++) {
-        const eq_stored *stored = &d->blocks[i].stored[u];
-        for (int p = 0; p < stored->count; p++) {
-            const eq_stored_part *part = &stored->parts[p];
-            if (part->packed)
-                eq_checkpoint_release(d->checkpoint, part->matrix.qweight,
-                                      eq_qmatrix_bytes(&part->matrix));
-            else
-                eq_checkpoint_release(
-                    d->checkpoint, part->tensor.data,
-                    eq_dtype_bytes(part->tensor.type, eq_tensor_elems(&part->tensor)));
-        }
-    }
+    for (int u = 0; u < EQ_UNITS; u++)
+        release(d, &d->blocks[i].stored[u]);
+}
+
+void eq_decoder_release_head(const eq_decoder *d)
+{
+    release(d, &d->head_stored);
 }
 
 eq_status eq_decoder_embed(eq_ctx *ctx, const eq_decoder *d, float *x, const int32_t *ids,

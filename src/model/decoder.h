@@ -47,8 +47,9 @@ double eq_decoder_bits_per_weight(const eq_decoder *decoder);
 void eq_decoder_link_ends(eq_decoder *decoder, const eq_kernels *kernels);
 /* Bytes of scratch for the products of any of its linears. */
 size_t eq_decoder_scratch(const eq_decoder *decoder);
-/* Let the pages of block i leave the resident set. */
+/* Let the pages of block i, or of the head, leave the resident set. */
 void eq_decoder_release_block(const eq_decoder *decoder, int64_t i);
+void eq_decoder_release_head(const eq_decoder *decoder);
 
 /* x [n, C] f32 = rows of the embedding, each unpacked by itself. ids are in 0 .. V-1 (EQ_EINVAL
  * otherwise). */

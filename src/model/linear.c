@@ -20,7 +20,8 @@ static int64_t tile_rows(int64_t N, int64_t K)
 
 size_t eq_linear_scratch(int64_t N, int64_t K)
 {
-    return (size_t)(tile_rows(N, K) * K) * sizeof(float);
+    int64_t rows = tile_rows(N, K);
+    return (size_t)((rows > LEAST_ROWS ? rows : LEAST_ROWS) * K) * sizeof(float);
 }
 
 static void stored_rows(const eq_linear *linear, void *out, eq_dtype type, int64_t row0,
@@ -144,6 +145,7 @@ static void multiply_short(eq_ctx *ctx, const eq_linear *linear, void *y, const 
 void eq_linear_forward(eq_ctx *ctx, const eq_linear *linear, void *y, const void *x,
                        const eq_linear_call *call)
 {
+    if (linear->form->multiply && linear->form->multiply(ctx, linear, y, x, call)) return;
     int64_t step = step_rows(linear, call->type);
     const void *packed = linear->form->packed ? linear->form->packed(linear, call->type) : NULL;
     if (packed && call->M > EQ_FEW_ROWS) {

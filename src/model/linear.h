@@ -10,6 +10,16 @@
 
 typedef struct eq_linear eq_linear;
 
+/* Y[M, N] (=, or += with accumulate and out_type EQ_F32) X[M, K] W^T. x is of type `type`, y of
+ * out_type; scratch of eq_linear_scratch bytes. Errors become the context's. */
+typedef struct eq_linear_call {
+    int64_t M;
+    eq_dtype type;     /* of x, and of dy */
+    eq_dtype out_type; /* of y, and of dx */
+    bool accumulate;
+    void *scratch;
+} eq_linear_call;
+
 typedef struct eq_linear_form {
     const char *name;
     /* The effective weight, rows row0 .. row0+rows-1, to out [rows, K] of type EQ_F32 or EQ_BF16.
@@ -20,6 +30,10 @@ typedef struct eq_linear_form {
     const void *(*whole)(const eq_linear *linear, eq_dtype type);
     /* The same packed by eq_gemm_pack, used where a product would have to pack it. May be NULL. */
     const void *(*packed)(const eq_linear *linear, eq_dtype type);
+    /* A product by the form's own means, as eq_linear_forward; false when the weight had better be
+     * unpacked. May be NULL. */
+    bool (*multiply)(eq_ctx *ctx, const eq_linear *linear, void *y, const void *x,
+                     const eq_linear_call *call);
     /* Take the gradient of rows row0 .. row0+rows-1 of the effective weight: dw [rows, K] f32, may
      * be overwritten.
      * Rows are independent of each other: called from several threads. NULL: nothing to train. */
@@ -56,7 +70,8 @@ int eq_stored_bits(const eq_stored *stored);
 /* A linear of the form "stored" over `stored` (borrowed), all parts [.., K]. */
 eq_linear eq_linear_stored(const eq_kernels *kernels, eq_stored *stored, int64_t K);
 
-/* Bytes of scratch that forward and backward need for a linear [N, K]. */
+/* Bytes of scratch that forward and backward need for a linear [N, K]: at least 64 rows of X in
+ * f32. */
 size_t eq_linear_scratch(int64_t N, int64_t K);
 
 /* Up to so many rows of X, each row of Y is formed by itself and does not depend on M; with more,
@@ -65,14 +80,6 @@ enum { EQ_FEW_ROWS = 4 };
 
 /* Y[M, N] (=, or += with accumulate and out_type EQ_F32) X[M, K] W^T. x is of type `type`, y of
  * out_type; scratch of eq_linear_scratch bytes. Errors become the context's. */
-typedef struct eq_linear_call {
-    int64_t M;
-    eq_dtype type;     /* of x, and of dy */
-    eq_dtype out_type; /* of y, and of dx */
-    bool accumulate;
-    void *scratch;
-} eq_linear_call;
-
 void eq_linear_forward(eq_ctx *ctx, const eq_linear *linear, void *y, const void *x,
                        const eq_linear_call *call);
 /* dx[M, K] = dy[M, N] W (skipped when dx is NULL), then the form's gradient from dW = dy^T x,

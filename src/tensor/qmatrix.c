@@ -167,6 +167,24 @@ static void any_codes(uint32_t codes[RUN][BLOCK], const eq_qmatrix *q, int64_t r
         run_codes(codes, q, row, k, 8);
 }
 
+void eq_qmatrix_grid_at(float *s, float *z, const eq_qmatrix *q, int64_t row, int64_t group)
+{
+    *s = scale_at(q, group, row);
+    *z = zero_at(q, group, row);
+}
+
+void eq_qmatrix_tile(uint32_t codes[RUN][BLOCK], const eq_qmatrix *q, int64_t row, int rows,
+                     int64_t k, int columns)
+{
+    if (rows == BLOCK && columns == RUN && k % RUN == 0) {
+        any_codes(codes, q, row, k);
+        return;
+    }
+    for (int c = 0; c < columns; c++)
+        for (int r = 0; r < rows; r++)
+            codes[c][r] = code_at(q, row + r, k + c);
+}
+
 static void store(void *out, eq_dtype type, int64_t i, float w)
 {
     if (type == EQ_F32)

@@ -1,6 +1,7 @@
 #include "train/bench.h"
 
 #include "base/rng.h"
+#include "train/bench_decode.h"
 #include "train/bench_whole.h"
 
 #include <stdio.h>
@@ -241,10 +242,20 @@ static void measure_loops(const bench *b, const loops *l)
     }
 }
 
+static eq_status measure_memory(bench *b)
+{
+    float sum = 0;
+    loops l = {.b = b, .sums = &sum, .x = eq_alloc(b->ctx, READ_BYTES, 1)};
+    if (!l.x) return EQ_ENOMEM;
+    b->bandwidth = (double)READ_BYTES / median_seconds(read_memory, &l);
+    emit(b, "kernel", "memory_read", "GB/s", b->bandwidth / 1e9, -1);
+    eq_free(l.x);
+    return EQ_OK;
+}
+
 static eq_status bench_loops(bench *b)
 {
     int64_t n = M * 2 * b->config->F;
-    if (n < READ_BYTES / (int64_t)sizeof(float)) n = READ_BYTES / (int64_t)sizeof(float);
     loops l = {.b = b};
     float **buffers[] = {&l.x, &l.y, &l.z, &l.w, &l.sums};
     eq_status st = EQ_OK;
@@ -255,8 +266,6 @@ static eq_status bench_loops(bench *b)
     if (st == EQ_OK) {
         for (int64_t i = 0; i < 1 << 20; i++)
             l.w[i] = 0.01f;
-        b->bandwidth = (double)READ_BYTES / median_seconds(read_memory, &l);
-        emit(b, "kernel", "memory_read", "GB/s", b->bandwidth / 1e9, -1);
         measure_loops(b, &l);
     }
     for (int i = 0; i < 5; i++)
@@ -358,20 +367,58 @@ static eq_status bench_whole(bench *b)
     return EQ_OK;
 }
 
-eq_status eq_bench_run(eq_ctx *ctx, const eq_config *config, const char *only, eq_bench_fn row,
-                       void *user)
+static eq_status decode_with(bench *b, const eq_decoder *decoder, eq_activation_mode activations)
+{
+    const bool exact = activations == EQ_ACTIVATIONS_EXACT;
+    eq_bench_decode r;
+    eq_status st = eq_bench_decode_run(b->ctx, decoder, b->type, activations, &r);
+    if (st != EQ_OK) return st;
+    emit(b, "decode", exact ? "load_exact" : "load", "s", r.load, -1);
+    emit(b, "decode", exact ? "read_exact" : "read", "tokens/s", (double)r.prompt / r.read, -1);
+    emit(b, "decode", exact ? "write_exact" : "write", "tokens/s", 1 / r.token,
+         r.bytes / r.token / b->bandwidth);
+    emit(b, "decode", exact ? "write_exact_fastest" : "write_fastest", "tokens/s", 1 / r.fastest,
+         r.bytes / r.fastest / b->bandwidth);
+    return EQ_OK;
+}
+
+/* Shares are of what the memory could deliver. */
+static eq_status bench_decode(bench *b, const eq_decoder *decoder)
+{
+    eq_status st = decode_with(b, decoder, EQ_ACTIVATIONS_8BIT);
+    return st == EQ_OK ? decode_with(b, decoder, EQ_ACTIVATIONS_EXACT) : st;
+}
+
+static bool wanted(const char *only, const char *group)
+{
+    return !only || !strcmp(only, group);
+}
+
+static eq_status check_group(eq_ctx *ctx, const char *only, const eq_decoder *decoder)
+{
+    static const char *const GROUPS[] = {"gemm", "kernel", "step", "e2e", "decode"};
+    if (only && !strcmp(only, "decode") && !decoder)
+        return eq_fail(ctx, EQ_EINVAL, "decode is measured on a model, and none was given");
+    for (size_t i = 0; i < sizeof GROUPS / sizeof *GROUPS; i++)
+        if (wanted(only, GROUPS[i])) return EQ_OK;
+    return eq_fail(ctx, EQ_EINVAL,
+                   "nothing called %s can be measured: gemm, kernel, step, e2e, decode", only);
+}
+
+eq_status eq_bench_run(eq_ctx *ctx, const eq_config *config, const eq_decoder *decoder,
+                       const char *only, eq_bench_fn row, void *user)
 {
     bench b = {.ctx = ctx, .config = config, .row = row, .user = user};
-    bool gemm = !only || !strcmp(only, "gemm"), step = !only || !strcmp(only, "step");
-    bool kernel = !only || !strcmp(only, "kernel"), whole = !only || !strcmp(only, "e2e");
-    if (!gemm && !step && !kernel && !whole)
-        return eq_fail(ctx, EQ_EINVAL, "nothing called %s can be measured: gemm, kernel, step, e2e",
-                       only);
-    eq_status st = eq_precision_type(ctx, &b.type, EQ_PRECISION_AUTO);
+    bool gemm = wanted(only, "gemm"), step = wanted(only, "step"), whole = wanted(only, "e2e");
+    bool kernel = wanted(only, "kernel"), decode = decoder && wanted(only, "decode");
+    eq_status st = check_group(ctx, only, decoder);
+    if (st == EQ_OK) st = eq_precision_type(ctx, &b.type, EQ_PRECISION_AUTO);
     if (st == EQ_OK && (gemm || step || whole)) st = bench_products(&b, b.type, gemm);
     if (st == EQ_OK && gemm && b.type != EQ_F32) st = bench_products(&b, EQ_F32, true);
+    if (st == EQ_OK && (kernel || decode)) st = measure_memory(&b);
     if (st == EQ_OK && kernel) st = bench_loops(&b);
     if (st == EQ_OK && step) st = bench_step(&b);
     if (st == EQ_OK && whole) st = bench_whole(&b);
+    if (st == EQ_OK && decode) st = bench_decode(&b, decoder);
     return st;
 }

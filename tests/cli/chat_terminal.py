@@ -40,6 +40,16 @@ class Terminal:
                 sys.exit(f"no {text!r} in {self.seen[-500:]!r}")
         self.seen = self.seen[self.seen.index(text) + len(text):]
 
+    def interrupt(self):
+        """Ctrl-C until there is a new prompt: one that comes before the editor reads is lost."""
+        end = time.monotonic() + WAIT
+        while b"\n> " not in self.seen:
+            if time.monotonic() > end:
+                sys.exit(f"no prompt after Ctrl-C: {self.seen[-500:]!r}")
+            self.send(b"\x03")
+            self.read(1)
+        self.expect(b"\n> ")
+
     def send(self, data):
         os.write(self.fd, data)
 
@@ -67,8 +77,8 @@ def main():
     chat.send(b"firsz\x7ft\n")  # a letter is taken back
     chat.expect(b"answer 5 tokens")
     chat.expect(b"\n> ")
-    chat.send(b"thrown away\x03")
-    chat.expect(b"\n> ")
+    chat.send(b"thrown away")
+    chat.interrupt()
     chat.send(b"\x1b[A\n")  # the line before
     chat.expect(b"answer 5 tokens")
     chat.expect(b"\n> ")

@@ -16,6 +16,19 @@ out_json 'abs(r["kl"]) < 1e-6 and r["top1"] == 1'
 expect 0 eval m --text text.txt --context 64 --windows 5 --json --precision f32 --reference other
 out_json 'r["kl"] > 0.1 and r["top1"] < 0.9'
 
+# Activations in 8 bits: of a model that is not quantized nothing changes; else a reference is the
+# model itself.
+expect 0 eval m --text text.txt --context 64 --windows 5 --json --precision f32 --activations 8
+out_json 'r["kl"] < 1e-6 and r["top1"] == 1'
+expect 0 quantize m -o q --method rtn --bits 4 --group 32 --calib text.txt --seqlen 64
+expect 0 eval q --text text.txt --context 64 --windows 5 --json --precision f32 --activations 8
+out_json '1e-9 < r["kl"] < 0.01 and r["top1"] > 0.9'
+cp .theme/out first
+expect 0 eval q --text text.txt --context 64 --windows 5 --json --precision f32 --activations 8 --threads 1
+cmp -s .theme/out first || complain "threads change the perplexity with activations in 8 bits"
+expect 0 eval q --text text.txt --context 64 --windows 5 --json --precision f32 --activations exact
+out_json 'list(r) == ["text", "windows", "tokens", "perplexity"]'
+
 expect 0 eval m --text text.txt --context 64 --windows 0 --json
 out_json 'r["windows"] == 2000 // 64'
 expect 0 eval m --text text.txt --context 64 --windows 2

@@ -91,6 +91,16 @@ code=$?
 [ "$code" -eq 130 ] || complain "interrupted: exit code $code"
 iconv -f UTF-8 -t UTF-8 cut >/dev/null || complain "interrupted: not UTF-8"
 
+# A quantized model says the same with any number of threads, with activations in 8 bits or exact.
+head -c 2000 "$ROOT/LICENSE" >text.txt
+expect 0 quantize m -o q --method rtn --bits 2 --group 32 --calib text.txt --seqlen 64
+for mode in 8 exact; do
+    expect 0 generate q -q -p 'abc' -n 40 --temperature 1 --seed 3 --activations $mode
+    cp .theme/out first
+    expect 0 generate q -q -p 'abc' -n 40 --temperature 1 --seed 3 --activations $mode --threads 1
+    cmp -s .theme/out first || complain "threads change what a quantized model says: $mode"
+done
+
 need_model
 expect 0 generate "$MODEL" -p 'The capital of France is' -n 8 --temperature 0
 out_has 'Paris'

@@ -45,6 +45,7 @@ wrong logits m --tokens 1,x,3 -o x
 wrong logits m --tokens '' -o x
 wrong logits m --tokens 99999999999 -o x
 wrong bench --only everything
+wrong generate m -p x --activations 4
 wrong inspect m --isa sse
 EQAT_ISA=sse wrong inspect m
 [ -e o ] && complain "wrong usage left an output folder"

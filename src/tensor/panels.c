@@ -1,0 +1,259 @@
+#include "tensor/panels.h"
+
+enum { ALIGNMENT = 64, QUAD_BYTES = 4 * EQ_PANEL_ROWS };
+
+/* The codes of a segment of a panel: quad j of row r. */
+typedef uint32_t quads[EQ_QUADS][EQ_PANEL_ROWS];
+
+static size_t aligned(size_t bytes)
+{
+    return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
+
+/* Bytes of something of `each` bytes for every group and row of a panel. */
+static size_t part_bytes(const eq_panels *p, size_t each)
+{
+    return aligned((size_t)(eq_panels_groups(p) * EQ_PANEL_ROWS) * each);
+}
+
+size_t eq_panels_zeros_at(const eq_panels *p)
+{
+    return part_bytes(p, eq_elem_bytes(p->scale_type));
+}
+
+size_t eq_panels_codes_at(const eq_panels *p)
+{
+    static const size_t EACH[] = {[EQ_ZERO_SAME] = 0, [EQ_ZERO_EACH] = 1, [EQ_ZERO_MINIMUM] = 2};
+    return eq_panels_zeros_at(p) + part_bytes(p, EACH[p->zero]);
+}
+
+size_t eq_panels_stride(const eq_panels *p)
+{
+    return eq_panels_codes_at(p) + (size_t)eq_panels_segments(p) * eq_panels_segment_bytes(p);
+}
+
+size_t eq_panels_bytes(const eq_panels *p)
+{
+    return (size_t)eq_panels_count(p) * eq_panels_stride(p);
+}
+
+static bool worth(const eq_panels *p)
+{
+    return eq_panels_segments(p) * EQ_SEGMENT <= 2 * p->K;
+}
+
+bool eq_panels_for_qmatrix(eq_panels *p, const eq_qmatrix *q)
+{
+    *p = (eq_panels){.bits = q->bits, .N = q->N, .K = q->K, .g = q->g, .scale_type = q->scale_type};
+    if (p->scale_type != EQ_F16) p->scale_type = EQ_F32;
+    if (!worth(p)) return false;
+    float s, first, z;
+    eq_qmatrix_grid_at(&s, &first, q, 0, 0);
+    for (int64_t k = 0; k < eq_panels_groups(p); k++) {
+        for (int64_t n = 0; n < q->N; n++) {
+            eq_qmatrix_grid_at(&s, &z, q, n, k);
+            if (z != first) p->zero = EQ_ZERO_EACH;
+        }
+    }
+    if (p->zero == EQ_ZERO_SAME) p->same = (int)first;
+    return true;
+}
+
+/* How a ggml type maps to codes. */
+typedef struct ggml_grid {
+    int bits, zero;
+    bool minimum;
+} ggml_grid;
+
+static bool grid_of(ggml_grid *grid, eq_dtype type)
+{
+    switch (type) {
+    case EQ_Q8_0:
+        *grid = (ggml_grid){8, 128, false};
+        return true;
+    case EQ_Q4_0:
+        *grid = (ggml_grid){4, 8, false};
+        return true;
+    case EQ_Q4_1:
+        *grid = (ggml_grid){4, 0, true};
+        return true;
+    default:
+        return false;
+    }
+}
+
+bool eq_panels_for_tensor(eq_panels *p, const eq_tensor *t)
+{
+    ggml_grid grid;
+    if (t->dims != 2 || !grid_of(&grid, t->type)) return false;
+    *p = (eq_panels){.bits = grid.bits,
+                     .N = t->shape[0],
+                     .K = t->shape[1],
+                     .g = eq_dtype_get(t->type)->block_elems,
+                     .zero = grid.minimum ? EQ_ZERO_MINIMUM : EQ_ZERO_SAME,
+                     .same = grid.zero,
+                     .scale_type = EQ_F16};
+    return worth(p);
+}
+
+/* A segment's codes to its bytes. */
+static void store_segment(uint8_t *to, quads q, int bits)
+{
+    uint32_t bytes[EQ_QUADS][EQ_PANEL_ROWS] = {{0}};
+    const int low = bits == 3 ? 2 : bits, fields = 8 / low, high = EQ_QUADS / fields;
+    for (int j = 0; j < EQ_QUADS; j++) {
+        const int shift = low * (j % fields);
+        for (int r = 0; r < EQ_PANEL_ROWS; r++) {
+            if (bits == 3) {
+                bytes[high][r] |= (q[j][r] >> 2 & 0x01010101u) << j;
+                q[j][r] &= 0x03030303u;
+            }
+            bytes[j / fields][r] |= q[j][r] << shift;
+        }
+    }
+    memcpy(to, bytes, (size_t)(QUAD_BYTES * bits));
+}
+
+static uint8_t *panel_at(const eq_panels *p, int64_t panel)
+{
+    return p->data + (size_t)panel * eq_panels_stride(p);
+}
+
+/* Rows of the panel that the matrix has. */
+static int rows_of(const eq_panels *p, int64_t panel)
+{
+    int64_t left = p->N - panel * EQ_PANEL_ROWS;
+    return (int)(left < EQ_PANEL_ROWS ? left : EQ_PANEL_ROWS);
+}
+
+static void put_scale(const eq_panels *p, uint8_t *panel, int64_t i, float s)
+{
+    uint16_t half = eq_f32_f16(s);
+    if (p->scale_type == EQ_F32)
+        memcpy(panel + 4 * i, &s, 4);
+    else
+        memcpy(panel + 2 * i, &half, 2);
+}
+
+/* First column of a segment, and how many columns it has. */
+static int64_t segment_column(const eq_panels *p, int64_t segment, int *columns)
+{
+    int64_t each = eq_panels_group_segments(p), first = segment % each * EQ_SEGMENT;
+    *columns = (int)(p->g - first < EQ_SEGMENT ? p->g - first : EQ_SEGMENT);
+    return segment / each * p->g + first;
+}
+
+/* Codes [columns][rows] as quads. */
+static void join_columns(quads q, uint32_t codes[EQ_SEGMENT][EQ_PANEL_ROWS])
+{
+    for (int j = 0; j < EQ_QUADS; j++)
+        for (int r = 0; r < EQ_PANEL_ROWS; r++)
+            q[j][r] = codes[4 * j][r] | codes[4 * j + 1][r] << 8 | codes[4 * j + 2][r] << 16 |
+                      codes[4 * j + 3][r] << 24;
+}
+
+void eq_panels_fill_qmatrix(const eq_panels *p, const eq_qmatrix *q, int64_t panel)
+{
+    uint8_t *to = panel_at(p, panel), *zeros = to + eq_panels_zeros_at(p);
+    uint8_t *segments = to + eq_panels_codes_at(p);
+    const int64_t row = panel * EQ_PANEL_ROWS, groups = eq_panels_groups(p);
+    const int rows = rows_of(p, panel);
+    memset(to, 0, eq_panels_codes_at(p));
+    for (int64_t k = 0; k < groups; k++) {
+        for (int r = 0; r < rows; r++) {
+            float s, z;
+            eq_qmatrix_grid_at(&s, &z, q, row + r, k);
+            put_scale(p, to, k * EQ_PANEL_ROWS + r, s);
+            if (p->zero == EQ_ZERO_EACH) zeros[k * EQ_PANEL_ROWS + r] = (uint8_t)z;
+        }
+    }
+    for (int64_t s = 0; s < eq_panels_segments(p); s++) {
+        uint32_t codes[EQ_SEGMENT][EQ_PANEL_ROWS] = {{0}};
+        quads joined;
+        int columns;
+        int64_t k = segment_column(p, s, &columns);
+        eq_qmatrix_tile(codes, q, row, rows, k, columns);
+        join_columns(joined, codes);
+        store_segment(segments + (size_t)s * eq_panels_segment_bytes(p), joined, p->bits);
+    }
+}
+
+/* The codes of a ggml block, in order of columns. */
+static void block_codes(uint8_t codes[EQ_SEGMENT], const uint8_t *block, eq_dtype type)
+{
+    const uint8_t *q = block + (type == EQ_Q4_1 ? 4 : 2);
+    for (int j = 0; type == EQ_Q8_0 && j < 32; j++)
+        codes[j] = q[j] ^ 0x80; /* q + 128 */
+    for (int j = 0; type != EQ_Q8_0 && j < 16; j++) {
+        codes[j] = q[j] & 15;
+        codes[j + 16] = q[j] >> 4;
+    }
+}
+
+/* Blocks are segments, and groups. */
+static void fill_block(const eq_panels *p, uint8_t *panel, int64_t segment,
+                       const uint8_t *const from[EQ_PANEL_ROWS], int rows, eq_dtype type)
+{
+    quads q = {{0}};
+    for (int r = 0; r < rows; r++) {
+        const uint8_t *block = from[r] + (size_t)segment * eq_dtype_bytes(type, EQ_SEGMENT);
+        const int64_t at = segment * EQ_PANEL_ROWS + r;
+        uint8_t codes[EQ_SEGMENT];
+        block_codes(codes, block, type);
+        for (int j = 0; j < EQ_QUADS; j++)
+            memcpy(&q[j][r], codes + 4 * j, 4);
+        memcpy(panel + 2 * at, block, 2);
+        if (p->zero == EQ_ZERO_MINIMUM)
+            memcpy(panel + eq_panels_zeros_at(p) + 2 * at, block + 2, 2);
+    }
+    store_segment(panel + eq_panels_codes_at(p) + (size_t)segment * eq_panels_segment_bytes(p), q,
+                  p->bits);
+}
+
+void eq_panels_fill_tensor(const eq_panels *p, const eq_tensor *t, int64_t panel)
+{
+    const uint8_t *from[EQ_PANEL_ROWS];
+    const int rows = rows_of(p, panel);
+    uint8_t *to = panel_at(p, panel);
+    for (int r = 0; r < rows; r++) {
+        int64_t row = eq_tensor_file_row(t->rope_pairs, panel * EQ_PANEL_ROWS + r);
+        from[r] = (const uint8_t *)t->data + (size_t)row * eq_dtype_bytes(t->type, p->K);
+    }
+    memset(to, 0, eq_panels_codes_at(p));
+    for (int64_t s = 0; s < eq_panels_segments(p); s++)
+        fill_block(p, to, s, from, rows, t->type);
+}
+
+int eq_panels_code(const eq_panels *p, int64_t row, int64_t segment, int column)
+{
+    const uint8_t *from = panel_at(p, row / EQ_PANEL_ROWS) + eq_panels_codes_at(p) +
+                          (size_t)segment * eq_panels_segment_bytes(p);
+    const int low = p->bits == 3 ? 2 : p->bits, fields = 8 / low, quad = column / 4;
+    const int byte = 4 * (int)(row % EQ_PANEL_ROWS) + column % 4;
+    int code = from[quad / fields * QUAD_BYTES + byte] >> low * (quad % fields);
+    code &= (1 << low) - 1;
+    if (p->bits == 3) code |= (from[2 * QUAD_BYTES + byte] >> quad & 1) << 2;
+    return code;
+}
+
+eq_panel_grid eq_panels_grid(const eq_panels *p, int64_t row, int64_t group)
+{
+    const uint8_t *panel = panel_at(p, row / EQ_PANEL_ROWS), *zeros = panel + eq_panels_zeros_at(p);
+    const int64_t at = group * EQ_PANEL_ROWS + row % EQ_PANEL_ROWS;
+    eq_panel_grid grid = {.z = (float)p->same};
+    size_t bytes = eq_elem_bytes(p->scale_type);
+    eq_dtype_to_f32(&grid.s, panel + (size_t)at * bytes, p->scale_type, 1);
+    if (p->zero == EQ_ZERO_EACH) grid.z = zeros[at];
+    if (p->zero == EQ_ZERO_MINIMUM) eq_dtype_to_f32(&grid.m, zeros + 2 * at, EQ_F16, 1);
+    return grid;
+}
+
+float eq_panels_get(const eq_panels *p, int64_t row, int64_t k)
+{
+    const int64_t group = k / p->g, column = k % p->g;
+    const int64_t segment = group * eq_panels_group_segments(p) + column / EQ_SEGMENT;
+    const float q = (float)eq_panels_code(p, row, segment, (int)(column % EQ_SEGMENT));
+    const eq_panel_grid grid = eq_panels_grid(p, row, group);
+    const float w = (q - grid.z) * grid.s;
+    return p->zero == EQ_ZERO_MINIMUM ? w + grid.m : w;
+}
