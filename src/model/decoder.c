@@ -81,11 +81,9 @@ static eq_status open_packed(eq_ctx *ctx, eq_decoder *d, const char *prefix, eq_
 static eq_status open_part(eq_ctx *ctx, eq_decoder *d, const char *prefix, eq_stored_part *part,
                            int64_t K)
 {
-    char name[NAME_BYTES + 8], words[NAME_BYTES + 8];
+    char name[NAME_BYTES + 8];
     snprintf(name, sizeof name, "%s.weight", prefix);
-    snprintf(words, sizeof words, "%s.qweight", prefix);
-    bool packed =
-        !eq_checkpoint_has(d->checkpoint, name) && eq_checkpoint_has(d->checkpoint, words);
+    bool packed = !eq_checkpoint_has(d->checkpoint, name) && eq_packing_has(d->checkpoint, prefix);
     return packed ? open_packed(ctx, d, prefix, part, K)
                   : find_weight(ctx, d->checkpoint, name, &part->tensor, part->rows, K);
 }
