@@ -2,6 +2,7 @@
 """Write one of our quantized folders again in the layout of another program.
 
   repack.py FROM TO LAYOUT [--scales F16|F32] [--older] [--auto-round] [--act-order] [--plant]
+                           [--meta]
 
   eqat    EfficientQAT's: whole codes in a word, zero points as they are, no settings
   gptq    version 1: a stream of bits, zero points less one
@@ -13,7 +14,7 @@
 
 --older puts the settings and the weights into the files of old AutoGPTQ folders, --auto-round names
 the layout as auto-round does, --act-order lets the groups of each linear take turns (another
-model), --plant changes one code. Prints how many zero points are 0.
+model), --plant changes one code, --meta names GPTQModel as the writer. Prints how many zero points are 0.
 """
 import argparse
 import json
@@ -130,6 +131,8 @@ def settings_for(args, settings, grids):
     if args.layout == "awq":
         return {"quant_method": "awq", "bits": kept["bits"], "group_size": kept["group_size"],
                 "version": "gemm", "zero_point": True, "modules_to_not_convert": None}
+    if args.meta:
+        kept["meta"] = {"quantizer": ["gptqmodel:7.7.0"]}
     return {**kept, "desc_act": args.act_order, "quant_method": "gptq",
             "checkpoint_format": "gptq" if args.layout == "gptq" else "gptq_v2"}
 
@@ -171,7 +174,7 @@ def main():
     parser.add_argument("to", type=pathlib.Path)
     parser.add_argument("layout", choices=LAYOUTS)
     parser.add_argument("--scales", choices=["F16", "F32"], default="F16")
-    for flag in ("older", "auto-round", "act-order", "plant"):
+    for flag in ("older", "auto-round", "act-order", "plant", "meta"):
         parser.add_argument("--" + flag, action="store_true")
     args = parser.parse_args()
     args.scales = {"F16": np.float16, "F32": np.float32}[args.scales]
