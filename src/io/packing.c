@@ -63,7 +63,8 @@ static eq_override found_in_shapes(const linear *l)
 {
     int64_t N = l->q->N, K = l->q->K, groups = l->scales.shape[0];
     bool across = l->q->layout.across;
-    int64_t bits = across ? l->weight.shape[1] * 32 / N : l->weight.shape[0] * 32 / K;
+    int64_t words = eq_tensor_elems(&l->weight) ? l->weight.shape[across] : 0;
+    int64_t bits = words * 32 / (across ? N : K);
     eq_qmatrix q = {.N = N, .K = K, .layout = l->q->layout};
     q.bits = (int)bits;
     q.g = groups > 0 && K % groups == 0 ? K / groups : 0;
