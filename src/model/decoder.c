@@ -54,7 +54,7 @@ static eq_status find_weight(eq_ctx *ctx, eq_checkpoint *ck, const char *name, e
 {
     eq_status st = eq_checkpoint_tensor(ctx, ck, name, t);
     if (st == EQ_OK) st = expect_shape(ctx, ck, name, t, N, K);
-    if (st == EQ_OK && (t->type == EQ_I32 || t->type == EQ_I64 || t->type == EQ_U8))
+    if (st == EQ_OK && !eq_dtype_is_real(t->type))
         st = eq_fail(ctx, EQ_EFORMAT, "%s: %s is %s, expected a floating type",
                      eq_checkpoint_path(ck), name, eq_dtype_get(t->type)->name);
     return st;
