@@ -303,7 +303,11 @@ EQ_API eq_status eq_finetune(eq_ctx *ctx, const char *model, const char *referen
 /* ---- export -------------------------------------------------------------------------------- */
 
 typedef enum eq_export_format {
-    EQ_EXPORT_GGUF /* one file; each linear in the smallest ggml type that holds it */
+    EQ_EXPORT_GGUF, /* one file; each linear in the smallest ggml type that holds it */
+    /* Folders: */
+    EQ_EXPORT_AWQ,        /* 4 bits, version gemm */
+    EQ_EXPORT_COMPRESSED, /* compressed-tensors, pack-quantized */
+    EQ_EXPORT_EQAT        /* the layout of EfficientQAT's authors */
 } eq_export_format;
 
 typedef struct eq_export_options {

@@ -10,7 +10,11 @@ typedef struct export_args {
     eq_export_options o;
 } export_args;
 
-static const eq_choice formats[] = {{"gguf", EQ_EXPORT_GGUF}, {NULL, 0}};
+static const eq_choice formats[] = {{"gguf", EQ_EXPORT_GGUF},
+                                    {"awq", EQ_EXPORT_AWQ},
+                                    {"compressed-tensors", EQ_EXPORT_COMPRESSED},
+                                    {"eqat", EQ_EXPORT_EQAT},
+                                    {NULL, 0}};
 
 static const eq_option options[] = {
     {.name = "output",

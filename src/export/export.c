@@ -4,6 +4,9 @@
 
 static const eq_export_kind KINDS[] = {
     [EQ_EXPORT_GGUF] = {"gguf", false, eq_gguf_plan, eq_gguf_export},
+    [EQ_EXPORT_AWQ] = {"awq", true, eq_packed_plan, eq_packed_export},
+    [EQ_EXPORT_COMPRESSED] = {"compressed-tensors", true, eq_packed_plan, eq_packed_export},
+    [EQ_EXPORT_EQAT] = {"eqat", true, eq_packed_plan, eq_packed_export},
 };
 
 const eq_export_kind *eq_export_kind_of(eq_export_format format)

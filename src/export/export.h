@@ -40,5 +40,8 @@ eq_status eq_export_progress(eq_ctx *ctx, const eq_export_job *job, const char *
 /* GGUF.                                                                       (to_gguf.c) */
 eq_status eq_gguf_plan(eq_ctx *ctx, eq_export_job *job);
 eq_status eq_gguf_export(eq_ctx *ctx, const eq_export_job *job, const char *path);
+/* Folders in the layouts of other programs.                                   (to_packed.c) */
+eq_status eq_packed_plan(eq_ctx *ctx, eq_export_job *job);
+eq_status eq_packed_export(eq_ctx *ctx, const eq_export_job *job, const char *path);
 
 #endif

@@ -170,6 +170,22 @@ def repacked_checks(checks, work):
         sys.exit("a wrong code is not seen")
 
 
+def exported_checks(checks, work):
+    """What we export. Scales of our symmetric grids have either sign, which must not matter."""
+    for bits, layout, options in ((2, "compressed-tensors", ["--grid", "symmetric"]),
+                                  (3, "compressed-tensors", []),
+                                  (4, "compressed-tensors", ["--grid", "symmetric"]),
+                                  (8, "compressed-tensors", []), (4, "awq", [])):
+        source = work / f"ours-{bits}-{layout}"
+        folder = work / f"{source.name}-exported"
+        run(checks.eqat, "quantize", work / "m", "-o", source, "-q", "--method", "rtn", "--init",
+            "mse", "--bits", bits, "--group", 32, *options)
+        run(checks.eqat, "export", source, "-o", folder, "--format", layout)
+        model = read_compressed(folder) if layout != "awq" else read_by_gptqmodel(folder)
+        checks.compare(f"exported, {layout}, {bits} bits {' '.join(options)}", logits_of(model),
+                       folder)
+
+
 def main():
     checks = Checks(pathlib.Path(sys.argv[1]).resolve())
     with tempfile.TemporaryDirectory() as folder:
@@ -177,6 +193,7 @@ def main():
         run(sys.executable, CLI / "make_model.py", work / "m", "--tokenizer")
         compressed_checks(checks, work)
         repacked_checks(checks, work)
+        exported_checks(checks, work)
     print(f"{checks.done} comparisons, {checks.failed} failed")
     return 1 if checks.failed or not checks.done else 0
 
