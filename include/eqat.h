@@ -305,10 +305,15 @@ EQ_API eq_status eq_finetune(eq_ctx *ctx, const char *model, const char *referen
 typedef enum eq_export_format {
     EQ_EXPORT_GGUF, /* one file; each linear in the smallest ggml type that holds it */
     /* Folders: */
+    EQ_EXPORT_DENSE,      /* every weight dequantized */
+    EQ_EXPORT_GPTQ,       /* the codes as GPTQ's tensors */
     EQ_EXPORT_AWQ,        /* 4 bits, version gemm */
     EQ_EXPORT_COMPRESSED, /* compressed-tensors, pack-quantized */
     EQ_EXPORT_EQAT        /* the layout of EfficientQAT's authors */
 } eq_export_format;
+
+/* Types of a dense model. Halves are the closest 16 bits: (q - z) s of 2 bits is one. */
+typedef enum eq_export_dtype { EQ_EXPORT_F16, EQ_EXPORT_BF16, EQ_EXPORT_F32 } eq_export_dtype;
 
 typedef struct eq_export_options {
     eq_export_format format;
@@ -316,6 +321,9 @@ typedef struct eq_export_options {
     bool allow_larger;
     /* gguf: no type that rounds offsets, so 4 bits with zero points become Q5_0, not Q4_1. */
     bool exact;
+    eq_export_dtype dtype; /* dense */
+    int gptq_version;      /* gptq: 2, or 1, which holds no zero point of 0 */
+    int64_t shard_bytes;   /* folders: most bytes of tensors in a file; 0: one file */
 } eq_export_options;
 
 typedef struct eq_export_result {

@@ -12,7 +12,8 @@ enum { TOKENS = 8 };
 
 eq_export_options eq_export_defaults(eq_export_format format)
 {
-    return (eq_export_options){.format = format};
+    return (eq_export_options){
+        .format = format, .gptq_version = 2, .shard_bytes = (int64_t)5 << 30};
 }
 
 /* The last part of a path: what the model is called. */
@@ -126,9 +127,6 @@ eq_status eq_export(eq_ctx *ctx, const eq_model *model, const char *out,
         st = eq_fail(ctx, EQ_EINVAL, "%s: is there already; an export makes a new one", out);
     if (st == EQ_OK) st = eq_weights_list(ctx, model->decoder, &job.weights, &job.count);
     if (st == EQ_OK) st = eq_export_kind_of(options->format)->plan(ctx, &job);
-    for (int64_t i = 0; st == EQ_OK && i < job.count; i++)
-        if ((double)job.weights[i].absolute > result->error_bound)
-            result->error_bound = (double)job.weights[i].absolute;
     if (st == EQ_OK) st = make_output(ctx, model, &job, temporary, out, result);
     eq_free(job.weights);
     eq_free(temporary);

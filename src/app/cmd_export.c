@@ -11,10 +11,15 @@ typedef struct export_args {
 } export_args;
 
 static const eq_choice formats[] = {{"gguf", EQ_EXPORT_GGUF},
+                                    {"dense", EQ_EXPORT_DENSE},
+                                    {"gptq", EQ_EXPORT_GPTQ},
                                     {"awq", EQ_EXPORT_AWQ},
                                     {"compressed-tensors", EQ_EXPORT_COMPRESSED},
                                     {"eqat", EQ_EXPORT_EQAT},
                                     {NULL, 0}};
+static const eq_choice types[] = {
+    {"f16", EQ_EXPORT_F16}, {"bf16", EQ_EXPORT_BF16}, {"f32", EQ_EXPORT_F32}, {NULL, 0}};
+static const eq_choice versions[] = {{"2", 2}, {"1", 1}, {NULL, 0}};
 
 static const eq_option options[] = {
     {.name = "output",
@@ -38,6 +43,22 @@ static const eq_option options[] = {
      .kind = EQ_OPTION_FLAG,
      .offset = offsetof(export_args, o.exact),
      .help = "gguf: no rounded offsets: 4 bits with zero points become Q5_0 instead of Q4_1"},
+    {.name = "dtype",
+     .kind = EQ_OPTION_CHOICE,
+     .offset = offsetof(export_args, o.dtype),
+     .choices = types,
+     .help = "dense: type of the weights"},
+    {.name = "gptq-version",
+     .kind = EQ_OPTION_CHOICE,
+     .offset = offsetof(export_args, o.gptq_version),
+     .choices = versions,
+     .help = "gptq: version of the format; 1 holds no zero point of 0"},
+    {.name = "shard-size",
+     .kind = EQ_OPTION_BYTES,
+     .offset = offsetof(export_args, o.shard_bytes),
+     .argument = "SIZE",
+     .help = "folders: most bytes of tensors in one file, 0: all in one",
+     .high = 1e15},
     {.name = NULL}};
 
 static void defaults(void *arguments)
@@ -90,15 +111,19 @@ static int run(const void *arguments)
 const eq_command eq_cmd_export = {
     .name = "export",
     .summary = "Write a model in the format of another program",
-    .details = "The numbers stay what they are: nothing is quantized a second time. What was "
-               "written is read back,\ncompared with the model weight by weight and made to "
-               "generate before it appears under its name.\n"
-               "gguf takes for each linear the smallest ggml type that holds it: Q2_0 for 2 bits "
-               "on the symmetric\ngrid, Q4_0 for 3 bits and for 4 on the symmetric one, Q4_1 for 4 "
-               "with zero points, Q8_0 for 8, and\nQ2_K, Q3_K, Q4_K for groups of 256 or whole "
-               "rows of a multiple of that.\n\n"
-               "Examples:\n"
-               "  eqat export out/w2 -o w2.gguf --format gguf\n",
+    .details =
+        "The numbers stay what they are: nothing is quantized a second time. What was "
+        "written is read back,\ncompared with the model weight by weight and made to "
+        "generate before it appears under its name.\n"
+        "gguf takes for each linear the smallest ggml type that holds it: Q2_0 for 2 bits "
+        "on the symmetric\ngrid, Q4_0 for 3 bits and for 4 on the symmetric one, Q4_1 for 4 "
+        "with zero points, Q8_0 for 8, and\nQ2_K, Q3_K, Q4_K for groups of 256 or whole "
+        "rows of a multiple of that. dense dequantizes every weight; gptq packs the codes as "
+        "GPTQ's tensors.\n\n"
+        "Examples:\n"
+        "  eqat export out/w2 -o w2.gguf --format gguf\n"
+        "  eqat export out/w3 -o out/w3-bf16 --format dense --dtype bf16\n"
+        "  eqat export out/w4 -o out/w4-v1 --format gptq --gptq-version 1\n",
     .options = options,
     .size = sizeof(export_args),
     .defaults = defaults,

@@ -4,6 +4,8 @@
 
 static const eq_export_kind KINDS[] = {
     [EQ_EXPORT_GGUF] = {"gguf", false, eq_gguf_plan, eq_gguf_export},
+    [EQ_EXPORT_DENSE] = {"dense", true, eq_dense_plan, eq_dense_export},
+    [EQ_EXPORT_GPTQ] = {"gptq", true, eq_gptq_plan, eq_gptq_export},
     [EQ_EXPORT_AWQ] = {"awq", true, eq_packed_plan, eq_packed_export},
     [EQ_EXPORT_COMPRESSED] = {"compressed-tensors", true, eq_packed_plan, eq_packed_export},
     [EQ_EXPORT_EQAT] = {"eqat", true, eq_packed_plan, eq_packed_export},
@@ -31,39 +33,42 @@ eq_status eq_export_progress(eq_ctx *ctx, const eq_export_job *job, const char *
 
 enum { TILE = 64 }; /* rows compared at a time by one thread */
 
-/* The largest difference of two rows, or infinity if one is more than allowed. */
-static float row_error(const float *want, const float *got, const eq_weight *w)
+/* What a comparison has seen so far. */
+typedef struct seen {
+    float error, bound; /* largest difference, and largest that was allowed */
+    int64_t wrong;      /* first row with more than that; N when there is none */
+} seen;
+
+static void compare_row(seen *s, const float *want, const float *got, const eq_weight *w,
+                        int64_t row)
 {
-    float most = 0;
     for (int64_t k = 0; k < w->K; k++) {
-        float off = fabsf(got[k] - want[k]);
-        if (!(off <= w->absolute + w->relative * fabsf(want[k]))) return INFINITY;
-        if (off > most) most = off;
+        float off = fabsf(got[k] - want[k]), bound = w->absolute + w->relative * fabsf(want[k]);
+        if (!(off <= bound) && row < s->wrong) s->wrong = row;
+        if (off > s->error) s->error = off;
+        if (bound > s->bound) s->bound = bound;
     }
-    return most;
 }
 
-/* The first row that is wrong, N if none is; *error is raised to the largest difference. */
-static eq_status compare(eq_ctx *ctx, const eq_weight *want, const eq_weight *got, float *error,
-                         int64_t *wrong)
+static eq_status compare(eq_ctx *ctx, const eq_weight *want, const eq_weight *got, seen *all)
 {
     int64_t K = want->K, tiles = (want->N + TILE - 1) / TILE;
     float *rooms = eq_alloc(ctx, ctx->threads * TILE * 2 * K, sizeof *rooms);
-    *wrong = want->N;
     if (!rooms) return EQ_ENOMEM;
 #pragma omp parallel for schedule(dynamic) num_threads(ctx->threads)
     for (int64_t t = 0; t < tiles; t++) {
         float *a = rooms + eq_this_thread() * TILE * 2 * K, *b = a + TILE * K;
         int64_t row = t * TILE, rows = want->N - row < TILE ? want->N - row : TILE;
+        seen own = {.wrong = want->N};
         eq_weight_rows(a, want, row, rows);
         eq_weight_rows(b, got, row, rows);
-        for (int64_t r = 0; r < rows; r++) {
-            float off = row_error(a + r * K, b + r * K, want);
+        for (int64_t r = 0; r < rows; r++)
+            compare_row(&own, a + r * K, b + r * K, want, row + r);
 #pragma omp critical(eq_export_compare)
-            {
-                if (off == INFINITY && row + r < *wrong) *wrong = row + r;
-                if (off > *error) *error = off;
-            }
+        {
+            if (own.wrong < all->wrong) all->wrong = own.wrong;
+            if (own.error > all->error) all->error = own.error;
+            if (own.bound > all->bound) all->bound = own.bound;
         }
     }
     eq_free(rooms);
@@ -79,14 +84,14 @@ static bool same_config(const eq_config *a, const eq_config *b)
 }
 
 static eq_status check_weight(eq_ctx *ctx, const eq_export_job *job, const eq_weight *want,
-                              const eq_weight *got, float *error)
+                              const eq_weight *got, seen *all)
 {
-    int64_t wrong = 0;
-    eq_status st = compare(ctx, want, got, error, &wrong);
-    if (st != EQ_OK || wrong == want->N) return st;
-    return eq_fail(ctx, EQ_EINTERNAL,
-                   "%s: row %lld of %s reads back as other numbers than were written",
-                   eq_checkpoint_path(job->decoder->checkpoint), (long long)wrong, want->module);
+    all->wrong = want->N;
+    eq_status st = compare(ctx, want, got, all);
+    if (st != EQ_OK || all->wrong == want->N) return st;
+    return eq_fail(
+        ctx, EQ_EINTERNAL, "%s: row %lld of %s reads back as other numbers than were written",
+        eq_checkpoint_path(job->decoder->checkpoint), (long long)all->wrong, want->module);
 }
 
 eq_status eq_export_verify(eq_ctx *ctx, const eq_export_job *job, const eq_decoder *written,
@@ -95,19 +100,20 @@ eq_status eq_export_verify(eq_ctx *ctx, const eq_export_job *job, const eq_decod
     const char *path = eq_checkpoint_path(job->decoder->checkpoint);
     eq_weight *got = NULL;
     int64_t count = 0;
-    float error = 0;
+    seen all = {0};
     double bits = 0, weights = 0;
     if (!same_config(&job->decoder->config, &written->config))
         return eq_fail(ctx, EQ_EINTERNAL, "%s: the sizes read back are others", path);
     eq_status st = eq_weights_list(ctx, written, &got, &count);
     for (int64_t i = 0; st == EQ_OK && i < count; i++) {
-        st = check_weight(ctx, job, &job->weights[i], &got[i], &error);
+        st = check_weight(ctx, job, &job->weights[i], &got[i], &all);
         if (st == EQ_OK) st = eq_export_progress(ctx, job, "reading back", i + 1);
         bits += got[i].linear ? eq_weight_bits(&got[i]) : 0;
         weights += got[i].linear ? (double)(got[i].N * got[i].K) : 0;
     }
     result->bits_per_weight = bits / weights;
-    result->largest_error = (double)error;
+    result->largest_error = (double)all.error;
+    result->error_bound = (double)all.bound;
     eq_free(got);
     return st;
 }

@@ -29,7 +29,7 @@ const eq_export_kind *eq_export_kind_of(eq_export_format format);
 /* Compare what was written with the model: sizes and every weight, within what the plan allows.
  *
  * written  in   the output, opened
- * result   out  bits_per_weight, largest_error
+ * result   out  bits_per_weight, largest_error, error_bound
  * EQ_EINTERNAL names the first weight that is wrong. */
 eq_status eq_export_verify(eq_ctx *ctx, const eq_export_job *job, const eq_decoder *written,
                            eq_export_result *result);
@@ -40,6 +40,12 @@ eq_status eq_export_progress(eq_ctx *ctx, const eq_export_job *job, const char *
 /* GGUF.                                                                       (to_gguf.c) */
 eq_status eq_gguf_plan(eq_ctx *ctx, eq_export_job *job);
 eq_status eq_gguf_export(eq_ctx *ctx, const eq_export_job *job, const char *path);
+/* Full precision.                                                             (to_dense.c) */
+eq_status eq_dense_plan(eq_ctx *ctx, eq_export_job *job);
+eq_status eq_dense_export(eq_ctx *ctx, const eq_export_job *job, const char *folder);
+/* GPTQ.                                                                       (to_gptq.c) */
+eq_status eq_gptq_plan(eq_ctx *ctx, eq_export_job *job);
+eq_status eq_gptq_export(eq_ctx *ctx, const eq_export_job *job, const char *folder);
 /* Folders in the layouts of other programs.                                   (to_packed.c) */
 eq_status eq_packed_plan(eq_ctx *ctx, eq_export_job *job);
 eq_status eq_packed_export(eq_ctx *ctx, const eq_export_job *job, const char *path);
