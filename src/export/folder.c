@@ -24,7 +24,7 @@ static void contents_free(contents *c)
 static void list_weight(contents *c, const eq_export_job *job, const eq_weight *w,
                         const eq_export_layout *layout)
 {
-    const char *suffixes[EQ_LAYOUT_TENSORS] = {".weight"};
+    const char *suffixes[EQ_LAYOUT_TENSORS] = {"weight"};
     eq_tensor_entry *e = c->entries + c->count;
     int n = 1;
     if (w->packed)
@@ -34,7 +34,7 @@ static void list_weight(contents *c, const eq_export_job *job, const eq_weight *
     else
         *e = (eq_tensor_entry){NULL, w->type, 2, {w->N, w->K}};
     for (int t = 0; t < n; t++, c->count++) {
-        snprintf(c->names[c->count], NAME, "%s%s", w->module, suffixes[t]);
+        snprintf(c->names[c->count], NAME, "%s.%s", w->module, suffixes[t]);
         e[t].name = c->names[c->count];
     }
 }
@@ -89,7 +89,7 @@ static eq_status write_weights(eq_ctx *ctx, const eq_export_job *job, const char
     return st;
 }
 
-/* The type that most readers load a model in: that of a dense one. */
+/* The type that most readers load a model in, and its scales with it, which are halves. */
 static void set_type(json_t *config, eq_dtype type)
 {
     const char *name = type == EQ_F32 ? "float32" : type == EQ_BF16 ? "bfloat16" : "float16";
@@ -104,7 +104,9 @@ static eq_status write_config(eq_ctx *ctx, const eq_export_job *job, const char 
     json_t *quantization = layout->quantization ? layout->quantization(ctx, job) : NULL;
     eq_status st = config ? eq_ctx_status(ctx) : EQ_ENOMEM;
     json_object_del(config, "quantization_config");
-    if (!layout->quantization) set_type(config, job->weights[0].type);
+    /* A GPTQ folder is what quantize writes, whose configuration is that of the source. */
+    if (!layout->own_file)
+        set_type(config, layout->quantization ? EQ_F16 : job->weights[0].type);
     if (quantization) json_object_set(config, "quantization_config", quantization);
     if (st == EQ_OK) st = eq_json_save(ctx, folder, "config.json", config);
     if (st == EQ_OK && layout->own_file)

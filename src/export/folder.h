@@ -11,7 +11,7 @@ enum { EQ_LAYOUT_TENSORS = 6 }; /* most that a linear is stored in */
 /* How a format stores the linears that stay packed, and what it says of them. */
 typedef struct eq_export_layout {
     /* The tensors of a packed weight: type, dims and shape of each into entries, its suffix
-     * (".qweight") into suffixes; gives how many. NULL: none stays packed. */
+     * ("qweight") into suffixes; gives how many. NULL: none stays packed. */
     int (*describe)(const eq_export_job *job, const eq_weight *weight, eq_tensor_entry *entries,
                     const char **suffixes);
     /* Their bytes, in that order. */

@@ -19,6 +19,8 @@ static eq_status check(eq_ctx *ctx, const eq_export_job *job, const eq_weight *w
     const eq_qmatrix *q = &w->stored->matrix;
     int64_t groups = q->N * (q->K / q->g);
     eq_unpacked u;
+    if (q->order)
+        return refuse(ctx, job, w, "has columns in activation order, which are not exported");
     if (!eq_qmatrix_fits(q->N, q->K, q->bits))
         return refuse(ctx, job, w, "does not fill whole words of 32 bits");
     eq_status st = eq_unpacked_init(ctx, &u, q);
@@ -56,7 +58,7 @@ eq_status eq_gptq_plan(eq_ctx *ctx, eq_export_job *job)
 static int describe(const eq_export_job *job, const eq_weight *w, eq_tensor_entry *e,
                     const char **suffixes)
 {
-    static const char *const SUFFIXES[] = {".qweight", ".qzeros", ".scales", ".g_idx"};
+    static const char *const SUFFIXES[] = {"qweight", "qzeros", "scales", "g_idx"};
     const eq_qmatrix *q = &w->stored->matrix;
     (void)job;
     memcpy(suffixes, SUFFIXES, sizeof SUFFIXES);
@@ -71,6 +73,7 @@ static eq_status write_packed(eq_ctx *ctx, const eq_export_job *job, const eq_we
                               eq_shards *shards)
 {
     const eq_qmatrix *q = &w->stored->matrix;
+    const eq_qmatrix plain = {.bits = q->bits, .N = q->N, .K = q->K, .g = q->g};
     const size_t sizes[] = {eq_qmatrix_weight_bytes(q->N, q->K, q->bits),
                             eq_qmatrix_zero_bytes(q->N, q->K, q->g, q->bits),
                             eq_qmatrix_scale_bytes(q->N, q->K, q->g), (size_t)q->K * 4};
@@ -87,7 +90,7 @@ static eq_status write_packed(eq_ctx *ctx, const eq_export_job *job, const eq_we
             u.zeros[i] = (uint8_t)(u.zeros[i] - (job->options->gptq_version == 1));
         for (int32_t k = 0; k < q->K; k++)
             memcpy(parts[3] + 4 * (size_t)k, &(int32_t){(int32_t)(k / q->g)}, 4);
-        eq_qmatrix_pack(parts[0], parts[1], parts[2], u.codes, u.zeros, u.scales, q);
+        eq_qmatrix_pack(parts[0], parts[1], parts[2], u.codes, u.zeros, u.scales, &plain);
     }
     for (int i = 0; i < 4; i++) {
         if (st == EQ_OK) st = eq_shards_write(shards, parts[i], sizes[i]);

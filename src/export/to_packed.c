@@ -1,11 +1,8 @@
 /* Folders of linears packed as other programs pack them: the same codes, zero points and scales in
  * other words. */
-#include "export/export.h"
-#include "io/json_file.h"
+#include "export/folder.h"
 
 #include <stdio.h>
-
-enum { MOST_TENSORS = 4, TENSOR_NAME = 128, COPY_ROWS = 64 };
 
 static eq_packing_kind kind_of(const eq_export_job *job)
 {
@@ -42,7 +39,7 @@ static eq_status check_linear(eq_ctx *ctx, const eq_export_job *job, const eq_we
     const eq_qmatrix *q = &w->stored->matrix, *f = &first->stored->matrix;
     eq_packing_kind kind = kind_of(job);
     bool rows = group_of(q) == -1 && group_of(f) == -1;
-    if (q->order) return refuse(ctx, job, w, "columns in activation order are only held by gptq");
+    if (q->order) return refuse(ctx, job, w, "columns in activation order are not exported");
     if (kind == EQ_PACKING_AWQ && (q->bits != 4 || q->N % 8))
         return refuse(ctx, job, w, "AWQ holds 4 bits, and rows by eights: eqat quantize --bits 4");
     if (kind != EQ_PACKING_COMPRESSED && (q->bits != f->bits || (q->g != f->g && !rows)))
@@ -52,20 +49,21 @@ static eq_status check_linear(eq_ctx *ctx, const eq_export_job *job, const eq_we
     return EQ_OK;
 }
 
-/* Scales are written as halves. */
-static eq_status check_scales(eq_ctx *ctx, const eq_export_job *job, const eq_weight *w)
+/* Scales are written as halves. Notes whether all zero points are the middle code. */
+static eq_status check_grid(eq_ctx *ctx, const eq_export_job *job, eq_weight *w)
 {
     const eq_qmatrix *q = &w->stored->matrix;
-    int64_t groups = q->K / q->g, wrong = -1;
-    float *s = eq_alloc(ctx, 2 * groups, sizeof *s);
-    if (!s) return EQ_ENOMEM;
-    for (int64_t n = 0; n < q->N && wrong < 0; n++) {
-        eq_qmatrix_grid(s, s + groups, q, n);
-        for (int64_t k = 0; k < groups; k++)
-            if (eq_f16_f32(eq_f32_f16(s[k])) != s[k]) wrong = n;
+    int64_t count = q->N * (q->K / q->g);
+    bool halves = true;
+    eq_unpacked u;
+    eq_status st = eq_unpacked_init(ctx, &u, q);
+    w->symmetric = true;
+    for (int64_t i = 0; st == EQ_OK && i < count; i++) {
+        halves = halves && eq_f16_f32(eq_f32_f16(u.scales[i])) == u.scales[i];
+        w->symmetric = w->symmetric && u.zeros[i] == 1 << (q->bits - 1);
     }
-    eq_free(s);
-    return wrong < 0 ? EQ_OK : refuse(ctx, job, w, "has a scale that is no half (F16)");
+    eq_unpacked_deinit(&u);
+    return st != EQ_OK || halves ? st : refuse(ctx, job, w, "has a scale that is no half (F16)");
 }
 
 /* The element type of what stays in plain numbers. Codes of an embedding or a head, which these
@@ -91,231 +89,91 @@ eq_status eq_packed_plan(eq_ctx *ctx, eq_export_job *job)
         }
         if (!first) first = w;
         st = check_linear(ctx, job, w, first);
-        if (st == EQ_OK) st = check_scales(ctx, job, w);
+        w->packed = true;
+        if (st == EQ_OK) st = check_grid(ctx, job, w);
     }
     return st;
 }
 
 /* ---- tensors ------------------------------------------------------------------------------- */
 
-/* A linear in plain numbers and in those of the file; owned. */
-typedef struct room {
-    uint8_t *codes, *zeros; /* [N, K], [N, K/g] */
-    float *scales, *row;    /* [N, K/g], [K/g] */
-    void *words, *zero_words, *halves;
-    int32_t *order; /* [K] */
-} room;
-
-static void room_deinit(room *r)
-{
-    eq_free(r->codes);
-    eq_free(r->zeros);
-    eq_free(r->scales);
-    eq_free(r->row);
-    eq_free(r->words);
-    eq_free(r->zero_words);
-    eq_free(r->halves);
-    eq_free(r->order);
-}
-
-static eq_status room_init(eq_ctx *ctx, room *r, const eq_qmatrix *q)
-{
-    const eq_qshapes s = eq_qmatrix_shapes(q);
-    int64_t groups = q->K / q->g;
-    *r = (room){.codes = eq_alloc(ctx, q->N * q->K, 1),
-                .zeros = eq_alloc(ctx, q->N * groups, 1),
-                .scales = eq_alloc(ctx, q->N * groups, sizeof(float)),
-                .row = eq_alloc(ctx, groups, sizeof(float)),
-                .words = eq_alloc(ctx, s.weight[0] * s.weight[1], 4),
-                .zero_words = eq_alloc(ctx, s.zeros[0] * s.zeros[1], 4),
-                .halves = eq_alloc(ctx, q->N * groups, 2),
-                .order = eq_alloc(ctx, q->K, sizeof(int32_t))};
-    bool ok = r->codes && r->zeros && r->scales && r->row && r->words && r->zero_words &&
-              r->halves && r->order;
-    return ok ? EQ_OK : EQ_ENOMEM;
-}
-
-/* Whether all zero points are the middle code, which compressed-tensors then does not store. */
-static eq_status find_symmetric(eq_ctx *ctx, const eq_qmatrix *q, bool *symmetric)
-{
-    int64_t groups = q->K / q->g;
-    float *s = eq_alloc(ctx, 2 * groups, sizeof *s), middle = (float)(1 << (q->bits - 1));
-    if (!s) return EQ_ENOMEM;
-    *symmetric = true;
-    for (int64_t n = 0; n < q->N && *symmetric; n++) {
-        eq_qmatrix_grid(s, s + groups, q, n);
-        for (int64_t k = 0; k < groups; k++)
-            *symmetric = *symmetric && s[groups + k] == middle;
-    }
-    eq_free(s);
-    return EQ_OK;
-}
-
 /* The same linear in the layout of the file. */
-static eq_status find_target(eq_ctx *ctx, const eq_export_job *job, const eq_weight *w,
-                             eq_qmatrix *target)
+static eq_qmatrix target_of(const eq_export_job *job, const eq_weight *w)
 {
     const eq_qmatrix *q = &w->stored->matrix;
-    *target = (eq_qmatrix){.bits = q->bits,
-                           .N = q->N,
-                           .K = q->K,
-                           .g = q->g,
-                           .scale_type = EQ_F16,
-                           .layout = eq_packing_format_get(kind_of(job))->layout};
-    bool may_be = kind_of(job) == EQ_PACKING_COMPRESSED;
-    return may_be ? find_symmetric(ctx, q, &target->symmetric) : EQ_OK;
+    return (eq_qmatrix){.bits = q->bits,
+                        .N = q->N,
+                        .K = q->K,
+                        .g = q->g,
+                        .symmetric = w->symmetric && kind_of(job) == EQ_PACKING_COMPRESSED,
+                        .layout = eq_packing_format_get(kind_of(job))->layout};
 }
 
-/* Append an entry; its name goes to `name`. */
-static void add_entry(eq_tensor_entry *entry, char name[TENSOR_NAME], const char *module,
-                      const char *part, eq_tensor_entry as)
+/* In the order in which write_linear writes them. Formats name their tensors without a dot. */
+static int describe(const eq_export_job *job, const eq_weight *w, eq_tensor_entry *e,
+                    const char **suffixes)
 {
-    snprintf(name, TENSOR_NAME, "%s.%s", module, part);
-    *entry = as;
-    entry->name = name;
-}
-
-/* The tensors of a linear, in the order in which write_linear writes them; returns how many. */
-static int list_linear(eq_tensor_entry *entries, char (*names)[TENSOR_NAME], const char *module,
-                       const eq_packing_format *f, const eq_qmatrix *q)
-{
-    const eq_qshapes s = eq_qmatrix_shapes(q);
+    const eq_packing_format *f = eq_packing_format_get(kind_of(job));
+    const eq_qmatrix q = target_of(job, w);
+    const eq_qshapes s = eq_qmatrix_shapes(&q);
     int n = 0;
-    add_entry(&entries[n], names[n], module, f->weight,
-              (eq_tensor_entry){NULL, EQ_I32, 2, {s.weight[0], s.weight[1]}});
-    n++;
-    if (!q->symmetric) {
-        add_entry(&entries[n], names[n], module, f->zeros,
-                  (eq_tensor_entry){NULL, EQ_I32, 2, {s.zeros[0], s.zeros[1]}});
-        n++;
-    }
-    add_entry(&entries[n], names[n], module, f->scales,
-              (eq_tensor_entry){NULL, EQ_F16, 2, {s.scales[0], s.scales[1]}});
-    n++;
-    if (f->shape) {
-        add_entry(&entries[n], names[n], module, f->shape, (eq_tensor_entry){NULL, EQ_I64, 1, {2}});
-        n++;
-    } else if (!f->layout.across) {
-        add_entry(&entries[n], names[n], module, f->order,
-                  (eq_tensor_entry){NULL, EQ_I32, 1, {q->K}});
-        n++;
-    }
+    suffixes[n] = f->weight;
+    e[n++] = (eq_tensor_entry){NULL, EQ_I32, 2, {s.weight[0], s.weight[1]}};
+    suffixes[n] = f->zeros;
+    if (!q.symmetric) e[n++] = (eq_tensor_entry){NULL, EQ_I32, 2, {s.zeros[0], s.zeros[1]}};
+    suffixes[n] = f->scales;
+    e[n++] = (eq_tensor_entry){NULL, EQ_F16, 2, {s.scales[0], s.scales[1]}};
+    suffixes[n] = f->shape ? f->shape : f->order;
+    if (f->shape)
+        e[n++] = (eq_tensor_entry){NULL, EQ_I64, 1, {2}};
+    else if (!f->layout.across)
+        e[n++] = (eq_tensor_entry){NULL, EQ_I32, 1, {q.K}};
     return n;
 }
 
-static void read_linear(room *r, const eq_qmatrix *q)
+static void fill_order(int32_t *order, const eq_qmatrix *q)
 {
-    int64_t groups = q->K / q->g;
-    for (int64_t n = 0; n < q->N; n++) {
-        eq_qmatrix_codes(r->codes + n * q->K, q, n);
-        eq_qmatrix_grid(r->scales + n * groups, r->row, q, n);
-        for (int64_t k = 0; k < groups; k++)
-            r->zeros[n * groups + k] = (uint8_t)r->row[k];
-    }
     for (int64_t k = 0; k < q->K; k++)
-        r->order[k] = (int32_t)(k / q->g);
+        order[k] = (int32_t)(k / q->g);
 }
 
-static eq_status write_linear(eq_ctx *ctx, eq_safetensors_writer *writer, const eq_export_job *job,
-                              const eq_weight *w)
+static eq_status write_linear(eq_ctx *ctx, const eq_export_job *job, const eq_weight *w,
+                              eq_shards *shards)
 {
     const eq_packing_format *f = eq_packing_format_get(kind_of(job));
-    const int64_t shape[2] = {w->N, w->K};
-    eq_qmatrix q;
-    room r = {0};
-    eq_status st = find_target(ctx, job, w, &q);
-    if (st == EQ_OK) st = room_init(ctx, &r, &q);
-    if (st != EQ_OK) goto done;
-    read_linear(&r, &w->stored->matrix);
-    eq_qmatrix_pack(r.words, r.zero_words, r.halves, r.codes, r.zeros, r.scales, &q);
+    const eq_qmatrix q = target_of(job, w);
     const eq_qshapes s = eq_qmatrix_shapes(&q);
-    st = eq_safetensors_write(writer, r.words, eq_qmatrix_bytes(&q));
-    if (st == EQ_OK && !q.symmetric)
-        st = eq_safetensors_write(writer, r.zero_words, (size_t)(s.zeros[0] * s.zeros[1]) * 4);
-    if (st == EQ_OK)
-        st = eq_safetensors_write(writer, r.halves, eq_qmatrix_scale_bytes(q.N, q.K, q.g));
-    if (st == EQ_OK && f->shape) st = eq_safetensors_write(writer, shape, sizeof shape);
+    const int64_t shape[2] = {w->N, w->K};
+    int64_t zero_words = s.zeros[0] * s.zeros[1];
+    eq_unpacked u = {0};
+    void *words = eq_alloc(ctx, (int64_t)eq_qmatrix_bytes(&q), 1);
+    void *zeros = eq_alloc(ctx, zero_words, 4), *scales = eq_alloc(ctx, q.N * (q.K / q.g), 2);
+    int32_t *order = eq_alloc(ctx, q.K, sizeof *order);
+    eq_status st = words && zeros && scales && order ? EQ_OK : EQ_ENOMEM;
+    if (st == EQ_OK) st = eq_unpacked_init(ctx, &u, &w->stored->matrix);
+    if (st != EQ_OK) goto done;
+    eq_qmatrix_pack(words, zeros, scales, u.codes, u.zeros, u.scales, &q);
+    fill_order(order, &q);
+    st = eq_shards_write(shards, words, eq_qmatrix_bytes(&q));
+    if (st == EQ_OK && !q.symmetric) st = eq_shards_write(shards, zeros, (size_t)zero_words * 4);
+    if (st == EQ_OK) st = eq_shards_write(shards, scales, eq_qmatrix_scale_bytes(q.N, q.K, q.g));
+    if (st == EQ_OK && f->shape) st = eq_shards_write(shards, shape, sizeof shape);
     if (st == EQ_OK && !f->shape && !f->layout.across)
-        st = eq_safetensors_write(writer, r.order, (size_t)q.K * sizeof *r.order);
+        st = eq_shards_write(shards, order, (size_t)q.K * sizeof *order);
 done:
-    room_deinit(&r);
-    return st;
-}
-
-/* Plain numbers in the planned type. */
-static eq_status write_plain(eq_ctx *ctx, eq_safetensors_writer *writer, const eq_weight *w)
-{
-    float *rows = eq_alloc(ctx, COPY_ROWS * w->K, sizeof *rows);
-    uint16_t *halves = eq_alloc(ctx, COPY_ROWS * w->K, sizeof *halves);
-    eq_status st = rows && halves ? EQ_OK : EQ_ENOMEM;
-    for (int64_t row = 0; st == EQ_OK && row < w->N; row += COPY_ROWS) {
-        int64_t n = w->N - row < COPY_ROWS ? w->N - row : COPY_ROWS;
-        eq_weight_rows(rows, w, row, n);
-        for (int64_t i = 0; w->type != EQ_F32 && i < n * w->K; i++)
-            halves[i] = w->type == EQ_BF16 ? eq_f32_bf16(rows[i]) : eq_f32_f16(rows[i]);
-        st = eq_safetensors_write(writer, w->type == EQ_F32 ? (void *)rows : halves,
-                                  eq_dtype_bytes(w->type, n * w->K));
-    }
-    eq_free(rows);
-    eq_free(halves);
-    return st;
-}
-
-static eq_status list_entries(eq_ctx *ctx, const eq_export_job *job, eq_tensor_entry *entries,
-                              char (*names)[TENSOR_NAME], int64_t *count)
-{
-    eq_status st = EQ_OK;
-    int64_t n = 0;
-    for (int64_t i = 0; st == EQ_OK && i < job->count; i++) {
-        const eq_weight *w = &job->weights[i];
-        eq_qmatrix q;
-        if (is_linear(w)) {
-            st = find_target(ctx, job, w, &q);
-            if (st == EQ_OK)
-                n += list_linear(entries + n, names + n, w->module,
-                                 eq_packing_format_get(kind_of(job)), &q);
-            continue;
-        }
-        eq_tensor_entry plain = {NULL, w->type, 2, {w->N, w->K}};
-        if (w->norm) plain = (eq_tensor_entry){NULL, w->type, 1, {w->K}};
-        add_entry(&entries[n], names[n], w->module, "weight", plain);
-        n++;
-    }
-    *count = n;
-    return st;
-}
-
-static eq_status write_weights(eq_ctx *ctx, const eq_export_job *job, const char *folder)
-{
-    int64_t most = job->count * MOST_TENSORS, count = 0;
-    eq_safetensors_writer writer = {0};
-    eq_tensor_entry *entries = eq_alloc(ctx, most, sizeof *entries);
-    char(*names)[TENSOR_NAME] = eq_alloc(ctx, most, TENSOR_NAME);
-    char *path = eq_path_join(ctx, folder, "model.safetensors");
-    eq_status st = entries && names && path ? EQ_OK : EQ_ENOMEM;
-    if (st == EQ_OK) st = list_entries(ctx, job, entries, names, &count);
-    if (st == EQ_OK) st = eq_safetensors_begin(ctx, &writer, path, entries, count);
-    bool begun = st == EQ_OK;
-    for (int64_t i = 0; st == EQ_OK && i < job->count; i++) {
-        const eq_weight *w = &job->weights[i];
-        st = eq_export_progress(ctx, job, "writing", i);
-        if (st == EQ_OK)
-            st = is_linear(w) ? write_linear(ctx, &writer, job, w) : write_plain(ctx, &writer, w);
-    }
-    if (begun && st == EQ_OK)
-        st = eq_safetensors_commit(&writer);
-    else if (begun)
-        eq_safetensors_abandon(&writer);
-    eq_free(path);
-    eq_free(names);
-    eq_free(entries);
+    eq_unpacked_deinit(&u);
+    eq_free(words);
+    eq_free(zeros);
+    eq_free(scales);
+    eq_free(order);
     return st;
 }
 
 /* ---- the configuration --------------------------------------------------------------------- */
 
-static json_t *awq_settings(const eq_export_job *job)
+static json_t *awq_settings(eq_ctx *ctx, const eq_export_job *job)
 {
+    (void)ctx;
     int64_t i = 0;
     while (!is_linear(&job->weights[i]))
         i++;
@@ -354,47 +212,40 @@ static json_t *find_group(json_t *groups, const eq_qmatrix *q)
 }
 
 /* One group of all linears by their class, or several by the names of their modules. */
-static eq_status compressed_settings(eq_ctx *ctx, const eq_export_job *job, json_t **settings)
+static json_t *compressed_settings(eq_ctx *ctx, const eq_export_job *job)
 {
     json_t *groups = json_object();
-    eq_status st = EQ_OK;
-    for (int64_t i = 0; st == EQ_OK && i < job->count; i++) {
-        eq_qmatrix q;
+    for (int64_t i = 0; i < job->count; i++) {
         if (!is_linear(&job->weights[i])) continue;
-        st = find_target(ctx, job, &job->weights[i], &q);
-        if (st == EQ_OK)
-            json_array_append_new(json_object_get(find_group(groups, &q), "targets"),
-                                  json_string(job->weights[i].module));
+        const eq_qmatrix q = target_of(job, &job->weights[i]);
+        json_array_append_new(json_object_get(find_group(groups, &q), "targets"),
+                              json_string(job->weights[i].module));
     }
     if (json_object_size(groups) == 1)
         json_object_set_new(json_object_get(groups, "group_0"), "targets",
                             json_pack("[s]", "Linear"));
-    *settings = json_pack("{s:s, s:s, s:s, s:[s], s:o}", "quant_method", "compressed-tensors",
-                          "format", "pack-quantized", "quantization_status", "compressed", "ignore",
-                          "lm_head", "config_groups", groups);
-    return st;
+    json_t *settings =
+        json_pack("{s:s, s:s, s:s, s:[s], s:o}", "quant_method", "compressed-tensors", "format",
+                  "pack-quantized", "quantization_status", "compressed", "ignore", "lm_head",
+                  "config_groups", groups);
+    if (!settings) eq_fail(ctx, EQ_ENOMEM, "out of memory for the settings");
+    return settings;
 }
 
-/* That of the model, with the settings that the format's readers look for. They read scales in the
- * type of the model, which must therefore be that of the scales. */
-static eq_status write_config(eq_ctx *ctx, const eq_export_job *job, const char *folder)
+/* EfficientQAT's programs are told bits and groups. */
+static json_t *no_settings(eq_ctx *ctx, const eq_export_job *job)
 {
-    json_t *config = json_deep_copy(eq_checkpoint_config(job->decoder->checkpoint)), *q = NULL;
-    eq_packing_kind kind = kind_of(job);
-    eq_status st = config ? EQ_OK : eq_fail(ctx, EQ_ENOMEM, "%s: out of memory", folder);
-    if (kind == EQ_PACKING_AWQ) q = awq_settings(job);
-    if (st == EQ_OK && kind == EQ_PACKING_COMPRESSED) st = compressed_settings(ctx, job, &q);
-    json_object_del(config, "quantization_config");
-    if (q) json_object_set_new(config, "quantization_config", q);
-    json_object_set_new(config, "torch_dtype", json_string("float16"));
-    json_object_set_new(config, "dtype", json_string("float16"));
-    if (st == EQ_OK) st = eq_json_save(ctx, folder, "config.json", config);
-    json_decref(config);
-    return st;
+    (void)ctx;
+    (void)job;
+    return NULL;
 }
 
 eq_status eq_packed_export(eq_ctx *ctx, const eq_export_job *job, const char *folder)
 {
-    eq_status st = write_weights(ctx, job, folder);
-    return st == EQ_OK ? write_config(ctx, job, folder) : st;
+    static json_t *(*const SETTINGS[EQ_PACKINGS])(eq_ctx *, const eq_export_job *) = {
+        [EQ_PACKING_AWQ] = awq_settings,
+        [EQ_PACKING_COMPRESSED] = compressed_settings,
+        [EQ_PACKING_EFFICIENTQAT] = no_settings};
+    const eq_export_layout layout = {describe, write_linear, SETTINGS[kind_of(job)], false};
+    return eq_folder_export(ctx, job, folder, &layout);
 }

@@ -16,6 +16,7 @@ typedef struct eq_weight {
     int head_size;                /* D for q and k, whose rows are rotated by heads; else 0 */
     /* Set by the plan of a format: */
     bool packed;                     /* it goes by the layout of its format */
+    bool symmetric;                  /* packed, and all zero points are the middle code */
     eq_dtype type;                   /* of its elements in the file, unless it stays packed */
     const struct eq_ggml_grid *grid; /* that its codes become, or NULL */
     float relative, absolute;        /* most that |w| of the file may be off, of |w| and besides */

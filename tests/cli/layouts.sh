@@ -47,6 +47,8 @@ expect 0 export awq4 -o awq4-ct -f compressed-tensors
 equal awq4-ct ct4
 expect 0 export ct4 -o ct4-awq -f awq
 equal ct4-awq awq4
+expect 0 export ct4 -o ct4-gptq -f gptq
+equal ct4-gptq q4
 expect 0 quantize m -o symmetric -q --method rtn --init mse --bits 2 --group 32 --grid symmetric
 export_as symmetric ct-symmetric compressed-tensors ct
 grep -q zero_point ct-symmetric/model.safetensors && complain "a symmetric grid has zero points"
