@@ -105,8 +105,7 @@ static eq_status write_config(eq_ctx *ctx, const eq_export_job *job, const char 
     eq_status st = config ? eq_ctx_status(ctx) : EQ_ENOMEM;
     json_object_del(config, "quantization_config");
     /* A GPTQ folder is what quantize writes, whose configuration is that of the source. */
-    if (!layout->own_file)
-        set_type(config, layout->quantization ? EQ_F16 : job->weights[0].type);
+    if (!layout->own_file) set_type(config, layout->quantization ? EQ_F16 : job->weights[0].type);
     if (quantization) json_object_set(config, "quantization_config", quantization);
     if (st == EQ_OK) st = eq_json_save(ctx, folder, "config.json", config);
     if (st == EQ_OK && layout->own_file)
