@@ -4,9 +4,9 @@
   scripts/check_layers.py [ROOT]        prints each include that does not, exit code 1
   scripts/check_layers.py --self-test   plants one violation of each kind and expects to find it
 
-base <- tensor <- kernels, io <- model <- quant <- infer <- train, eval <- eqat.c <- app; the files
-eqat*.c and eqat*.h are the layer eqat.c; folders of one layer do not see each other; app sees only
-eqat.h and itself; only kernels/gemm*.c see oneDNN; system headers are free otherwise.
+base <- tensor <- kernels, io <- model <- quant <- infer <- train, eval, export <- eqat.c <- app; the
+files eqat*.c and eqat*.h are the layer eqat.c; folders of one layer do not see each other; app sees
+only eqat.h and itself; only kernels/gemm*.c see oneDNN; system headers are free otherwise.
 """
 import os
 import re
@@ -14,7 +14,7 @@ import sys
 import tempfile
 
 LAYERS = [["base"], ["tensor"], ["kernels", "io"], ["model"], ["quant"], ["infer"],
-          ["train", "eval"], ["eqat.c"], ["app"]]
+          ["train", "eval", "export"], ["eqat.c"], ["app"]]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 GEMM = re.compile(r"kernels/gemm\w*\.c")

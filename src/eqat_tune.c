@@ -1,7 +1,6 @@
 /* eq_finetune: the end-to-end phase on a quantized model. */
 #include "eqat_internal.h"
 
-#include "io/overrides.h"
 #include "train/output.h"
 #include "train/tune.h"
 
@@ -77,8 +76,8 @@ static eq_status check_ends(eq_ctx *ctx, const eq_decoder *d)
     const eq_stored *ends[EQ_ENDS] = {&d->embedding_stored, &d->head_stored};
     for (int i = 0; i < EQ_ENDS; i++) {
         const eq_qmatrix *q = &ends[i]->parts[0].matrix;
-        bool written = !q->zero_offset && !q->padded && q->scale_type == EQ_F16 &&
-                       eq_qmatrix_fits(q->N, q->K, q->bits);
+        bool written = d->packing.kind == EQ_PACKING_GPTQ_V2 && q->scale_type == EQ_F16 &&
+                       !q->order && eq_qmatrix_fits(q->N, q->K, q->bits);
         if (ends[i]->parts[0].packed && !written)
             return eq_fail(ctx, EQ_EINVAL,
                            "%s: %s is not in version 2 of the GPTQ format with F16 scales, in "
@@ -98,6 +97,11 @@ static eq_status check_packed(eq_ctx *ctx, const eq_decoder *d)
         const eq_stored *s = &d->blocks[i / EQ_UNITS].stored[i % EQ_UNITS];
         for (int p = 0; p < s->count; p++) {
             const eq_qmatrix *q = &s->parts[p].matrix, *first = &s->parts[0].matrix;
+            if (q->order)
+                return eq_fail(ctx, EQ_EFORMAT,
+                               "%s: block %lld: columns in activation order (desc_act) are not "
+                               "trained",
+                               path, (long long)(i / EQ_UNITS));
             if (!s->parts[p].packed || q->bits != first->bits || q->g != first->g)
                 return eq_fail(ctx, EQ_EFORMAT,
                                "%s: block %lld: linears with the same input but different bits or "
@@ -141,14 +145,10 @@ static void set_rates(eq_tune_options *o, int bits)
 /* Of EfficientQAT's layout these were found, not read. */
 static void log_model(eq_ctx *ctx, const eq_decoder *d)
 {
-    const eq_packing *p = &d->packing;
     char group[32] = "whole rows";
     if (d->group > 0) snprintf(group, sizeof group, "groups of %lld", (long long)d->group);
     eq_log(ctx, EQ_LOG_INFO, "plan: %s has %d bits in %s, %s", eq_checkpoint_path(d->checkpoint),
-           d->bits, group,
-           p->by_shapes     ? "EfficientQAT's layout"
-           : p->zero_offset ? "GPTQ version 1"
-                            : "GPTQ version 2");
+           d->bits, group, d->packing.format->name);
 }
 
 static eq_status open_models(eq_ctx *ctx, call *c, const char *model, const char *reference)
@@ -201,33 +201,35 @@ static json_t *describe_run(const eq_ctx *ctx, const call *c, const char *model)
                      "end-to-end", eq_tune_describe(&c->own.tune));
 }
 
-static const json_t *settings_of(const eq_decoder *d)
-{
-    return json_object_get(eq_checkpoint_config(d->checkpoint), "quantization_config");
-}
-
 static eq_grid grid_of(bool symmetric)
 {
     return symmetric ? EQ_GRID_SYMMETRIC : EQ_GRID_ASYMMETRIC;
 }
 
-/* What an embedding or a head has, by its tensors and by the model's own configuration. */
-static eq_scheme end_scheme(const eq_decoder *d, const eq_stored *stored, int which)
+/* What an embedding or a head has. */
+static eq_scheme end_scheme(const eq_stored *stored)
 {
     const eq_qmatrix *q = &stored->parts[0].matrix;
-    const eq_override found = {.bits = q->bits, .group = q->g};
-    eq_override said;
-    eq_override_allows(settings_of(d), eq_end_names[which], &found, q->K, &said);
-    return (eq_scheme){eq_stored_bits(stored), q->g, grid_of(said.symmetric)};
+    return (eq_scheme){eq_stored_bits(stored), q->g, grid_of(q->symmetric)};
+}
+
+/* Whether all block linears say that their grids are symmetric. */
+static bool is_symmetric(const eq_decoder *d)
+{
+    for (int64_t i = 0; i < d->config.L * EQ_UNITS; i++) {
+        const eq_stored *s = &d->blocks[i / EQ_UNITS].stored[i % EQ_UNITS];
+        for (int p = 0; p < s->count; p++)
+            if (!s->parts[p].matrix.symmetric) return false;
+    }
+    return true;
 }
 
 /* The grids that the model has, which the written layout must hold. */
 static eq_status make_schemes(eq_ctx *ctx, call *c)
 {
     const eq_decoder *d = c->model->decoder;
-    bool symmetric = json_is_true(json_object_get(settings_of(d), "sym"));
     c->scheme =
-        (eq_quantize_options){.bits = d->bits, .group = d->group, .grid = grid_of(symmetric)};
+        (eq_quantize_options){.bits = d->bits, .group = d->group, .grid = grid_of(is_symmetric(d))};
     const eq_scheme scheme = eq_scheme_of(&c->scheme);
     c->schemes = eq_schemes_uniform(ctx, &scheme, d->config.L);
     for (int64_t i = 0; c->schemes && i < d->config.L * EQ_UNITS; i++) {
@@ -256,13 +258,13 @@ static void make_jobs(call *c)
     c->job.self = c->model->decoder;
     c->job.train = (eq_tune_windows){c->data.train, c->data.train_counts, o->data.samples};
     c->job.val = (eq_tune_windows){c->data.val, c->data.val_counts, o->data.val_samples};
-    c->output = (eq_quantize_job){.teacher = d,
-                                  .model = d,
-                                  .options = &c->scheme,
-                                  .schemes = c->schemes,
-                                  .run = &c->run,
-                                  .ends = {end_scheme(d, &d->embedding_stored, EQ_EMBEDDING),
-                                           end_scheme(d, &d->head_stored, EQ_HEAD)}};
+    c->output =
+        (eq_quantize_job){.teacher = d,
+                          .model = d,
+                          .options = &c->scheme,
+                          .schemes = c->schemes,
+                          .run = &c->run,
+                          .ends = {end_scheme(&d->embedding_stored), end_scheme(&d->head_stored)}};
 }
 
 /* The folder is entered before windows are made for it, but after files that may be wrong. Nothing

@@ -212,7 +212,7 @@ static void tensors_of_every_type(void **state)
         eq_dtype type;
         size_t size; /* of 192 elements */
     } TYPES[] = {{0, EQ_F32, 768},  {1, EQ_F16, 384},   {2, EQ_Q4_0, 108}, {3, EQ_Q4_1, 120},
-                 {8, EQ_Q8_0, 204}, {30, EQ_BF16, 384}, {26, EQ_I32, 768}};
+                 {8, EQ_Q8_0, 204}, {30, EQ_BF16, 384}, {26, EQ_I32, 768}, {6, EQ_Q5_0, 132}};
     static const uint32_t ALIGNMENTS[] = {0, 8, 64, 4096};
     for (size_t i = 0; i < sizeof TYPES / sizeof *TYPES; i++)
         for (size_t a = 0; a < sizeof ALIGNMENTS / sizeof *ALIGNMENTS; a++) {
@@ -244,7 +244,7 @@ static void tensors_that_are_not_read(void **state)
         uint32_t type;
         const char *part;
     } CASES[] = {
-        {{32, 1, 1}, 0, 10, "ggml type 10"},
+        {{256, 1, 1}, 0, 16, "ggml type 16"},
         {{32, 1, 1}, 0, UINT32_MAX, "ggml type 4294967295"},
         {{33, 1, 1}, 0, 8, "does not lie inside"},
         {{0, 1, 1}, 0, 0, "does not lie inside"},

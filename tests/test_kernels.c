@@ -150,7 +150,8 @@ static void check_unpack(void **state, eq_dtype in_type, eq_dtype out_type, int6
 
 static void unpacking(void **state)
 {
-    const eq_dtype types[] = {EQ_F32, EQ_F16, EQ_BF16, EQ_Q8_0, EQ_Q4_0, EQ_Q4_1};
+    const eq_dtype types[] = {EQ_F32,  EQ_F16,  EQ_BF16, EQ_Q8_0, EQ_Q4_0,
+                              EQ_Q4_1, EQ_Q5_0, EQ_Q2_0, EQ_Q2_K, EQ_Q6_K};
     for (size_t t = 0; t < sizeof types / sizeof *types; t++) {
         for (int l = 0; l < LENGTH_COUNT; l++) {
             int64_t n = LENGTHS[l] * eq_dtype_get(types[t])->block_elems;

@@ -159,6 +159,27 @@ static void grids(void **state)
     json_decref(config);
 }
 
+/* auto-round's keys are whole names; what may be a pattern is not evaluated. */
+static void extra_config(void **state)
+{
+    (void)state;
+    json_t *config = json_loads("{\"bits\": 2, \"group_size\": 64, \"extra_config\": {\"a.b\": "
+                                "{\"bits\": 8}, \"lm_head\": {\"bits\": 16}, \"c.*\": {\"bits\": "
+                                "4, \"group_size\": 32, \"sym\": true}}}",
+                                0, NULL);
+    assert_non_null(config);
+    const eq_override base = {2, 64, false}, eight = {8, 64, false}, four = {4, 32, false};
+    eq_override said;
+    assert_true(eq_override_allows(config, "a.b", &eight, K, &said));
+    assert_false(eq_override_allows(config, "a.b", &base, K, &said));
+    assert_false(eq_override_allows(config, "aXb", &eight, K, &said));
+    assert_false(eq_override_allows(config, "a.b.c", &eight, K, &said));
+    assert_false(eq_override_allows(config, "lm_head", &base, K, &said));
+    assert_true(eq_override_allows(config, "c.d", &four, K, &said) && said.symmetric);
+    assert_true(eq_override_allows(config, "c.d", &base, K, &said) && !said.symmetric);
+    json_decref(config);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -169,6 +190,7 @@ int main(void)
         cmocka_unit_test(what_is_added_is_found),
         cmocka_unit_test(whole_names),
         cmocka_unit_test(grids),
+        cmocka_unit_test(extra_config),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

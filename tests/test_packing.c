@@ -16,7 +16,7 @@ enum { MOST = 128, MOST_LINEARS = 2, PARTS = 5 };
 typedef folder_fixture fixture;
 
 typedef enum kind { STREAM_V2, STREAM_V1, PADDED } kind;
-typedef enum order { NO_ORDER, TRIVIAL, ACTIVATION } order;
+typedef enum order { NO_ORDER, TRIVIAL, ACTIVATION, TOO_LARGE, NEGATIVE } order;
 
 /* A linear to be written, and what is wrong with it. */
 typedef struct spec {
@@ -27,12 +27,18 @@ typedef struct spec {
     order order;
     bool has_bias;
     float bias;
-    int missing[3]; /* rows of qweight, qzeros, scales that are left out */
+    int missing[4]; /* rows of qweight, qzeros, scales, g_idx that are left out */
 } spec;
 
 static int code_of(const spec *s, int64_t n, int64_t k)
 {
     return (int)((n * 7 + k * 3 + n * k / 5) % (1 << s->bits));
+}
+
+/* The group of column k. In activation order they take turns. */
+static int64_t group_of(const spec *s, int64_t k)
+{
+    return s->order == ACTIVATION ? k % (s->K / s->g) : k / s->g;
 }
 
 static int zero_of(const spec *s, int64_t n, int64_t group)
@@ -99,7 +105,9 @@ static void fill(parts *p, const spec *s)
         p->halves[i] = s->scales == EQ_F16 ? eq_f32_f16(p->scales[i]) : eq_f32_bf16(p->scales[i]);
     }
     for (int64_t k = 0; k < s->K; k++)
-        p->order[k] = (int32_t)(s->order == ACTIVATION ? k % (s->K / s->g) : k / s->g);
+        p->order[k] = (int32_t)group_of(s, k);
+    if (s->order == TOO_LARGE) p->order[60] = (int32_t)(s->K / s->g);
+    if (s->order == NEGATIVE) p->order[60] = -1;
     p->bias[s->N - 1] = s->bias;
 }
 
@@ -110,7 +118,7 @@ static int list_entries(eq_tensor_entry *entries, char (*names)[32], const spec 
         {"qweight", EQ_I32, 2, {words_of(s, s->K) - s->missing[0], s->N}},
         {"qzeros", EQ_I32, 2, {groups - s->missing[1], width}},
         {"scales", s->scales, 2, {groups - s->missing[2], s->N}},
-        {"g_idx", EQ_I32, 1, {s->K}},
+        {"g_idx", EQ_I32, 1, {s->K - s->missing[3]}},
         {"bias", EQ_F32, 1, {s->N}}};
     int count = 0;
     for (int i = 0; i < PARTS; i++) {
@@ -174,7 +182,7 @@ static int differences(const eq_qmatrix *q, const spec *s)
         eq_qmatrix_codes(codes, q, n);
         eq_qmatrix_grid(scales, zeros, q, n);
         for (int64_t k = 0; k < s->K; k++) {
-            int64_t group = k / s->g;
+            int64_t group = group_of(s, k);
             int code = code_of(s, n, k), zero = zero_of(s, n, group);
             float scale = scale_of(s, n, group);
             count += codes[k] != code || (int)zeros[group] != zero || scales[group] != scale ||
@@ -195,7 +203,7 @@ static void expect_linear(fixture *f, const char *config, const spec *s)
     assert_string_equal(f->ctx.message, "");
     assert_int_equal(st, EQ_OK);
     assert_true(q.bits == s->bits && q.g == s->g && q.scale_type == s->scales);
-    if (packing.by_shapes) assert_int_equal(packing.bits, s->bits);
+    if (packing.kind == EQ_PACKING_EFFICIENTQAT) assert_int_equal(packing.bits, s->bits);
     assert_int_equal(differences(&q, s), 0);
     eq_checkpoint_close(ck);
 }
@@ -221,6 +229,7 @@ static const eq_dtype TYPES[] = {EQ_F16, EQ_BF16, EQ_F32};
 static void gptq(void **state)
 {
     static const char *const REST[] = {V2, V1};
+    static const order ORDERS[] = {NO_ORDER, TRIVIAL, ACTIVATION};
     for (int i = 0; i < 4 * 3 * 2; i++) {
         spec s = {.kind = i % 2 ? STREAM_V1 : STREAM_V2,
                   .bits = BITS[i / 6],
@@ -228,7 +237,7 @@ static void gptq(void **state)
                   .K = 96,
                   .g = 32,
                   .scales = TYPES[i / 2 % 3],
-                  .order = i % 3 ? TRIVIAL : NO_ORDER,
+                  .order = ORDERS[i / 2 % 3],
                   .has_bias = i % 4 == 0};
         char config[256];
         config_text(config, &s, REST[i % 2]);
@@ -264,7 +273,9 @@ static void by_shapes(void **state)
                       .K = shape[1],
                       .g = shape[2],
                       .scales = TYPES[t],
-                      .order = t ? TRIVIAL : NO_ORDER};
+                      .order = t == 2 ? ACTIVATION
+                               : t    ? TRIVIAL
+                                      : NO_ORDER};
             expect_linear(*state, t ? "{}" : "{\"quantization_config\":null}", &s);
         }
     }
@@ -312,7 +323,7 @@ static void zero_points_wrap(void **state)
                            .qzeros = &four,
                            .scales = scale,
                            .scale_type = EQ_F32,
-                           .zero_offset = 1};
+                           .layout = {.zero_offset = 1}};
     eq_qmatrix q3 = q4;
     q3.bits = 3;
     q3.N = q3.K = q3.g = 32;
@@ -348,7 +359,7 @@ static void refuse(fixture *f, const char *config, const spec *specs, int count,
 static void settings_that_are_refused(void **state)
 {
     static const char *const CASES[][2] = {
-        {"{\"quantization_config\":{\"quant_method\":\"awq\"}}", "method awq"},
+        {"{\"quantization_config\":{\"quant_method\":\"hqq\"}}", "method hqq is not read"},
         {"{\"quantization_config\":{}}", "method (none)"},
         {GPTQ(2, 32, ",\"format\":\"gptq_p\""), "gptq_p"},
         {GPTQ(5, 32, ""), "bits is 5"},
@@ -375,11 +386,14 @@ static void linears_that_are_refused(void **state)
         spec spec;
     } CASES[] = {
         {GPTQ(2, 32, V2),
-         "a.g_idx: column 1 is of group 1, expected 0: activation order",
-         {STREAM_V2, 2, 32, 64, 32, .scales = EQ_F16, .order = ACTIVATION}},
+         "a.g_idx: column 60 is of group 2, expected 0 to 1",
+         {STREAM_V2, 2, 32, 64, 32, .scales = EQ_F16, .order = TOO_LARGE}},
         {"{}",
-         "a.g_idx: column 1 is of group 1, expected 0",
-         {PADDED, 2, 32, 64, 32, .scales = EQ_F16, .order = ACTIVATION}},
+         "a.g_idx: column 60 is of group -1, expected 0 to 1",
+         {PADDED, 2, 32, 64, 32, .scales = EQ_F16, .order = NEGATIVE}},
+        {GPTQ(2, 32, V2),
+         "a.g_idx has 63 groups of columns, expected 64",
+         {STREAM_V2, 2, 32, 64, 32, .scales = EQ_F16, .order = TRIVIAL, .missing = {0, 0, 0, 1}}},
         {GPTQ(2, 32, V2),
          "a.bias is not 0",
          {STREAM_V2, 2, 32, 64, 32, .scales = EQ_F16, .has_bias = true, .bias = 0.5f}},

@@ -176,7 +176,7 @@ static void less_one(sample *s)
         for (int64_t i = 0; i < q->N * s->groups; i++)
             s->zeros[i] = (s->zeros[i] + 1) % 8;
     }
-    q->zero_offset = 1;
+    q->layout.zero_offset = 1;
 }
 
 /* Rows row0 .. in both types; what lies behind them is not touched. */
@@ -268,7 +268,7 @@ static void shapes_that_fit(void **state)
     assert_int_equal(eq_qmatrix_zero_bytes(192, 576, 64, 3), 192 * 9 * 3 / 8);
     assert_int_equal(eq_qmatrix_scale_bytes(192, 576, 64), 192 * 9 * 2);
     const eq_qmatrix stream = {.bits = 3, .N = 64, .K = 96}, odd = {.bits = 2, .N = 1, .K = 17};
-    const eq_qmatrix padded = {.bits = 3, .N = 64, .K = 96, .padded = true};
+    const eq_qmatrix padded = {.bits = 3, .N = 64, .K = 96, .layout = {.padded = true}};
     assert_int_equal(eq_qmatrix_words(&stream, 96), 9);
     assert_int_equal(eq_qmatrix_words(&padded, 96), 10);
     assert_int_equal(eq_qmatrix_words(&padded, 100), 10);

@@ -1,32 +1,18 @@
 #include "io/gguf.h"
 
-#include <stdlib.h>
+#include "io/gguf_types.h"
 
-enum value_type {
-    U8,
-    I8,
-    U16,
-    I16,
-    U32,
-    I32,
-    F32,
-    BOOL,
-    STRING,
-    ARRAY,
-    U64,
-    I64,
-    F64,
-    VALUE_TYPES
-};
+#include <stdlib.h>
 
 enum { LARGEST_COUNT = 1 << 24, LEAST_ALIGNMENT = 8, MOST_ALIGNMENT = 1 << 16 };
 
 typedef struct pair {
     eq_text key;
-    enum value_type type;
-    enum value_type element; /* of an array */
-    uint64_t count;          /* of an array */
-    const uint8_t *value;    /* first byte of the value, or of the array's elements */
+    enum eq_gguf_type type;
+    enum eq_gguf_type element; /* of an array */
+    uint64_t count;            /* of an array */
+    const uint8_t *value;      /* first byte of the value, or of the array's elements */
+    const uint8_t *end;        /* behind its last byte */
 } pair;
 
 typedef struct record {
@@ -89,16 +75,17 @@ static eq_text take_text(cursor *c)
 /* Bytes of a scalar; 0 for strings, arrays and unknown types. */
 static size_t scalar_bytes(uint32_t type)
 {
-    static const uint8_t BYTES[VALUE_TYPES] = {
-        [U8] = 1,  [I8] = 1,   [U16] = 2, [I16] = 2, [U32] = 4, [I32] = 4,
-        [F32] = 4, [BOOL] = 1, [U64] = 8, [I64] = 8, [F64] = 8};
-    return type < VALUE_TYPES ? BYTES[type] : 0;
+    static const uint8_t BYTES[EQ_GGUF_TYPES] = {
+        [EQ_GGUF_U8] = 1,  [EQ_GGUF_I8] = 1,  [EQ_GGUF_U16] = 2, [EQ_GGUF_I16] = 2,
+        [EQ_GGUF_U32] = 4, [EQ_GGUF_I32] = 4, [EQ_GGUF_F32] = 4, [EQ_GGUF_BOOL] = 1,
+        [EQ_GGUF_U64] = 8, [EQ_GGUF_I64] = 8, [EQ_GGUF_F64] = 8};
+    return type < EQ_GGUF_TYPES ? BYTES[type] : 0;
 }
 
 static void skip_array(cursor *c, pair *p)
 {
     uint32_t element = take_u32(c);
-    p->element = (enum value_type)element;
+    p->element = (enum eq_gguf_type)element;
     p->count = take_u64(c);
     p->value = c->at;
     size_t width = scalar_bytes(element);
@@ -106,7 +93,7 @@ static void skip_array(cursor *c, pair *p)
     if (width) {
         if (__builtin_mul_overflow(p->count, width, &bytes)) c->bad = true;
         take(c, bytes);
-    } else if (element == STRING) {
+    } else if (element == EQ_GGUF_STRING) {
         for (uint64_t i = 0; i < p->count && !c->bad; i++)
             take_text(c);
     } else {
@@ -118,16 +105,17 @@ static void read_pair(cursor *c, pair *p)
 {
     p->key = take_text(c);
     uint32_t type = take_u32(c);
-    p->type = (enum value_type)type;
+    p->type = (enum eq_gguf_type)type;
     p->value = c->at;
-    if (type == STRING)
+    if (type == EQ_GGUF_STRING)
         take_text(c);
-    else if (type == ARRAY)
+    else if (type == EQ_GGUF_ARRAY)
         skip_array(c, p);
     else if (scalar_bytes(type))
         take(c, scalar_bytes(type));
     else
         c->bad = true;
+    p->end = c->at;
 }
 
 static void read_record(cursor *c, record *r)
@@ -284,36 +272,36 @@ static eq_text text_at(const uint8_t **at)
 bool eq_gguf_string(const eq_gguf *f, const char *key, eq_text *value)
 {
     const pair *p = find_pair(f, key);
-    if (!p || p->type != STRING) return false;
+    if (!p || p->type != EQ_GGUF_STRING) return false;
     const uint8_t *at = p->value;
     *value = text_at(&at);
     return true;
 }
 
 /* An integer of any width. Values of u64 beyond int64 are no size of anything: refused. */
-static bool integer_at(const uint8_t *p, enum value_type type, int64_t *value)
+static bool integer_at(const uint8_t *p, enum eq_gguf_type type, int64_t *value)
 {
     uint64_t raw = 0;
     memcpy(&raw, p, scalar_bytes(type)); /* the format is little-endian, and so are we */
     switch (type) {
-    case U8:
-    case U16:
-    case U32:
+    case EQ_GGUF_U8:
+    case EQ_GGUF_U16:
+    case EQ_GGUF_U32:
         *value = (int64_t)raw;
         return true;
-    case I8:
+    case EQ_GGUF_I8:
         *value = (int8_t)raw;
         return true;
-    case I16:
+    case EQ_GGUF_I16:
         *value = (int16_t)raw;
         return true;
-    case I32:
+    case EQ_GGUF_I32:
         *value = (int32_t)raw;
         return true;
-    case U64:
-    case I64:
+    case EQ_GGUF_U64:
+    case EQ_GGUF_I64:
         *value = (int64_t)raw;
-        return type == I64 || raw <= INT64_MAX;
+        return type == EQ_GGUF_I64 || raw <= INT64_MAX;
     default:
         return false;
     }
@@ -328,13 +316,13 @@ bool eq_gguf_integer(const eq_gguf *f, const char *key, int64_t *value)
 bool eq_gguf_real(const eq_gguf *f, const char *key, double *value)
 {
     const pair *p = find_pair(f, key);
-    if (p && p->type == F32) {
+    if (p && p->type == EQ_GGUF_F32) {
         float v;
         memcpy(&v, p->value, sizeof v);
         *value = (double)v;
         return true;
     }
-    if (p && p->type == F64) {
+    if (p && p->type == EQ_GGUF_F64) {
         memcpy(value, p->value, sizeof *value);
         return true;
     }
@@ -344,7 +332,7 @@ bool eq_gguf_real(const eq_gguf *f, const char *key, double *value)
 bool eq_gguf_bool(const eq_gguf *f, const char *key, bool *value)
 {
     const pair *p = find_pair(f, key);
-    if (!p || p->type != BOOL) return false;
+    if (!p || p->type != EQ_GGUF_BOOL) return false;
     *value = p->value[0] != 0;
     return true;
 }
@@ -352,13 +340,13 @@ bool eq_gguf_bool(const eq_gguf *f, const char *key, bool *value)
 int64_t eq_gguf_array_size(const eq_gguf *f, const char *key)
 {
     const pair *p = find_pair(f, key);
-    return p && p->type == ARRAY ? (int64_t)p->count : -1;
+    return p && p->type == EQ_GGUF_ARRAY ? (int64_t)p->count : -1;
 }
 
 bool eq_gguf_strings(const eq_gguf *f, const char *key, eq_text *out)
 {
     const pair *p = find_pair(f, key);
-    if (!p || p->type != ARRAY || p->element != STRING) return false;
+    if (!p || p->type != EQ_GGUF_ARRAY || p->element != EQ_GGUF_STRING) return false;
     const uint8_t *at = p->value;
     for (uint64_t i = 0; i < p->count; i++)
         out[i] = text_at(&at);
@@ -368,9 +356,22 @@ bool eq_gguf_strings(const eq_gguf *f, const char *key, eq_text *out)
 bool eq_gguf_integers(const eq_gguf *f, const char *key, int32_t *out)
 {
     const pair *p = find_pair(f, key);
-    if (!p || p->type != ARRAY || (p->element != I32 && p->element != U32)) return false;
+    if (!p || p->type != EQ_GGUF_ARRAY || (p->element != EQ_GGUF_I32 && p->element != EQ_GGUF_U32))
+        return false;
     memcpy(out, p->value, (size_t)p->count * sizeof *out);
     return true;
+}
+
+int64_t eq_gguf_pairs(const eq_gguf *f)
+{
+    return f->pair_count;
+}
+
+eq_text eq_gguf_pair(const eq_gguf *f, int64_t i, eq_text *key)
+{
+    const char *start = f->pairs[i].key.data - sizeof(uint64_t);
+    *key = f->pairs[i].key;
+    return (eq_text){start, (size_t)((const char *)f->pairs[i].end - start)};
 }
 
 int64_t eq_gguf_count(const eq_gguf *f)
@@ -395,22 +396,6 @@ bool eq_gguf_has(const eq_gguf *f, const char *name)
     return find_record(f, name) != NULL;
 }
 
-/* ggml's type numbers that we read. */
-static bool known_type(uint32_t number, eq_dtype *type)
-{
-    static const struct {
-        uint32_t number;
-        eq_dtype type;
-    } TYPES[] = {{0, EQ_F32},  {1, EQ_F16},   {2, EQ_Q4_0}, {3, EQ_Q4_1},
-                 {8, EQ_Q8_0}, {30, EQ_BF16}, {26, EQ_I32}};
-    for (size_t i = 0; i < sizeof TYPES / sizeof *TYPES; i++) {
-        if (TYPES[i].number != number) continue;
-        *type = TYPES[i].type;
-        return true;
-    }
-    return false;
-}
-
 /* Bytes of the tensor; 0 when they overflow or the rows are no whole blocks. */
 static size_t tensor_bytes(const record *r, eq_dtype type)
 {
@@ -426,11 +411,11 @@ eq_status eq_gguf_get(eq_ctx *ctx, const eq_gguf *f, const char *name, eq_tensor
     const char *path = f->map.path;
     eq_dtype type = EQ_F32;
     if (!r) return eq_fail(ctx, EQ_EFORMAT, "%s: tensor %s is not in the file", path, name);
-    if (!known_type(r->type, &type))
-        return eq_fail(
-            ctx, EQ_EFORMAT,
-            "%s: tensor %s has ggml type %u; F32, F16, BF16, Q8_0, Q4_0 and Q4_1 are read", path,
-            name, r->type);
+    if (!eq_dtype_from_ggml(&type, r->type))
+        return eq_fail(ctx, EQ_EFORMAT,
+                       "%s: tensor %s has ggml type %u; F32, F16, BF16, Q2_0, Q4_0, Q4_1, Q5_0, "
+                       "Q5_1, Q8_0, TQ2_0 and Q2_K to Q6_K are read",
+                       path, name, r->type);
     size_t bytes = tensor_bytes(r, type), room = f->map.size > f->data ? f->map.size - f->data : 0;
     if (!bytes || r->offset > room || bytes > room - r->offset)
         return eq_fail(ctx, EQ_EFORMAT, "%s: tensor %s does not lie inside the file", path, name);

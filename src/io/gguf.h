@@ -31,6 +31,10 @@ bool eq_gguf_strings(const eq_gguf *file, const char *key, eq_text *out);
 /* Fill out [size] from an array of i32 or u32. */
 bool eq_gguf_integers(const eq_gguf *file, const char *key, int32_t *out);
 
+/* Number of metadata values, and value i as the file has it: key, type and value. */
+int64_t eq_gguf_pairs(const eq_gguf *file);
+eq_text eq_gguf_pair(const eq_gguf *file, int64_t i, eq_text *key);
+
 bool eq_gguf_has(const eq_gguf *file, const char *name);
 int64_t eq_gguf_count(const eq_gguf *file);
 /* Name and bytes' place of tensor i in file order; name is not terminated. */

@@ -28,6 +28,15 @@ static const char *const PARTS[][2] = {
     {"mlp.down_proj.weight", "ffn_down.weight"},
 };
 
+static const eq_gguf_family FAMILIES[] = {{"llama", "llama", true}};
+
+const eq_gguf_family *eq_gguf_family_of(const char *model_type)
+{
+    for (size_t i = 0; i < sizeof FAMILIES / sizeof *FAMILIES; i++)
+        if (!strcmp(model_type, FAMILIES[i].model_type)) return &FAMILIES[i];
+    return NULL;
+}
+
 bool eq_gguf_tensor_name(char *out, size_t size, const char *name)
 {
     static const char PREFIX[] = "model.layers.";

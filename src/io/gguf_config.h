@@ -5,6 +5,16 @@
 #include "io/gguf.h"
 #include <jansson.h>
 
+/* A family of models as GGUF files name it. */
+typedef struct eq_gguf_family {
+    const char *model_type; /* of config.json */
+    const char *prefix;     /* general.architecture, and before the keys of its sizes */
+    bool rotary_pairs;      /* rows of q and k are stored in pairs (eq_tensor.rope_pairs) */
+} eq_gguf_family;
+
+/* The family of a model_type; NULL when there is none. */
+const eq_gguf_family *eq_gguf_family_of(const char *model_type);
+
 /* config.json from the metadata; *config is the caller's. EQ_EFORMAT names a key that is missing or
  * out of range. */
 eq_status eq_gguf_to_config(eq_ctx *ctx, const eq_gguf *file, json_t **config);

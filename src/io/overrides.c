@@ -26,6 +26,13 @@ static match compare(const char *pattern, const char *name)
     return equal ? YES : NO;
 }
 
+/* The same of auto-round's keys, which are whole names. */
+static match compare_whole(const char *key, const char *name)
+{
+    if (!strcmp(key, name)) return YES;
+    return strpbrk(key, "\\^$*+?|()[]{}") ? MAYBE : NO;
+}
+
 static eq_override base_of(const json_t *config)
 {
     return (eq_override){json_integer_value(json_object_get(config, "bits")),
@@ -48,21 +55,40 @@ static bool same(const eq_override *found, const eq_override *said, int64_t K)
     return found->bits == said->bits && found->group == (said->group == -1 ? K : said->group);
 }
 
+/* A module that is looked up. */
+typedef struct lookup {
+    const char *module;
+    const eq_override *found, *base;
+    int64_t K;
+    eq_override *said; /* borrowed */
+} lookup;
+
+/* Whether the entries let it have what was found: MAYBE when none decides. */
+static match search(json_t *entries, match (*compare_key)(const char *, const char *),
+                    const lookup *l)
+{
+    const char *key = NULL;
+    json_t *value = NULL;
+    json_object_foreach(entries, key, value)
+    {
+        bool skipped = !strncmp(key, "-:", 2), marked = skipped || !strncmp(key, "+:", 2);
+        match m = compare_key(key + (marked ? 2 : 0), l->module);
+        if (m == NO) continue;
+        *l->said = skipped ? (eq_override){.bits = 0} : value_of(value, l->base);
+        if (same(l->found, l->said, l->K)) return YES;
+        if (m == YES) return NO;
+    }
+    return MAYBE;
+}
+
 bool eq_override_allows(const json_t *config, const char *module, const eq_override *found,
                         int64_t K, eq_override *said)
 {
     const eq_override base = base_of(config);
-    const char *key = NULL;
-    json_t *value = NULL;
-    json_object_foreach(json_object_get(config, "dynamic"), key, value)
-    {
-        bool skipped = !strncmp(key, "-:", 2), marked = skipped || !strncmp(key, "+:", 2);
-        match m = compare(key + (marked ? 2 : 0), module);
-        if (m == NO) continue;
-        *said = skipped ? (eq_override){.bits = 0} : value_of(value, &base);
-        if (same(found, said, K)) return true;
-        if (m == YES) return false;
-    }
+    const lookup l = {module, found, &base, K, said};
+    match m = search(json_object_get(config, "dynamic"), compare, &l);
+    if (m == MAYBE) m = search(json_object_get(config, "extra_config"), compare_whole, &l);
+    if (m != MAYBE) return m == YES;
     *said = base;
     return same(found, said, K);
 }

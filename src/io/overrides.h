@@ -5,7 +5,8 @@
  *                                                             "sym": false}, ...}
  *
  * A key is a regular expression that must match the beginning of the module's name, with "+:" or
- * nothing before it, or "-:" for modules that are not quantized; the first that matches decides. */
+ * nothing before it, or "-:" for modules that are not quantized; the first that matches decides.
+ * auto-round has `extra_config` instead, with whole names as keys. */
 #ifndef EQ_IO_OVERRIDES_H
 #define EQ_IO_OVERRIDES_H
 

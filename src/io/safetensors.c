@@ -201,14 +201,6 @@ eq_status eq_safetensors_get(eq_ctx *ctx, const eq_safetensors *f, const char *n
     return EQ_OK;
 }
 
-size_t eq_tensor_entry_bytes(const eq_tensor_entry *e)
-{
-    int64_t n = 1;
-    for (int i = 0; i < e->dims; i++)
-        n *= e->shape[i];
-    return eq_dtype_bytes(e->type, n);
-}
-
 static json_t *describe(const eq_tensor_entry *e, size_t begin)
 {
     json_t *shape = json_array();

@@ -22,14 +22,6 @@ bool eq_safetensors_has(const eq_safetensors *file, const char *name);
 eq_status eq_safetensors_get(eq_ctx *ctx, const eq_safetensors *file, const char *name,
                              eq_tensor *tensor);
 
-/* What a file will hold. */
-typedef struct eq_tensor_entry {
-    const char *name; /* borrowed until the writer has begun */
-    eq_dtype type;    /* a plain type */
-    int dims;
-    int64_t shape[EQ_MAX_DIMS];
-} eq_tensor_entry;
-
 /* A file being written: begin declares all tensors, then their bytes follow in that order in any
  * number of pieces. */
 typedef struct eq_safetensors_writer {
@@ -45,7 +37,6 @@ eq_status eq_safetensors_write(eq_safetensors_writer *writer, const void *data, 
 eq_status eq_safetensors_commit(eq_safetensors_writer *writer);
 void eq_safetensors_abandon(eq_safetensors_writer *writer);
 
-size_t eq_tensor_entry_bytes(const eq_tensor_entry *entry);
 /* A tensor of a file that we wrote ourselves: EQ_EFORMAT unless it is there with the entry's type
  * and shape. */
 eq_status eq_safetensors_expect(eq_ctx *ctx, const eq_safetensors *file,

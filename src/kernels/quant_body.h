@@ -58,8 +58,11 @@ VEC void unpack_to(void *out, eq_dtype out_type, const void *in, eq_dtype in_typ
     case EQ_BF16:
         unpack_plain(out, out_type, in, EQ_BF16, n);
         break;
-    default:
+    case EQ_F32:
         unpack_plain(out, out_type, in, EQ_F32, n);
+        break;
+    default:
+        eq_kernels_ref.unpack(out, out_type, in, in_type, n);
     }
 }
 

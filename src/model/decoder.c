@@ -54,7 +54,7 @@ static eq_status find_weight(eq_ctx *ctx, eq_checkpoint *ck, const char *name, e
 {
     eq_status st = eq_checkpoint_tensor(ctx, ck, name, t);
     if (st == EQ_OK) st = expect_shape(ctx, ck, name, t, N, K);
-    if (st == EQ_OK && (t->type == EQ_I32 || t->type == EQ_I64 || t->type == EQ_U8))
+    if (st == EQ_OK && !eq_dtype_is_real(t->type))
         st = eq_fail(ctx, EQ_EFORMAT, "%s: %s is %s, expected a floating type",
                      eq_checkpoint_path(ck), name, eq_dtype_get(t->type)->name);
     return st;
@@ -81,11 +81,9 @@ static eq_status open_packed(eq_ctx *ctx, eq_decoder *d, const char *prefix, eq_
 static eq_status open_part(eq_ctx *ctx, eq_decoder *d, const char *prefix, eq_stored_part *part,
                            int64_t K)
 {
-    char name[NAME_BYTES + 8], words[NAME_BYTES + 8];
+    char name[NAME_BYTES + 8];
     snprintf(name, sizeof name, "%s.weight", prefix);
-    snprintf(words, sizeof words, "%s.qweight", prefix);
-    bool packed =
-        !eq_checkpoint_has(d->checkpoint, name) && eq_checkpoint_has(d->checkpoint, words);
+    bool packed = !eq_checkpoint_has(d->checkpoint, name) && eq_packing_has(d->checkpoint, prefix);
     return packed ? open_packed(ctx, d, prefix, part, K)
                   : find_weight(ctx, d->checkpoint, name, &part->tensor, part->rows, K);
 }

@@ -1,11 +1,17 @@
-#include "tensor/dtype.h"
+#include "tensor/ggml.h"
 
 #include <assert.h>
 
 static const eq_dtype_info INFO[EQ_DTYPES] = {
-    [EQ_F32] = {"F32", 1, 4},     [EQ_F16] = {"F16", 1, 2},     [EQ_BF16] = {"BF16", 1, 2},
-    [EQ_I32] = {"I32", 1, 4},     [EQ_I64] = {"I64", 1, 8},     [EQ_U8] = {"U8", 1, 1},
-    [EQ_Q8_0] = {"Q8_0", 32, 34}, [EQ_Q4_0] = {"Q4_0", 32, 18}, [EQ_Q4_1] = {"Q4_1", 32, 20},
+    [EQ_F32] = {"F32", 1, 4, 0},         [EQ_F16] = {"F16", 1, 2, 1},
+    [EQ_BF16] = {"BF16", 1, 2, 30},      [EQ_I32] = {"I32", 1, 4, 26},
+    [EQ_I64] = {"I64", 1, 8, -1},        [EQ_U8] = {"U8", 1, 1, -1},
+    [EQ_Q8_0] = {"Q8_0", 32, 34, 8},     [EQ_Q4_0] = {"Q4_0", 32, 18, 2},
+    [EQ_Q4_1] = {"Q4_1", 32, 20, 3},     [EQ_Q5_0] = {"Q5_0", 32, 22, 6},
+    [EQ_Q5_1] = {"Q5_1", 32, 24, 7},     [EQ_Q2_0] = {"Q2_0", 64, 18, 42},
+    [EQ_TQ2_0] = {"TQ2_0", 256, 66, 35}, [EQ_Q2_K] = {"Q2_K", 256, 84, 10},
+    [EQ_Q3_K] = {"Q3_K", 256, 110, 11},  [EQ_Q4_K] = {"Q4_K", 256, 144, 12},
+    [EQ_Q5_K] = {"Q5_K", 256, 176, 13},  [EQ_Q6_K] = {"Q6_K", 256, 210, 14},
 };
 
 const eq_dtype_info *eq_dtype_get(eq_dtype type)
@@ -33,6 +39,21 @@ bool eq_dtype_from_name(eq_dtype *type, const char *name, size_t length)
         return true;
     }
     return false;
+}
+
+bool eq_dtype_from_ggml(eq_dtype *type, uint32_t number)
+{
+    for (int t = 0; t < EQ_DTYPES; t++) {
+        if (INFO[t].ggml < 0 || (uint32_t)INFO[t].ggml != number) continue;
+        *type = (eq_dtype)t;
+        return true;
+    }
+    return false;
+}
+
+bool eq_dtype_is_real(eq_dtype type)
+{
+    return type != EQ_I32 && type != EQ_I64 && type != EQ_U8;
 }
 
 float eq_f16_f32(uint16_t h)
@@ -66,35 +87,9 @@ static uint16_t read_u16(const uint8_t *p)
     return v;
 }
 
-static void q8_0_block(float *out, const uint8_t *block)
-{
-    float d = eq_f16_f32(read_u16(block));
-    for (int j = 0; j < 32; j++)
-        out[j] = (float)(int8_t)block[2 + j] * d;
-}
-
-static void q4_0_block(float *out, const uint8_t *block)
-{
-    float d = eq_f16_f32(read_u16(block));
-    for (int j = 0; j < 16; j++) {
-        out[j] = (float)((block[2 + j] & 15) - 8) * d;
-        out[j + 16] = (float)((block[2 + j] >> 4) - 8) * d;
-    }
-}
-
-static void q4_1_block(float *out, const uint8_t *block)
-{
-    float d = eq_f16_f32(read_u16(block)), m = eq_f16_f32(read_u16(block + 2));
-    for (int j = 0; j < 16; j++) {
-        out[j] = (float)(block[4 + j] & 15) * d + m;
-        out[j + 16] = (float)(block[4 + j] >> 4) * d + m;
-    }
-}
-
 void eq_dtype_to_f32(float *out, const void *in, eq_dtype type, int64_t n)
 {
     const uint8_t *p = in;
-    int64_t blocks = n / 32;
     switch (type) {
     case EQ_F32:
         memcpy(out, in, (size_t)n * sizeof *out);
@@ -107,19 +102,7 @@ void eq_dtype_to_f32(float *out, const void *in, eq_dtype type, int64_t n)
         for (int64_t i = 0; i < n; i++)
             out[i] = eq_bf16_f32(read_u16(p + 2 * i));
         break;
-    case EQ_Q8_0:
-        for (int64_t b = 0; b < blocks; b++)
-            q8_0_block(out + 32 * b, p + 34 * b);
-        break;
-    case EQ_Q4_0:
-        for (int64_t b = 0; b < blocks; b++)
-            q4_0_block(out + 32 * b, p + 18 * b);
-        break;
-    case EQ_Q4_1:
-        for (int64_t b = 0; b < blocks; b++)
-            q4_1_block(out + 32 * b, p + 20 * b);
-        break;
     default:
-        assert(!"not a floating type");
+        eq_ggml_to_f32(out, in, type, n);
     }
 }

@@ -17,6 +17,15 @@ typedef enum eq_dtype {
     EQ_Q8_0, /* ggml blocks, docs/formats.md */
     EQ_Q4_0,
     EQ_Q4_1,
+    EQ_Q5_0,
+    EQ_Q5_1,
+    EQ_Q2_0,
+    EQ_TQ2_0,
+    EQ_Q2_K,
+    EQ_Q3_K,
+    EQ_Q4_K,
+    EQ_Q5_K,
+    EQ_Q6_K,
     EQ_DTYPES
 } eq_dtype;
 
@@ -24,6 +33,7 @@ typedef struct eq_dtype_info {
     const char *name; /* as safetensors or ggml spells it */
     int block_elems;  /* elements of a block, 1 for plain types */
     int block_bytes;  /* bytes of a block */
+    int ggml;         /* number of the type in GGUF files, -1 when it has none */
 } eq_dtype_info;
 
 const eq_dtype_info *eq_dtype_get(eq_dtype type);
@@ -33,6 +43,10 @@ size_t eq_elem_bytes(eq_dtype type);
 size_t eq_dtype_bytes(eq_dtype type, int64_t n);
 /* The type that safetensors calls `name`; false when there is none. */
 bool eq_dtype_from_name(eq_dtype *type, const char *name, size_t length);
+/* The type that GGUF files number so; false when there is none. */
+bool eq_dtype_from_ggml(eq_dtype *type, uint32_t number);
+/* Whether the elements of the type are real numbers. */
+bool eq_dtype_is_real(eq_dtype type);
 
 static inline float eq_bits_f32(uint32_t u)
 {

@@ -46,7 +46,7 @@ bool eq_panels_for_qmatrix(eq_panels *p, const eq_qmatrix *q)
 {
     *p = (eq_panels){.bits = q->bits, .N = q->N, .K = q->K, .g = q->g, .scale_type = q->scale_type};
     if (p->scale_type != EQ_F16) p->scale_type = EQ_F32;
-    if (!worth(p)) return false;
+    if (q->order || !worth(p)) return false;
     float s, first, z;
     eq_qmatrix_grid_at(&s, &first, q, 0, 0);
     for (int64_t k = 0; k < eq_panels_groups(p); k++) {

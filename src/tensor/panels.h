@@ -73,8 +73,8 @@ size_t eq_panels_stride(const eq_panels *p);
 size_t eq_panels_bytes(const eq_panels *p);
 
 /* Set everything but the data for a stored matrix, or for a tensor [N, K] of a ggml type. False for
- * a type, or groups, that panels do not hold: those that segments would make more than twice as
- * wide. */
+ * a type, activation order, or groups that panels do not hold: those that segments would make more
+ * than twice as wide. */
 bool eq_panels_for_qmatrix(eq_panels *p, const eq_qmatrix *q);
 bool eq_panels_for_tensor(eq_panels *p, const eq_tensor *t);
 /* Fill panel `panel` from what p was set for. */

@@ -17,6 +17,21 @@ int64_t eq_tensor_file_row(int rope_pairs, int64_t row)
     return head * D + 2 * (r % half) + r / half;
 }
 
+int64_t eq_tensor_row_at(int rope_pairs, int64_t file_row)
+{
+    if (!rope_pairs) return file_row;
+    int64_t D = rope_pairs, head = file_row / D, r = file_row % D;
+    return head * D + r % 2 * (D / 2) + r / 2;
+}
+
+size_t eq_tensor_entry_bytes(const eq_tensor_entry *e)
+{
+    int64_t n = 1;
+    for (int i = 0; i < e->dims; i++)
+        n *= e->shape[i];
+    return eq_dtype_bytes(e->type, n);
+}
+
 void eq_tensor_rows_f32(float *out, int64_t ld, const eq_tensor *t, int64_t row0, int64_t rows)
 {
     int64_t K = t->dims > 1 ? t->shape[t->dims - 1] : t->shape[0];

@@ -1,7 +1,7 @@
 #include "train/output.h"
 
+#include "io/gptq_config.h"
 #include "io/json_file.h"
-#include "io/overrides.h"
 #include "train/block_file.h"
 
 #include <dirent.h>
@@ -225,19 +225,11 @@ static bool add_overrides(json_t *quantization, const eq_quantize_job *job)
     return good;
 }
 
-/* The quantization as GPTQModel, transformers and vLLM read it.                 [spec formats.md 4]
- * */
 static json_t *quantization_config(const eq_quantize_job *job)
 {
     const eq_quantize_options *o = job->options;
-    bool head = eq_end_is_packed(&job->teacher->config, job->ends, EQ_HEAD);
-    json_t *q =
-        json_pack("{s:s, s:s, s:i, s:I, s:b, s:b, s:b, s:s, s:s, s:s, s:b}", "quant_method", "gptq",
-                  "method", "gptq", "bits", o->bits, "group_size", (json_int_t)o->group, "sym",
-                  o->grid == EQ_GRID_SYMMETRIC, "desc_act", 0, "lm_head", head, "checkpoint_format",
-                  "gptq_v2", "format", "gptq_v2", "pack_dtype", "int32", "true_sequential", 1);
-    json_object_set_new(q, "meta", json_pack("{s:[s]}", "quantizer", "eqat:" EQAT_VERSION));
-    return q;
+    const eq_override base = {o->bits, o->group, o->grid == EQ_GRID_SYMMETRIC};
+    return eq_gptq_config(&base, eq_end_is_packed(&job->teacher->config, job->ends, EQ_HEAD), 2);
 }
 
 static eq_status write_configs(eq_ctx *ctx, const eq_quantize_job *job)

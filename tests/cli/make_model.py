@@ -127,11 +127,15 @@ def main():
     parser.add_argument("--tokenizer", action="store_true")
     parser.add_argument("--chat", action="store_true")
     parser.add_argument("--tied", action="store_true")
+    parser.add_argument("--wide", action="store_true", help="rows of 256 and 512")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--vocabulary", type=int, default=257)
     parser.add_argument("--windows", type=int, default=20)
     parser.add_argument("--seqlen", type=int, default=32)
     args = parser.parse_args()
+    if args.wide:
+        global HIDDEN, MLP, HEAD_SIZE
+        HIDDEN, MLP, HEAD_SIZE = 256, 512, 64
     rng = random.Random(args.seed)
     os.makedirs(args.folder, exist_ok=True)
     write_tensors(os.path.join(args.folder, "model.safetensors"), args, rng)

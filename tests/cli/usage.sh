@@ -32,6 +32,8 @@ wrong quantize m -o o --seed -1
 wrong quantize m -o o --seed 18446744073709551616
 wrong quantize m -o o --threads -1
 wrong quantize m -o o -b
+wrong export m
+wrong export m -o o --format onnx
 wrong generate m
 wrong generate m -p x --prompt-file y
 wrong generate m -p x --top-p 1.5

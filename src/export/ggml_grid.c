@@ -1,0 +1,236 @@
+#include "export/ggml_grid.h"
+
+#include <math.h>
+
+const eq_ggml_grid eq_ggml_grids[EQ_GGML_GRIDS] = {
+    {.type = EQ_TQ2_0, .low = -1, .high = 1},
+    {.type = EQ_Q2_0, .low = -1, .high = 2},
+    {.type = EQ_Q2_K, .most = 3, .sub = 16},
+    {.type = EQ_Q3_K, .low = -4, .high = 3},
+    {.type = EQ_Q4_0, .low = -8, .high = 7},
+    {.type = EQ_Q4_K, .most = 15, .sub = 32},
+    {.type = EQ_Q4_1, .most = 15, .sub = 32, .rounds = true},
+    {.type = EQ_Q5_0, .low = -16, .high = 15},
+    {.type = EQ_Q8_0, .low = -128, .high = 127},
+};
+
+/* Sub-blocks of Q2_K and Q4_K have an offset of whole steps, this many at most here: 4 bits in the
+ * one, and of the 6 in the other no more than zero points of 4 bits need. */
+enum { MOST_OFFSET = 15 };
+
+static int64_t block_columns(const eq_ggml_grid *grid)
+{
+    return eq_dtype_get(grid->type)->block_elems;
+}
+
+static bool is_half(float s)
+{
+    return isfinite(s) && eq_f16_f32(eq_f32_f16(s)) == s;
+}
+
+/* One scale, a half, for the block of n columns from k on. */
+static bool one_scale(const eq_grid_row *r, int64_t k, int64_t n)
+{
+    for (int64_t i = k; i < k + n; i++)
+        if (r->s[i] != r->s[k]) return false;
+    return is_half(r->s[k]);
+}
+
+static void level_range(const eq_grid_row *r, int64_t k, int64_t n, int *least, int *largest)
+{
+    *least = *largest = r->q[k] - r->z[k];
+    for (int64_t i = k; i < k + n; i++) {
+        int level = r->q[i] - r->z[i];
+        if (level < *least) *least = level;
+        if (level > *largest) *largest = level;
+    }
+}
+
+/* 1 or -1: the levels of a block fit as they are or negated; else 0. */
+static int level_sign(const eq_ggml_grid *grid, const eq_grid_row *r, int64_t k)
+{
+    int least, largest;
+    level_range(r, k, block_columns(grid), &least, &largest);
+    if (least >= grid->low && largest <= grid->high) return 1;
+    return -largest >= grid->low && -least <= grid->high ? -1 : 0;
+}
+
+/* The offset of Q4_1 for the zero point z. */
+static float offset_of(float s, int z)
+{
+    return eq_f16_f32(eq_f32_f16(-s * (float)z));
+}
+
+/* Codes and offsets of a block that has one scale. */
+static bool offsets_fit(const eq_ggml_grid *grid, const eq_grid_row *r, int64_t k, float *error)
+{
+    for (int64_t i = k; i < k + block_columns(grid); i++) {
+        if (r->q[i] > grid->most || r->z[i] != r->z[i - i % grid->sub]) return false;
+        if (!grid->rounds && r->z[i] > MOST_OFFSET) return false;
+        if (!grid->rounds) continue;
+        float off = fabsf(offset_of(r->s[i], r->z[i]) + r->s[i] * (float)r->z[i]);
+        if (!isfinite(off)) return false;
+        if (off > *error) *error = off;
+    }
+    return true;
+}
+
+bool eq_ggml_grid_holds(const eq_ggml_grid *grid, const eq_grid_row *r, float *error)
+{
+    int64_t n = block_columns(grid);
+    if (r->K % n) return false;
+    for (int64_t k = 0; k < r->K; k += n) {
+        if (!one_scale(r, k, n)) return false;
+        if (grid->most ? !offsets_fit(grid, r, k, error) : !level_sign(grid, r, k)) return false;
+    }
+    return true;
+}
+
+static void put_half(uint8_t *out, float value)
+{
+    uint16_t h = eq_f32_f16(value);
+    memcpy(out, &h, sizeof h);
+}
+
+/* Codes of 32 columns in half bytes: of i < 16 low, of i >= 16 high. */
+static void put_4(uint8_t *out, const int *code)
+{
+    for (int j = 0; j < 16; j++)
+        out[j] = (uint8_t)((code[j] & 15) | (code[j + 16] & 15) << 4);
+}
+
+/* Two low bits of 256 codes: four rounds of 32 in 32 bytes, twice. */
+static void put_2(uint8_t *out, const int *code)
+{
+    memset(out, 0, 64);
+    for (int e = 0; e < 256; e++)
+        out[e / 128 * 32 + e % 32] |= (uint8_t)((code[e] & 3) << e % 128 / 32 * 2);
+}
+
+static void pack_q2_0(uint8_t *out, const int *code, float d)
+{
+    put_half(out, d);
+    memset(out + 2, 0, 16);
+    for (int e = 0; e < 64; e++)
+        out[2 + e / 4] |= (uint8_t)(code[e] << 2 * (e % 4));
+}
+
+static void pack_tq2_0(uint8_t *out, const int *code, float d)
+{
+    put_2(out, code);
+    put_half(out + 64, d);
+}
+
+static void pack_q4_0(uint8_t *out, const int *code, float d)
+{
+    put_half(out, d);
+    put_4(out + 2, code);
+}
+
+static void pack_q5_0(uint8_t *out, const int *code, float d)
+{
+    put_half(out, d);
+    memset(out + 2, 0, 4);
+    for (int e = 0; e < 32; e++)
+        out[2 + e / 8] |= (uint8_t)((code[e] >> 4) << e % 8);
+    put_4(out + 6, code);
+}
+
+static void pack_q8_0(uint8_t *out, const int *code, float d)
+{
+    put_half(out, d);
+    for (int e = 0; e < 32; e++)
+        out[2 + e] = (uint8_t)(code[e] - 128);
+}
+
+/* Every scale is 1, stored as 33: a low half of 1 and high bits of 2. */
+static void pack_q3_k(uint8_t *out, const int *code, float d)
+{
+    memset(out, 0, 32);
+    for (int e = 0; e < 256; e++)
+        out[e % 32] |= (uint8_t)((code[e] >> 2) << e / 32);
+    put_2(out + 32, code);
+    memset(out + 96, 0x11, 8);
+    memset(out + 104, 0xaa, 4);
+    put_half(out + 108, d);
+}
+
+/* Types of levels: code = level - low, and low stands for -8 in Q4_0 and so on. */
+static void pack_levels(uint8_t *out, const eq_ggml_grid *grid, const eq_grid_row *r, int64_t k)
+{
+    int code[256], sign = level_sign(grid, r, k);
+    for (int64_t i = 0; i < block_columns(grid); i++)
+        code[i] = sign * (r->q[k + i] - r->z[k + i]) - grid->low;
+    float d = (float)sign * r->s[k];
+    switch (grid->type) {
+    case EQ_Q2_0:
+        pack_q2_0(out, code, d);
+        break;
+    case EQ_TQ2_0:
+        pack_tq2_0(out, code, d);
+        break;
+    case EQ_Q3_K:
+        pack_q3_k(out, code, d);
+        break;
+    case EQ_Q4_0:
+        pack_q4_0(out, code, d);
+        break;
+    case EQ_Q5_0:
+        pack_q5_0(out, code, d);
+        break;
+    default:
+        pack_q8_0(out, code, d);
+    }
+}
+
+/* Scales 1 and offsets z of 16 sub-blocks, 4 bits each. */
+static void pack_q2_k(uint8_t *out, const eq_grid_row *r, int64_t k, const int *code)
+{
+    for (int i = 0; i < 16; i++)
+        out[i] = (uint8_t)(1 | r->z[k + 16 * i] << 4);
+    put_2(out + 16, code);
+    put_half(out + 80, r->s[k]);
+    put_half(out + 82, r->s[k]);
+}
+
+/* The same of 8 sub-blocks, 6 bits each: z is below 16, so no bit goes to the upper places. */
+static void pack_q4_k(uint8_t *out, const eq_grid_row *r, int64_t k, const int *code)
+{
+    put_half(out, r->s[k]);
+    put_half(out + 2, r->s[k]);
+    for (int i = 0; i < 4; i++) {
+        out[4 + i] = 1;
+        out[8 + i] = (uint8_t)r->z[k + 32 * i];
+        out[12 + i] = (uint8_t)(1 | r->z[k + 32 * (i + 4)] << 4);
+    }
+    for (int e = 0; e < 256; e += 64)
+        for (int l = 0; l < 32; l++)
+            out[16 + e / 2 + l] = (uint8_t)(code[e + l] | code[e + 32 + l] << 4);
+}
+
+static void pack_offsets(uint8_t *out, const eq_ggml_grid *grid, const eq_grid_row *r, int64_t k)
+{
+    int code[256];
+    for (int64_t i = 0; i < block_columns(grid); i++)
+        code[i] = r->q[k + i];
+    if (grid->type == EQ_Q2_K) {
+        pack_q2_k(out, r, k, code);
+    } else if (grid->type == EQ_Q4_K) {
+        pack_q4_k(out, r, k, code);
+    } else {
+        put_half(out, r->s[k]);
+        put_half(out + 2, offset_of(r->s[k], r->z[k]));
+        put_4(out + 4, code);
+    }
+}
+
+void eq_ggml_grid_pack(uint8_t *out, const eq_ggml_grid *grid, const eq_grid_row *r)
+{
+    const eq_dtype_info *info = eq_dtype_get(grid->type);
+    for (int64_t k = 0; k < r->K; k += info->block_elems, out += info->block_bytes) {
+        if (grid->most)
+            pack_offsets(out, grid, r, k);
+        else
+            pack_levels(out, grid, r, k);
+    }
+}

@@ -1,0 +1,167 @@
+/* GPTQ, version 2 or 1. */
+#include "export/folder.h"
+#include "io/gptq_config.h"
+
+#include <math.h>
+#include <stdio.h>
+
+/* ---- the plan ------------------------------------------------------------------------------ */
+
+static eq_status refuse(eq_ctx *ctx, const eq_export_job *job, const eq_weight *w, const char *why)
+{
+    return eq_fail(ctx, EQ_EINVAL, "%s: %s %s", eq_checkpoint_path(job->decoder->checkpoint),
+                   w->module, why);
+}
+
+/* What the two versions cannot hold. */
+static eq_status check(eq_ctx *ctx, const eq_export_job *job, const eq_weight *w)
+{
+    const eq_qmatrix *q = &w->stored->matrix;
+    int64_t groups = q->N * (q->K / q->g);
+    eq_unpacked u;
+    if (q->order)
+        return refuse(ctx, job, w, "has columns in activation order, which are not exported");
+    if (!eq_qmatrix_fits(q->N, q->K, q->bits))
+        return refuse(ctx, job, w, "does not fill whole words of 32 bits");
+    eq_status st = eq_unpacked_init(ctx, &u, q);
+    for (int64_t i = 0; st == EQ_OK && i < groups; i++) {
+        float s = u.scales[i];
+        if (!isfinite(s) || eq_f16_f32(eq_f32_f16(s)) != s)
+            st = refuse(ctx, job, w, "has a scale that is no half; eqat tune writes halves");
+        else if (job->options->gptq_version == 1 && !u.zeros[i])
+            st = refuse(ctx, job, w,
+                        "has a zero point of 0, which version 1 cannot hold: use "
+                        "--gptq-version 2, or eqat quantize --grid symmetric");
+    }
+    eq_unpacked_deinit(&u);
+    return st;
+}
+
+eq_status eq_gptq_plan(eq_ctx *ctx, eq_export_job *job)
+{
+    eq_status st = EQ_OK;
+    if (job->decoder->bits == 16)
+        return eq_fail(ctx, EQ_EINVAL, "%s: is not quantized in codes that GPTQ holds",
+                       eq_checkpoint_path(job->decoder->checkpoint));
+    for (int64_t i = 0; st == EQ_OK && i < job->count; i++) {
+        eq_weight *w = &job->weights[i];
+        st = eq_export_progress(ctx, job, "checking", i);
+        w->packed = eq_weight_is_packed(w);
+        w->type = w->packed ? EQ_I32 : eq_weight_type(w);
+        if (st == EQ_OK && w->packed) st = check(ctx, job, w);
+    }
+    return st;
+}
+
+/* ---- tensors ------------------------------------------------------------------------------- */
+
+static int describe(const eq_export_job *job, const eq_weight *w, eq_tensor_entry *e,
+                    const char **suffixes)
+{
+    static const char *const SUFFIXES[] = {"qweight", "qzeros", "scales", "g_idx"};
+    const eq_qmatrix *q = &w->stored->matrix;
+    (void)job;
+    memcpy(suffixes, SUFFIXES, sizeof SUFFIXES);
+    e[0] = (eq_tensor_entry){NULL, EQ_I32, 2, {q->K * q->bits / 32, q->N}};
+    e[1] = (eq_tensor_entry){NULL, EQ_I32, 2, {q->K / q->g, q->N * q->bits / 32}};
+    e[2] = (eq_tensor_entry){NULL, EQ_F16, 2, {q->K / q->g, q->N}};
+    e[3] = (eq_tensor_entry){NULL, EQ_I32, 1, {q->K}};
+    return 4;
+}
+
+static eq_status write_packed(eq_ctx *ctx, const eq_export_job *job, const eq_weight *w,
+                              eq_shards *shards)
+{
+    const eq_qmatrix *q = &w->stored->matrix;
+    const eq_qmatrix plain = {.bits = q->bits, .N = q->N, .K = q->K, .g = q->g};
+    const size_t sizes[] = {eq_qmatrix_weight_bytes(q->N, q->K, q->bits),
+                            eq_qmatrix_zero_bytes(q->N, q->K, q->g, q->bits),
+                            eq_qmatrix_scale_bytes(q->N, q->K, q->g), (size_t)q->K * 4};
+    eq_unpacked u = {0};
+    char *parts[4];
+    bool good = true;
+    for (int i = 0; i < 4; i++) {
+        parts[i] = eq_alloc(ctx, (int64_t)sizes[i], 1);
+        good = good && parts[i];
+    }
+    eq_status st = good ? eq_unpacked_init(ctx, &u, q) : EQ_ENOMEM;
+    if (st == EQ_OK) {
+        for (int64_t i = 0; i < q->N * (q->K / q->g); i++)
+            u.zeros[i] = (uint8_t)(u.zeros[i] - (job->options->gptq_version == 1));
+        for (int32_t k = 0; k < q->K; k++)
+            memcpy(parts[3] + 4 * (size_t)k, &(int32_t){(int32_t)(k / q->g)}, 4);
+        eq_qmatrix_pack(parts[0], parts[1], parts[2], u.codes, u.zeros, u.scales, &plain);
+    }
+    for (int i = 0; i < 4; i++) {
+        if (st == EQ_OK) st = eq_shards_write(shards, parts[i], sizes[i]);
+        eq_free(parts[i]);
+    }
+    eq_unpacked_deinit(&u);
+    return st;
+}
+
+/* ---- settings ------------------------------------------------------------------------------ */
+
+static bool symmetric(eq_ctx *ctx, const eq_weight *w)
+{
+    const eq_qmatrix *q = &w->stored->matrix;
+    eq_unpacked u;
+    bool same = eq_unpacked_init(ctx, &u, q) == EQ_OK;
+    for (int64_t i = 0; same && i < q->N * (q->K / q->g); i++)
+        same = u.zeros[i] == 1 << (q->bits - 1);
+    eq_unpacked_deinit(&u);
+    return same;
+}
+
+/* An override for a module, and for the one that vLLM and SGLang make of it and others. */
+static void add_module(json_t *dynamic, const eq_weight *w, const eq_override *own)
+{
+    static const char *const JOINED[][2] = {{".q_proj", ".qkv_proj"},
+                                            {".gate_proj", ".gate_up_proj"}};
+    eq_override_add(dynamic, w->module, own);
+    for (int i = 0; i < 2; i++) {
+        size_t n = strlen(w->module), cut = strlen(JOINED[i][0]);
+        char name[EQ_MODULE_NAME + 8];
+        if (n < cut || strcmp(w->module + n - cut, JOINED[i][0])) continue;
+        snprintf(name, sizeof name, "%.*s%s", (int)(n - cut), w->module, JOINED[i][1]);
+        eq_override_add(dynamic, name, own);
+    }
+}
+
+/* All block linears on the symmetric grid, or at least one that is not. */
+static bool all_symmetric(eq_ctx *ctx, const eq_export_job *job)
+{
+    for (int64_t i = 0; i < job->count; i++)
+        if (job->weights[i].linear && job->weights[i].packed && !symmetric(ctx, &job->weights[i]))
+            return false;
+    return true;
+}
+
+static json_t *quantization(eq_ctx *ctx, const eq_export_job *job)
+{
+    const eq_decoder *d = job->decoder;
+    const eq_override base = {d->bits, d->group, all_symmetric(ctx, job)};
+    const eq_weight *last = &job->weights[job->count - 1];
+    json_t *q = eq_gptq_config(&base, !d->config.tied && last->packed, job->options->gptq_version);
+    json_t *dynamic = json_object();
+    for (int64_t i = 0; i < job->count; i++) {
+        const eq_weight *w = &job->weights[i];
+        if (!w->packed) continue;
+        const eq_qmatrix *m = &w->stored->matrix;
+        eq_override own = {m->bits, base.group == -1 && m->g == m->K ? -1 : m->g, false};
+        own.symmetric = base.symmetric && w->linear ? true : symmetric(ctx, w);
+        if (own.bits != base.bits || own.group != base.group ||
+            (!w->linear && own.symmetric != base.symmetric))
+            add_module(dynamic, w, &own);
+    }
+    if (json_object_size(dynamic)) json_object_set(q, "dynamic", dynamic);
+    json_decref(dynamic);
+    if (!q) eq_fail(ctx, EQ_ENOMEM, "out of memory for the settings");
+    return q;
+}
+
+eq_status eq_gptq_export(eq_ctx *ctx, const eq_export_job *job, const char *folder)
+{
+    const eq_export_layout layout = {describe, write_packed, quantization, true};
+    return eq_folder_export(ctx, job, folder, &layout);
+}

@@ -1,0 +1,100 @@
+#include "export/weights.h"
+
+#include <stdio.h>
+
+static const struct {
+    const char *name;
+    int at; /* 0: norm1, 1: norm2 */
+} NORMS[] = {{"input_layernorm", 0}, {"post_attention_layernorm", 1}};
+
+enum { BLOCK_NORMS = sizeof NORMS / sizeof *NORMS, BLOCK_LINEARS = 7, ENDS = 3 };
+
+static void add_norm(eq_weight *w, const eq_decoder *d, const float *norm)
+{
+    w->N = 1;
+    w->K = d->config.C;
+    w->norm = norm;
+}
+
+static void add_end(eq_weight *w, const eq_decoder *d, const char *module, const eq_stored *stored)
+{
+    snprintf(w->module, sizeof w->module, "%s", module);
+    w->N = d->config.V;
+    w->K = d->config.C;
+    w->stored = &stored->parts[0];
+}
+
+/* Linears of one unit of block i; gives how many. */
+static int64_t add_unit(eq_weight *w, const eq_decoder *d, int64_t i, eq_unit unit)
+{
+    eq_part parts[EQ_MAX_PARTS];
+    int count = eq_unit_parts(&d->config, unit, parts);
+    for (int p = 0; p < count; p++, w++) {
+        snprintf(w->module, sizeof w->module, "model.layers.%lld.%s", (long long)i, parts[p].name);
+        w->N = parts[p].rows;
+        w->K = eq_unit_columns(&d->config, unit);
+        w->stored = &d->blocks[i].stored[unit].parts[p];
+        w->linear = true;
+        if (unit == EQ_QKV && p < 2) w->head_size = (int)d->config.D;
+    }
+    return count;
+}
+
+static int64_t add_block(eq_weight *w, const eq_decoder *d, int64_t i)
+{
+    const eq_block *block = &d->blocks[i].block;
+    const float *norms[] = {block->norm1, block->norm2};
+    int64_t n = 0;
+    for (int u = 0; u < EQ_UNITS; u++)
+        n += add_unit(w + n, d, i, (eq_unit)u);
+    for (int t = 0; t < BLOCK_NORMS; t++, n++) {
+        snprintf(w[n].module, sizeof w[n].module, "model.layers.%lld.%s", (long long)i,
+                 NORMS[t].name);
+        add_norm(&w[n], d, norms[NORMS[t].at]);
+    }
+    return n;
+}
+
+eq_status eq_weights_list(eq_ctx *ctx, const eq_decoder *d, eq_weight **weights, int64_t *count)
+{
+    const eq_config *c = &d->config;
+    int64_t n = 0;
+    eq_weight *w = eq_alloc(ctx, c->L * (BLOCK_LINEARS + BLOCK_NORMS) + ENDS, sizeof *w);
+    *weights = w;
+    if (!w) return EQ_ENOMEM;
+    add_end(&w[n++], d, "model.embed_tokens", &d->embedding_stored);
+    for (int64_t i = 0; i < c->L; i++)
+        n += add_block(w + n, d, i);
+    snprintf(w[n].module, sizeof w[n].module, "model.norm");
+    add_norm(&w[n++], d, d->norms + 2 * c->L * c->C);
+    if (!c->tied) add_end(&w[n++], d, "lm_head", &d->head_stored);
+    *count = n;
+    return EQ_OK;
+}
+
+bool eq_weight_is_packed(const eq_weight *w)
+{
+    return w->stored && w->stored->packed;
+}
+
+eq_dtype eq_weight_type(const eq_weight *w)
+{
+    return w->norm ? EQ_F32 : w->stored->tensor.type;
+}
+
+double eq_weight_bits(const eq_weight *w)
+{
+    const eq_qmatrix *q = w->stored ? &w->stored->matrix : NULL;
+    if (eq_weight_is_packed(w)) return (double)eq_qmatrix_stored_bits(w->N, w->K, q->g, q->bits);
+    return 8 * (double)eq_dtype_bytes(eq_weight_type(w), w->N * w->K);
+}
+
+void eq_weight_rows(float *out, const eq_weight *w, int64_t row0, int64_t rows)
+{
+    if (w->norm)
+        memcpy(out, w->norm, (size_t)w->K * sizeof *out);
+    else if (w->stored->packed)
+        eq_qmatrix_unpack(out, EQ_F32, &w->stored->matrix, row0, rows);
+    else
+        eq_tensor_rows_f32(out, w->K, &w->stored->tensor, row0, rows);
+}

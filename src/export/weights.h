@@ -1,0 +1,38 @@
+/* The weights of a model one by one, as files store them. */
+#ifndef EQ_EXPORT_WEIGHTS_H
+#define EQ_EXPORT_WEIGHTS_H
+
+#include "model/decoder.h"
+
+enum { EQ_MODULE_NAME = 80 };
+
+/* A matrix or the vector of a norm. */
+typedef struct eq_weight {
+    char module[EQ_MODULE_NAME];  /* "model.layers.0.mlp.up_proj", without ".weight" */
+    int64_t N, K;                 /* N is 1 for a norm */
+    const eq_stored_part *stored; /* of a matrix; borrowed from the decoder */
+    const float *norm;            /* [K] of a norm, else NULL; borrowed from the decoder */
+    bool linear;                  /* one of a block's linears */
+    int head_size;                /* D for q and k, whose rows are rotated by heads; else 0 */
+    /* Set by the plan of a format: */
+    bool packed;                     /* it goes by the layout of its format */
+    bool symmetric;                  /* packed, and all zero points are the middle code */
+    eq_dtype type;                   /* of its elements in the file, unless it stays packed */
+    const struct eq_ggml_grid *grid; /* that its codes become, or NULL */
+    float relative, absolute;        /* most that |w| of the file may be off, of |w| and besides */
+} eq_weight;
+
+/* All of them in the order of a Hugging Face file: embedding, blocks, final norm, head unless it is
+ * tied. weights out [*count], freed with eq_free. */
+eq_status eq_weights_list(eq_ctx *ctx, const eq_decoder *decoder, eq_weight **weights,
+                          int64_t *count);
+/* Whether it is stored as codes. */
+bool eq_weight_is_packed(const eq_weight *weight);
+/* The type of a weight that is not packed. */
+eq_dtype eq_weight_type(const eq_weight *weight);
+/* Bits that it takes where it is stored now, scales and zero points included. */
+double eq_weight_bits(const eq_weight *weight);
+/* Rows row0 .. row0+rows-1 to out [rows, K] f32, in the order of Hugging Face. */
+void eq_weight_rows(float *out, const eq_weight *weight, int64_t row0, int64_t rows);
+
+#endif

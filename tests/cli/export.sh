@@ -1,0 +1,130 @@
+# eqat export: every format holds the same numbers; what it cannot hold is refused by name.
+tiny m --tokenizer --vocabulary 264
+tiny wide --tokenizer --vocabulary 264 --wide --blocks 1
+head -c 2000 "$ROOT/LICENSE" >text.txt
+
+rtn() { # model, folder, bits, grid, group, option...
+    local model=$1 out=$2 bits=$3 grid=$4 group=$5
+    shift 5
+    expect 0 quantize "$model" -o "$out" -q --method rtn --init mse --bits "$bits" --grid "$grid" \
+        --group "$group" "$@"
+}
+# positive MODEL TENSOR: no weight of the tensor is below 0, so that its zero points are 0
+positive() {
+    python3 - "$@" <<'PYTHON' || complain "no tensor $2"
+import json, struct, sys
+with open(sys.argv[1] + "/model.safetensors", "r+b") as file:
+    size = struct.unpack("<Q", file.read(8))[0]
+    at = json.loads(file.read(size))[sys.argv[2]]["data_offsets"]
+    file.seek(8 + size + at[0])
+    rows = struct.unpack(f"<{(at[1] - at[0]) // 4}f", file.read(at[1] - at[0]))
+    file.seek(8 + size + at[0])
+    file.write(struct.pack(f"<{len(rows)}f", *map(abs, rows)))
+PYTHON
+}
+measure() { expect 0 eval "$1" --text text.txt --context 64 --windows 5 --json --precision f32; }
+# same_model MODEL MODEL: the same perplexity, so the same weights and ids
+same_model() {
+    measure "$1"
+    cp .theme/out wanted
+    measure "$2"
+    cmp -s .theme/out wanted || complain "$2 has another perplexity than $1: $(cat .theme/out)"
+}
+# gguf FOLDER BITS [OPTION]...: exported, so many bits per weight, no difference, the same model
+gguf() {
+    local folder=$1 bits=$2
+    shift 2
+    expect 0 export "$folder" -o "$folder$*.gguf" -q --json "$@"
+    out_json "r['bits_per_weight'] == $bits and r['tokens'] > 0"
+    out_json "r['largest_error'] == 0 and r['error_bound'] == 0"
+    same_model "$folder" "$folder$*.gguf"
+}
+
+rtn wide q2 2 symmetric 64 --embed-bits 8 --head-bits 4
+gguf q2 2.25
+rtn m q3 3 asymmetric 32
+gguf q3 4.5
+rtn m q4s 4 symmetric 32 --embed-bits 4 --head-bits 8
+gguf q4s 4.5
+rtn m q8 8 symmetric 32
+gguf q8 8.5
+# Zero points other than 1 and 2 need Q2_K: one linear of seven here.
+positive wide model.layers.0.mlp.up_proj.weight
+rtn wide k2 2 asymmetric -1
+gguf k2 2.333333333
+rtn wide k3 3 symmetric 256
+gguf k3 3.4375
+rtn wide k4 4 asymmetric 256
+gguf k4 4.5
+gguf m 32
+
+# 4 bits with zero points: rounded offsets within the bound that is printed, or none with --exact.
+rtn m q4 4 asymmetric 32
+expect 0 export q4 -o q4.gguf -q --json
+out_json 'r["bits_per_weight"] == 5 and 0 < r["largest_error"] <= r["error_bound"] < 1e-3'
+gguf q4 5.5 --exact
+
+# Nothing that holds it, or only something large.
+rtn m q2a 2 asymmetric 32
+expect 2 export q2a -o no.gguf -q
+err_has 'q_proj exactly is Q4_0.*--allow-larger.*quantize --bits 2 --grid symmetric --group 64'
+gguf q2a 4.5 --allow-larger
+rtn m q8a 8 asymmetric 32
+expect 2 export q8a -o no.gguf -q --allow-larger
+err_has 'no ggml type holds .*quantize --bits 8 --grid symmetric'
+tiny bare
+expect 2 export bare -o no.gguf -q
+err_has 'bare: has no tokenizer'
+expect 2 export q3 -o q3 -q
+err_has 'q3: is there already'
+
+# A GGUF file again, from itself: metadata and tensors are carried over.
+expect 0 export q2.gguf -o again.gguf -q
+cmp -s q2.gguf again.gguf || complain "a GGUF file exported again is another one"
+
+# Folders: the same codes, in one file or several.
+for options in '' '--gptq-version 1' '--shard-size 20K'; do
+    for folder in q3 q4s k3; do
+        out="$folder-gptq${options// /}"
+        # shellcheck disable=SC2086
+        expect 0 export $folder -o "$out" -q --format gptq --json $options
+        out_json 'r["largest_error"] == 0 and r["error_bound"] == 0'
+        same_model $folder "$out"
+    done
+done
+[ "$(ls q3-gptq--shard-size20K/*.safetensors | wc -l)" -ge 3 ] || complain "no shards"
+python3 - <<'PYTHON' || complain "gptq: other settings than quantize writes"
+import json
+read = lambda f: json.load(open(f + "/config.json"))
+for folder in ("q3", "q4s", "k3"):
+    assert read(folder) == read(folder + "-gptq"), folder
+assert read("q3-gptq--gptq-version1")["quantization_config"]["checkpoint_format"] == "gptq"
+PYTHON
+rtn m z 2 asymmetric 32
+positive m model.layers.1.mlp.up_proj.weight
+rtn m zero 4 asymmetric 32
+expect 2 export zero -o no -q --format gptq --gptq-version 1
+err_has 'model.layers.1.mlp.up_proj has a zero point of 0'
+expect 2 export m -o no -q --format gptq
+err_has 'm: is not quantized'
+
+for dtype in f16 bf16 f32; do
+    expect 0 export q4 -o dense-$dtype -q --format dense --dtype $dtype --json
+    out_json "r['largest_error'] <= r['error_bound'] < 0.01 and r['tokens'] > 0"
+done
+out_json 'r["error_bound"] == 0'
+same_model q4 dense-f32
+grep -q quantization_config dense-f32/config.json && complain "a dense model says it is quantized"
+
+# What was there stays, and nothing half-written is left.
+[ -e no ] || [ -e no.gguf ] && complain "a refused export left an output"
+for size in 8 100; do
+    (
+        trap '' XFSZ
+        ulimit -f $size
+        "$EQAT" export q3 -o full.gguf -q
+        echo "code $?"
+    ) >.theme/both 2>&1
+    grep -q 'code 1' .theme/both || complain "full disk: $(cat .theme/both)"
+done
+[ -z "$(ls | grep -E 'full|tmp')" ] || complain "left behind: $(ls)"
