@@ -2,6 +2,7 @@
 #   make          build/eqat, build/libeqat.a, build/libeqat.so
 #   make demo     install what is needed, fetch the model, quantize it, compare, let it speak
 #   make test     install what is needed, build, run every test
+#   make test-clients   what we export, in the programs that it is for
 #   make check    the long gate: both compilers, sanitizers, reduced builds, form
 # BUILD=folder, CC=compiler, JOBS=n and FLAGS="-DEQAT_OPENMP=OFF ..." change the build.
 
@@ -14,9 +15,10 @@ endif
 NINJA := ninja -C $(BUILD) $(if $(JOBS),-j$(JOBS))
 PYTHON := .venv/bin/python
 PEER := .venv-peer/bin/python
+CLIENTS := .venv-clients
 SOURCES = $(shell find include src tests -name '*.[ch]')
 
-.PHONY: all setup model demo test check format golden bench bench-peer clean
+.PHONY: all setup model demo test test-clients check format golden bench bench-peer clean
 
 all: $(BUILD)/build.ninja
 	$(NINJA)
@@ -40,6 +42,12 @@ test: setup
 	scripts/fetch_model.sh
 	scripts/venv.sh .venv requirements/test.txt
 	ctest --test-dir $(BUILD) --output-on-failure
+
+test-clients: setup
+	$(MAKE) all
+	scripts/fetch_model.sh
+	scripts/venv.sh $(CLIENTS) requirements/clients.txt
+	tests/clients/run.sh $(BUILD)/eqat
 
 check:
 	scripts/setup.sh --check
