@@ -53,8 +53,9 @@ import json, os, sys
 name, made, wiki, c4 = sys.argv[1:]
 q = json.load(open(made)) if os.path.exists(made) else {}
 w, c = json.load(open(wiki)), json.load(open(c4))
+made = '%.1f | %d | %.3f' % (q['seconds'] / 60, q['peak_memory'] / 2**20, q['bits_per_weight']) if q else '| |'
 print('| %s | %.3f | %.4f | %.3f | %.4f | %.3f | %s |' % (name, w['perplexity'], w['kl'], c['perplexity'], c['kl'],
-      c['top1'], '%.1f' % (q['seconds'] / 60) if q else ''))
+      c['top1'], made))
 PY
 }
 
@@ -63,6 +64,6 @@ rows=("$@")
 [ $# -gt 0 ] || rows=(full rtn-w4 rtn-w3 rtn-w2 weighted-w4 weighted-w3 weighted-w2 ap-w2 ap-w3 paper-w3
     eqat-w2 eqat-w3 eqat-w4)
 for r in "${rows[@]}"; do make_row "$r"; done
-echo "| row | wikitext2 ppl | KL | c4 ppl | KL | top-1 (c4) | minutes |"
-echo "|---|---|---|---|---|---|---|"
+echo "| row | wikitext2 ppl | KL | c4 ppl | KL | top-1 (c4) | minutes | peak MiB | bits per weight |"
+echo "|---|---|---|---|---|---|---|---|---|"
 for r in "${rows[@]}"; do show "$r"; done

@@ -176,6 +176,9 @@ typedef enum eq_train_what { EQ_TRAIN_SCALES, EQ_TRAIN_NORMS, EQ_TRAIN_ALL } eq_
 /* How instruction data are put: as a fixed text with headings, or in the model's chat format. */
 typedef enum eq_instructions { EQ_INSTRUCTIONS_ALPACA, EQ_INSTRUCTIONS_CHAT } eq_instructions;
 
+/* As many passes as eq_data_options.work says. */
+enum { EQ_EPOCHS_BY_WORK = -1 };
+
 typedef struct eq_data_options {
     /* Text, .jsonl (texts, instructions, conversations: docs/formats.md), or several of them as
      * "path:weight,path:weight"; int32 .npy [n, T]; or "self": text sampled from the model. */
@@ -184,6 +187,9 @@ typedef struct eq_data_options {
     /* Windows for training and for validation; where the data have fewer, all of them. A mix of
      * several files must have as many as are asked for. */
     int64_t samples, val_samples;
+    /* Windows that the end-to-end phase trains on, repeats counted, if its epochs are
+     * EQ_EPOCHS_BY_WORK: it goes over those that there are 1 to 3 times, as comes closest. */
+    int64_t work;
     int64_t seqlen; /* tokens of a window */
     eq_order order; /* of the documents of a .jsonl */
     eq_instructions instructions;
@@ -197,10 +203,11 @@ typedef struct eq_train_options {
     eq_loss loss;
     eq_edges edges;
     bool exact_scales; /* train with scales in f32, not as the file will hold them */
-    int epochs;
-    int64_t batch;    /* windows of a step */
-    double quant_lr;  /* of scales and zero points; 0 freezes them */
-    double weight_lr; /* of weights and norm weights; 0 freezes them */
+    int64_t samples;   /* windows for the blocks, evenly spaced among all; 0: all */
+    int epochs;        /* passes over these; 0: none */
+    int64_t batch;     /* windows of a step */
+    double quant_lr;   /* of scales and zero points; 0 freezes them */
+    double weight_lr;  /* of weights and norm weights; 0 freezes them */
     eq_schedule schedule;
     double min_lr_factor; /* the cosine ends at lr / factor */
     double beta1, beta2, epsilon, weight_decay;
@@ -211,7 +218,7 @@ typedef struct eq_train_options {
 /* The end-to-end phase: the whole quantized model against the next token, or against the
  * full-precision model's distribution. */
 typedef struct eq_tune_options {
-    int epochs; /* passes over the samples; 0: none */
+    int epochs; /* passes over the samples, or EQ_EPOCHS_BY_WORK; 0: none */
     eq_train_what train;
     double kl, ce;      /* weights of KL(full precision || model) and of cross-entropy */
     double temperature; /* of the distributions in the KL */
@@ -341,13 +348,16 @@ EQ_API eq_status eq_export(eq_ctx *ctx, const eq_model *model, const char *out,
 
 /* ---- generation ---------------------------------------------------------------------------- */
 
+/* How the next token is chosen; applied in this order (docs/math.md). */
 typedef struct eq_generate_options {
-    int64_t max_tokens;
-    double temperature; /* 0: greedy */
-    int64_t top_k;      /* 0: all */
-    double top_p;       /* 1: all */
+    int64_t max_tokens;        /* 0: as many as fit */
+    double repetition_penalty; /* of tokens that are in the text; 1: none */
+    double temperature;        /* 0: greedy, and the rest does not count */
+    int64_t top_k;             /* 0: all */
+    double top_p;              /* 1: all */
+    double min_p;              /* 0: all */
     uint64_t seed;
-    eq_precision precision;
+    eq_precision precision; /* of eq_generate; an engine has its own */
 } eq_generate_options;
 
 EQ_API eq_generate_options eq_generate_defaults(void);
@@ -357,6 +367,107 @@ EQ_API eq_generate_options eq_generate_defaults(void);
 EQ_API eq_status eq_generate(eq_ctx *ctx, const eq_model *model, const int32_t *ids, int64_t count,
                              const eq_generate_options *options,
                              bool (*emit)(void *user, int32_t id), void *user);
+
+/* An engine continues several texts at once, each a request: every step reads a piece of the
+ * prompts that wait and appends a token to each of the others, in one pass over the weights.
+ *
+ * The tokens of a request do not depend on what runs beside it, on when it was submitted or on the
+ * number of threads; they do on `slots` above 4, and on `chunk`, because products of other heights
+ * may round differently. So may those of a prompt whose beginning was kept from a request before:
+ * `fresh` rules that out.
+ *
+ * All functions of one engine are called from one thread at a time. */
+typedef struct eq_engine eq_engine;
+
+typedef struct eq_engine_options {
+    int64_t slots;   /* texts at once, others wait */
+    int64_t context; /* most tokens of a text, prompt included; 0: what the model was made for */
+    int64_t chunk;   /* most tokens of a prompt in one step; 0: 512 for one slot, else 128 */
+    int64_t memory;  /* bytes that the engine may take; 0: what the machine has free */
+    eq_precision precision;
+} eq_engine_options;
+
+/* One slot. */
+EQ_API eq_engine_options eq_engine_defaults(void);
+/* Everything an engine needs is reserved here. EQ_ENOMEM says how large a context would fit. The
+ * model must outlive the engine. */
+EQ_API eq_status eq_engine_new(eq_ctx *ctx, eq_engine **engine, const eq_model *model,
+                               const eq_engine_options *options);
+EQ_API void eq_engine_free(eq_engine *engine);             /* NULL is fine */
+EQ_API int64_t eq_engine_context(const eq_engine *engine); /* tokens of a text */
+EQ_API int64_t eq_engine_memory(const eq_engine *engine);  /* bytes reserved */
+
+typedef struct eq_request {
+    const int32_t *ids; /* [count]: the prompt */
+    int64_t count;
+    eq_generate_options options;
+    const char *const *stops; /* [stop_count]: texts that end the answer and are no part of it */
+    int64_t stop_count;
+    const int32_t *ends; /* [end_count]: tokens that end it besides the model's own */
+    int64_t end_count;
+    int64_t top_logprobs; /* so many of the most likely tokens with each new one, at most 20 */
+    bool fresh;           /* read the whole prompt, even if its beginning is in the cache */
+    void *user;           /* comes back with every event */
+} eq_request;
+
+typedef struct eq_logprob {
+    int32_t token;
+    float logprob; /* natural logarithm of the model's probability */
+} eq_logprob;
+
+typedef enum eq_finish {
+    EQ_FINISH_NONE,
+    EQ_FINISH_STOP,      /* an end token or a stop string */
+    EQ_FINISH_LENGTH,    /* max_tokens, or the context is full */
+    EQ_FINISH_CANCELLED, /* eq_engine_cancel */
+    EQ_FINISH_FAILED     /* the model's logits are not finite */
+} eq_finish;
+
+/* What a step did for one request. Pointers are valid until the next step. */
+typedef struct eq_event {
+    int64_t request;
+    void *user;
+    int32_t token;         /* -1: none */
+    float logprob;         /* of it */
+    const eq_logprob *top; /* [top_count] */
+    int64_t top_count;
+    const char *text; /* whole characters (UTF-8) that are sure now; may be empty, has no NUL */
+    size_t size;
+    eq_finish finish; /* other than EQ_FINISH_NONE: the last event of the request */
+    /* So far: tokens of the prompt, those of them that were in the cache, new tokens; seconds from
+     * the first step to the first token, and from there. */
+    int64_t prompt_tokens, cached_tokens, new_tokens;
+    double prompt_seconds, generation_seconds;
+} eq_event;
+
+/* Queue a request, all of which is copied; *id numbers it, from 1. EQ_EINVAL for a prompt that does
+ * not fit and options out of range; a caller that goes on calls eq_ctx_clear. */
+EQ_API eq_status eq_engine_submit(eq_ctx *ctx, eq_engine *engine, const eq_request *request,
+                                  int64_t *id);
+/* End a request at the next step; nothing happens to one that has ended. */
+EQ_API void eq_engine_cancel(eq_engine *engine, int64_t id);
+/* Requests that have not ended. */
+EQ_API int64_t eq_engine_pending(const eq_engine *engine);
+/* One step; nothing happens when none is pending. After a failure the engine can only be freed,
+ * but for EQ_EINTERRUPTED: after eq_ctx_clear the next step goes on. */
+EQ_API eq_status eq_engine_step(eq_ctx *ctx, eq_engine *engine);
+/* The next event of the last step; false when there is none left. Those that were not fetched are
+ * lost with the next step. */
+EQ_API bool eq_engine_poll(eq_engine *engine, eq_event *event);
+
+/* The messages of a chat as the token ids that the model was trained with, an answer to follow.
+ *
+ * format  in   "chatml", "llama2", "llama3" or "mistral"; NULL: that of the model's template
+ * roles   in   [n]: "system" (only first), "user" and "assistant" in turn, the last "user"
+ * texts   in   [n]
+ * ids     out  [count], freed with eq_free
+ * end     out  the token that ends an answer
+ * EQ_EINVAL without a tokenizer, for a format that is unknown or does not fit the vocabulary, and
+ * for messages out of order. */
+EQ_API eq_status eq_chat_ids(eq_ctx *ctx, const eq_model *model, const char *format,
+                             const char *const *roles, const char *const *texts, int64_t n,
+                             int32_t **ids, int64_t *count, int32_t *end);
+
 /* Bytes of one token (not always whole characters), borrowed from the model; size out. */
 EQ_API const char *eq_token_bytes(const eq_model *model, int32_t id, size_t *size);
 

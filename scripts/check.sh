@@ -28,7 +28,8 @@ sanitize() {
         tests build-asan
 }
 plain() {
-    configured build-plain -DCMAKE_C_COMPILER=gcc -DEQAT_ONEDNN=OFF -DEQAT_OPENMP=OFF &&
+    configured build-plain -DCMAKE_C_COMPILER=gcc -DEQAT_ONEDNN=OFF -DEQAT_OPENMP=OFF \
+        -DEQAT_EDITLINE=OFF &&
         tests build-plain
 }
 

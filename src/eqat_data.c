@@ -120,6 +120,14 @@ static eq_status self_windows(eq_ctx *ctx, const eq_data_job *job, eq_token_wind
     return st;
 }
 
+int eq_data_passes(const eq_data_options *o, int epochs, int64_t windows)
+{
+    enum { MOST = 3 };
+    if (epochs != EQ_EPOCHS_BY_WORK) return epochs;
+    int64_t nearest = (o->work + windows / 2) / windows;
+    return nearest < 1 ? 1 : nearest > MOST ? MOST : (int)nearest;
+}
+
 bool eq_data_is_made(const eq_data_options *options)
 {
     return !strcmp(options->calib, "self");

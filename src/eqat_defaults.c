@@ -4,7 +4,7 @@
 eq_tune_options eq_tune_defaults(int bits, eq_preset preset)
 {
     double scale_lr = bits == 2 ? 1e-3 : bits == 3 ? 2e-4 : 1e-4;
-    eq_tune_options o = {.epochs = preset == EQ_PRESET_PAPER ? 1 : 3,
+    eq_tune_options o = {.epochs = preset == EQ_PRESET_PAPER ? 1 : EQ_EPOCHS_BY_WORK,
                          .train = EQ_TRAIN_NORMS,
                          .kl = 1,
                          .ce = 0.3,
@@ -30,20 +30,22 @@ eq_tune_options eq_tune_defaults(int bits, eq_preset preset)
     return o;
 }
 
-/* Windows, and passes over them in both phases. */
+/* Blocks learn as much from the same windows again as from new ones, the whole model does not
+ * (docs/results.md). */
 static void set_effort(eq_quantize_options *o, eq_preset preset)
 {
     static const struct {
-        int64_t samples;
-        int epochs, tune_epochs;
-    } EFFORTS[] = {[EQ_PRESET_DEFAULT] = {256, 3, 3},
-                   [EQ_PRESET_FAST] = {64, 3, 1},
-                   [EQ_PRESET_BEST] = {640, 3, 3},
-                   [EQ_PRESET_PAPER] = {4096, 2, 1}};
+        int64_t samples, block_samples;
+        int epochs;
+    } EFFORTS[] = {[EQ_PRESET_DEFAULT] = {768, 256, 3},
+                   [EQ_PRESET_FAST] = {128, 64, 3},
+                   [EQ_PRESET_BEST] = {1600, 640, 3},
+                   [EQ_PRESET_PAPER] = {4096, 4096, 2}};
     bool rounds = o->method == EQ_METHOD_RTN || o->bits == 8; /* 8 bits are as good as full */
-    o->data.samples = EFFORTS[preset].samples;
+    o->data.samples = o->data.work = EFFORTS[preset].samples;
+    o->train.samples = EFFORTS[preset].block_samples;
     o->train.epochs = EFFORTS[preset].epochs;
-    o->tune.epochs = rounds ? 0 : EFFORTS[preset].tune_epochs;
+    if (rounds) o->tune.epochs = 0;
 }
 
 eq_quantize_options eq_quantize_defaults(eq_method method, int bits, eq_preset preset)

@@ -1,11 +1,18 @@
 /* eq_generate, and the tokens that generation needs to know of. */
 #include "eqat_internal.h"
 
-#include "infer/generate.h"
+#include "infer/engine.h"
+#include "io/chat.h"
 
 eq_generate_options eq_generate_defaults(void)
 {
-    return (eq_generate_options){.max_tokens = 128, .top_p = 1.0, .precision = EQ_PRECISION_AUTO};
+    return (eq_generate_options){
+        .max_tokens = 128, .repetition_penalty = 1, .top_p = 1, .precision = EQ_PRECISION_AUTO};
+}
+
+eq_engine_options eq_engine_defaults(void)
+{
+    return (eq_engine_options){.slots = 1, .precision = EQ_PRECISION_AUTO};
 }
 
 int64_t eq_end_tokens(const eq_checkpoint *checkpoint, int32_t ends[EQ_MAX_ENDS])
@@ -18,14 +25,88 @@ int64_t eq_end_tokens(const eq_checkpoint *checkpoint, int32_t ends[EQ_MAX_ENDS]
     return n;
 }
 
+eq_status eq_engine_new(eq_ctx *ctx, eq_engine **engine, const eq_model *model,
+                        const eq_engine_options *options)
+{
+    int32_t ends[EQ_MAX_ENDS];
+    const eq_engine_model parts = {model->decoder, model->tokenizer, ends,
+                                   eq_end_tokens(model->checkpoint, ends)};
+    return eq_engine_open(ctx, engine, &parts, options);
+}
+
+/* The steps of one request. */
+static eq_status run(eq_ctx *ctx, eq_engine *engine, bool (*emit)(void *user, int32_t id),
+                     void *user)
+{
+    for (bool more = true; more;) {
+        eq_event event;
+        eq_status st = eq_engine_step(ctx, engine);
+        if (st != EQ_OK) return st;
+        if (!eq_engine_poll(engine, &event)) continue; /* within the prompt */
+        if (event.finish == EQ_FINISH_FAILED)
+            return eq_fail(ctx, EQ_ENUMERIC, "the model's logits are not finite");
+        more = emit(user, event.token) && event.finish == EQ_FINISH_NONE;
+    }
+    return EQ_OK;
+}
+
 eq_status eq_generate(eq_ctx *ctx, const eq_model *model, const int32_t *ids, int64_t count,
                       const eq_generate_options *options, bool (*emit)(void *user, int32_t id),
                       void *user)
 {
-    int32_t ends[EQ_MAX_ENDS];
-    eq_dtype type = EQ_F32;
-    eq_status st = eq_precision_type(ctx, &type, options->precision);
+    const int64_t positions = model->decoder->config.positions;
+    const eq_request request = {.ids = ids, .count = count, .options = *options};
+    eq_engine_options o = eq_engine_defaults();
+    eq_engine *engine = NULL;
+    int64_t unused;
+    if (options->max_tokens > 0 && count > 0 && options->max_tokens < positions - count)
+        o.context = count + options->max_tokens;
+    o.precision = options->precision;
+    eq_status st = eq_engine_new(ctx, &engine, model, &o);
+    if (st == EQ_OK) st = eq_engine_submit(ctx, engine, &request, &unused);
+    if (st == EQ_OK) st = run(ctx, engine, emit, user);
+    eq_engine_free(engine);
+    return st;
+}
+
+/* ---- chats --------------------------------------------------------------------------------- */
+
+static eq_status find_role(eq_ctx *ctx, eq_role *role, const char *name)
+{
+    static const char *const names[] = {"system", "user", "assistant"};
+    for (int i = 0; i < 3; i++) {
+        *role = (eq_role)i;
+        if (!strcmp(names[i], name)) return EQ_OK;
+    }
+    return eq_fail(ctx, EQ_EINVAL, "role '%s' is none of system, user, assistant", name);
+}
+
+eq_status eq_chat_ids(eq_ctx *ctx, const eq_model *model, const char *format,
+                      const char *const *roles, const char *const *texts, int64_t n, int32_t **ids,
+                      int64_t *count, int32_t *end)
+{
+    eq_chat chat = {0};
+    eq_marked list = {0};
+    eq_message *messages = NULL;
+    eq_status st = eq_model_need_tokenizer(ctx, model);
     if (st != EQ_OK) return st;
-    const eq_listener listener = {ends, eq_end_tokens(model->checkpoint, ends), emit, user};
-    return eq_generate_tokens(ctx, model->decoder, ids, count, options, type, &listener);
+    st = eq_chat_init(ctx, &chat, model->tokenizer, format, eq_checkpoint_path(model->checkpoint));
+    if (st != EQ_OK) goto done;
+    messages = eq_alloc(ctx, n, sizeof *messages);
+    if (!messages) st = EQ_ENOMEM;
+    for (int64_t i = 0; st == EQ_OK && i < n; i++) {
+        messages[i].content = (eq_text){texts[i], strlen(texts[i])};
+        st = find_role(ctx, &messages[i].role, roles[i]);
+    }
+    if (st == EQ_OK) st = eq_chat_render(ctx, &chat, messages, n, true, &list);
+    if (st != EQ_OK) goto done;
+    *ids = list.ids;
+    *count = list.count;
+    *end = chat.end;
+    list.ids = NULL;
+done:
+    eq_free(messages);
+    eq_marked_deinit(&list);
+    eq_chat_deinit(&chat);
+    return st;
 }

@@ -48,6 +48,8 @@ typedef struct eq_data_job {
     const char *folder; /* where "self" looks for its windows, and keeps them */
 } eq_data_job;
 
+/* Passes over so many windows, for epochs that may be EQ_EPOCHS_BY_WORK. */
+int eq_data_passes(const eq_data_options *options, int epochs, int64_t windows);
 /* Whether the calibration text is sampled from the model. */
 bool eq_data_is_made(const eq_data_options *options);
 /* data is freed with eq_data_deinit, also after a failure. */

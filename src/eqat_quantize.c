@@ -17,12 +17,24 @@ typedef struct call {
     eq_decoder *decoder;
     eq_tokenizer *tokenizer;
     eq_data data;
+    int32_t *block_ids; /* owned, [train.samples, seqlen] of data.train; NULL: all of these */
     eq_run run;
     eq_block_scheme *schemes; /* owned, [L] */
     eq_ends ends;             /* owned */
     float *norm; /* owned, [C]; the final norm as the end-to-end phase leaves it, or NULL */
     eq_quantize_job job;
 } call;
+
+/* The data has so many windows. */
+static void set_samples(call *c, int64_t samples, int64_t val_samples)
+{
+    const eq_quantize_options *asked = c->asked;
+    c->own.data.samples = samples;
+    c->own.data.val_samples = val_samples;
+    c->own.train.samples = asked->train.samples;
+    if (asked->train.samples == 0 || asked->train.samples > samples) c->own.train.samples = samples;
+    c->own.tune.epochs = eq_data_passes(&asked->data, asked->tune.epochs, samples);
+}
 
 static bool needs_data(const eq_quantize_options *o)
 {
@@ -49,8 +61,9 @@ static eq_status check_options(eq_ctx *ctx, const eq_quantize_options *o)
         st = check_range(ctx, d->seqlen >= 2 && d->seqlen <= 1 << 20,
                          "seqlen must be from 2 to 1048576");
     if (st == EQ_OK)
-        st = check_range(ctx, t->epochs >= 0 && t->batch >= 1 && t->start_windows >= 1,
-                         "epochs, batch and start-windows must be positive");
+        st = check_range(
+            ctx, t->epochs >= 0 && t->samples >= 1 && t->batch >= 1 && t->start_windows >= 1,
+            "epochs, batch and start-windows must be positive");
     if (st == EQ_OK)
         st = check_range(ctx, t->quant_lr >= 0 && t->weight_lr >= 0 && t->min_lr_factor >= 1,
                          "learning rates must not be negative, min-lr-factor not below 1");
@@ -139,15 +152,26 @@ static eq_data_job data_job(const call *c)
                          .folder = c->run.folder};
 }
 
+/* The windows of the blocks, evenly spaced among all. */
+static eq_status choose_windows(eq_ctx *ctx, call *c)
+{
+    int64_t n = c->own.train.samples, all = c->own.data.samples, T = c->own.data.seqlen;
+    c->job.train = c->data.train;
+    if (n == all) return EQ_OK;
+    c->job.train = c->block_ids = eq_alloc(ctx, n * T, sizeof *c->block_ids);
+    for (int64_t i = 0; c->block_ids && i < n; i++)
+        memcpy(c->block_ids + i * T, c->data.train + i * all / n * T, (size_t)T * sizeof(int32_t));
+    return c->block_ids ? EQ_OK : EQ_ENOMEM;
+}
+
 static eq_status load_data(eq_ctx *ctx, call *c)
 {
     const eq_data_job job = data_job(c);
     eq_status st = eq_data_load(ctx, &job, &c->data);
-    c->own.data.samples = c->data.train_windows;
-    c->own.data.val_samples = c->data.val_windows;
-    c->job.train = c->data.train;
+    if (st != EQ_OK) return st;
+    set_samples(c, c->data.train_windows, c->data.val_windows);
     c->job.val = c->data.val;
-    return st;
+    return choose_windows(ctx, c);
 }
 
 /* ---- plan ---------------------------------------------------------------------------------- */
@@ -189,12 +213,12 @@ static json_t *describe_training(const eq_quantize_options *o)
         json_object_set_new(start, "start_windows", json_integer(t->start_windows));
     if (o->method == EQ_METHOD_RTN) return start;
     json_t *train =
-        json_pack("{s:s, s:s, s:i, s:I, s:f, s:f, s:s, s:f, s:f, s:f, s:f, s:f, s:i}", "loss",
-                  LOSSES[t->loss], "edges", EDGES[t->edges], "epochs", t->epochs, "batch",
-                  (json_int_t)t->batch, "quant_lr", t->quant_lr, "weight_lr", t->weight_lr,
-                  "schedule", SCHEDULES[t->schedule], "min_lr_factor", t->min_lr_factor, "beta1",
-                  t->beta1, "beta2", t->beta2, "epsilon", t->epsilon, "weight_decay",
-                  t->weight_decay, "early_stop", t->early_stop);
+        json_pack("{s:s, s:s, s:I, s:i, s:I, s:f, s:f, s:s, s:f, s:f, s:f, s:f, s:f, s:i}", "loss",
+                  LOSSES[t->loss], "edges", EDGES[t->edges], "samples", (json_int_t)t->samples,
+                  "epochs", t->epochs, "batch", (json_int_t)t->batch, "quant_lr", t->quant_lr,
+                  "weight_lr", t->weight_lr, "schedule", SCHEDULES[t->schedule], "min_lr_factor",
+                  t->min_lr_factor, "beta1", t->beta1, "beta2", t->beta2, "epsilon", t->epsilon,
+                  "weight_decay", t->weight_decay, "early_stop", t->early_stop);
     json_object_update(start, train);
     json_decref(train);
     return start;
@@ -443,11 +467,14 @@ eq_status eq_quantize(eq_ctx *ctx, const char *model, const char *out,
     call c = {.asked = options, .own = *options, .run = {.lock = -1}};
     c.options = c.job.options = &c.own;
     *result = (eq_quantize_result){.bits = options->bits, .group = options->group};
-    eq_status st = check_options(ctx, options);
+    if (options->data.samples > 0)
+        set_samples(&c, options->data.samples, options->data.val_samples);
+    eq_status st = check_options(ctx, &c.own);
     if (st == EQ_OK) st = run(ctx, &c, model, out, result);
     result->seconds = eq_seconds() - start;
     eq_run_close(&c.run);
     eq_data_deinit(&c.data);
+    eq_free(c.block_ids);
     eq_free(c.norm);
     eq_free(c.schemes);
     eq_ends_close(&c.ends);

@@ -108,6 +108,14 @@ static eq_status check_packed(eq_ctx *ctx, const eq_decoder *d)
     return check_ends(ctx, d);
 }
 
+/* The data has so many windows. */
+static void set_samples(call *c, int64_t samples, int64_t val_samples)
+{
+    c->own.data.samples = samples;
+    c->own.data.val_samples = val_samples;
+    c->own.tune.epochs = eq_data_passes(&c->asked->data, c->asked->tune.epochs, samples);
+}
+
 static eq_status check_options(eq_ctx *ctx, const eq_finetune_options *o, bool reference)
 {
     if (o->tune.epochs < 1 || o->data.samples < 1 || o->data.val_samples < 0 || o->data.seqlen < 2)
@@ -266,8 +274,7 @@ static eq_status open_run(eq_ctx *ctx, call *c, const char *model, const char *o
     if (st == EQ_OK && early) st = eq_run_check(ctx, &c->run, describe_run(ctx, c, model));
     eq_data_job job = data_job(c);
     if (st == EQ_OK) st = eq_data_load(ctx, &job, &c->data);
-    c->own.data.samples = c->data.train_windows;
-    c->own.data.val_samples = c->data.val_windows;
+    if (st == EQ_OK) set_samples(c, c->data.train_windows, c->data.val_windows);
     if (st == EQ_OK && !early) st = eq_run_enter(ctx, &c->run, out);
     if (st != EQ_OK) return st;
     make_jobs(c);
@@ -353,6 +360,8 @@ eq_status eq_finetune(eq_ctx *ctx, const char *model, const char *reference, con
     call c = {.asked = options, .own = *options, .result = result, .run = {.lock = -1}};
     c.options = &c.own;
     *result = (eq_quantize_result){0};
+    if (options->data.samples > 0)
+        set_samples(&c, options->data.samples, options->data.val_samples);
     eq_status st = run(ctx, &c, model, reference, out);
     result->seconds = eq_seconds() - start;
     eq_data_deinit(&c.data);

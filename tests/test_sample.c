@@ -95,11 +95,11 @@ static void whole_distribution(void **state)
     double p[V];
     mixed_logits(b);
     expected(b, p, 1, NULL);
-    count_draws(b, &(eq_sampling){1, 0, 1});
+    count_draws(b, &(eq_sampling){1, 0, 1, 0});
     assert_true(plausible(b, p));
     expected(b, p, 0.8, NULL);
     assert_false(plausible(b, p)); /* the test would notice */
-    count_draws(b, &(eq_sampling){0.8, 0, 1});
+    count_draws(b, &(eq_sampling){0.8, 0, 1, 0});
     assert_true(plausible(b, p));
 }
 
@@ -111,9 +111,9 @@ static void only_possible_tokens(void **state)
         b->logits[i] = -INFINITY;
     b->logits[3] = b->logits[1100] = -200; /* a whole chunk between them is impossible */
     p[3] = p[1100] = 0.5;
-    count_draws(b, &(eq_sampling){1, 0, 1});
+    count_draws(b, &(eq_sampling){1, 0, 1, 0});
     assert_true(plausible(b, p));
-    count_draws(b, &(eq_sampling){1, 40, 1});
+    count_draws(b, &(eq_sampling){1, 40, 1, 0});
     assert_true(plausible(b, p));
 }
 
@@ -122,7 +122,7 @@ static void greedy_takes_the_first_largest(void **state)
     bag *b = *state;
     mixed_logits(b);
     b->logits[777] = b->logits[778] = 50;
-    assert_int_equal(draw(b, &(eq_sampling){0, 5, 0.5}, NULL), 777);
+    assert_int_equal(draw(b, &(eq_sampling){0, 5, 0.5, 0}, NULL), 777);
 }
 
 static void cold_is_greedy(void **state)
@@ -131,7 +131,7 @@ static void cold_is_greedy(void **state)
     mixed_logits(b);
     const double temperatures[] = {1e-4, 1e-30, 1e-300};
     for (int i = 0; i < 3; i++) {
-        count_draws(b, &(eq_sampling){temperatures[i], 0, 1});
+        count_draws(b, &(eq_sampling){temperatures[i], 0, 1, 0});
         assert_int_equal(b->counts[857], DRAWS); /* 857 * 7 mod V = V - 1 */
     }
 }
@@ -145,9 +145,9 @@ static void top_k_keeps_the_k_largest(void **state)
     for (int i = 0; i < V; i++)
         keep[i] = i * 7 % V >= V - 5;
     expected(b, p, 2, keep);
-    count_draws(b, &(eq_sampling){2, 5, 1});
+    count_draws(b, &(eq_sampling){2, 5, 1, 0});
     assert_true(plausible(b, p));
-    count_draws(b, &(eq_sampling){2, 1, 1});
+    count_draws(b, &(eq_sampling){2, 1, 1, 0});
     for (int i = 0; i < V; i++)
         assert_int_equal(b->counts[i], i * 7 % V == V - 1 ? DRAWS : 0);
 }
@@ -164,12 +164,70 @@ static void top_p_keeps_the_least_set(void **state)
     b->logits[40] = logf(0.05f);
     p[900] = 0.5 / 0.8;
     p[10] = 0.3 / 0.8;
-    count_draws(b, &(eq_sampling){1, 0, 0.7}); /* 0.5 is too little, 0.8 is enough */
+    count_draws(b, &(eq_sampling){1, 0, 0.7, 0}); /* 0.5 is too little, 0.8 is enough */
     assert_true(plausible(b, p));
-    count_draws(b, &(eq_sampling){1, 3, 0.83}); /* of the three: 0.526, 0.842, 1 */
+    count_draws(b, &(eq_sampling){1, 3, 0.83, 0}); /* of the three: 0.526, 0.842, 1 */
     assert_true(plausible(b, p));
-    count_draws(b, &(eq_sampling){1, 0, 0.4});
+    count_draws(b, &(eq_sampling){1, 0, 0.4, 0});
     assert_int_equal(b->counts[900], DRAWS);
+}
+
+/* p = 0.4, 0.24, 0.2, 0.16: with a share of 0.55 the least is 0.22, with 0.5 exactly 0.2. */
+static void min_p_keeps_a_share_of_the_largest(void **state)
+{
+    bag *b = *state;
+    double two[V] = {[900] = 0.4 / 0.64, [10] = 0.24 / 0.64};
+    double three[V] = {[900] = 0.4 / 0.84, [10] = 0.24 / 0.84, [1200] = 0.2 / 0.84};
+    for (int i = 0; i < V; i++)
+        b->logits[i] = -INFINITY;
+    b->logits[900] = logf(0.4f);
+    b->logits[10] = logf(0.24f);
+    b->logits[1200] = logf(0.2f);
+    b->logits[40] = logf(0.16f);
+    count_draws(b, &(eq_sampling){1, 0, 1, 0.55});
+    assert_true(plausible(b, two));
+    assert_false(plausible(b, three));
+    count_draws(b, &(eq_sampling){1, 0, 1, 0.49});
+    assert_true(plausible(b, three));
+    count_draws(b, &(eq_sampling){1, 2, 1, 0.49}); /* top-k is stricter */
+    assert_true(plausible(b, two));
+    count_draws(b, &(eq_sampling){1, 0, 0.6, 0.1}); /* top-p is */
+    assert_true(plausible(b, two));
+    count_draws(b, &(eq_sampling){1, 0, 1, 1});
+    assert_int_equal(b->counts[900], DRAWS);
+    /* The temperature comes first: squares, 0.16, 0.0576, 0.04 and 0.0256, and the least is 0.048. */
+    double cold[V] = {[900] = 0.16 / 0.2176, [10] = 0.0576 / 0.2176};
+    count_draws(b, &(eq_sampling){0.5, 0, 1, 0.3});
+    assert_true(plausible(b, cold));
+}
+
+static void penalties(void **state)
+{
+    (void)state;
+    float x[6] = {3, -3, 0, 3, -3, 1};
+    const float want[6] = {2, -4.5f, 0, 3, -3, 1};
+    const uint8_t seen[6] = {1, 1, 1, 0, 0, 0};
+    eq_penalize(x, seen, 6, 1.5);
+    assert_memory_equal(x, want, sizeof x);
+    eq_penalize(x, seen, 6, 1);
+    assert_memory_equal(x, want, sizeof x);
+    eq_penalize(x, seen, 6, 0.5); /* below 1: more likely */
+    assert_true(x[0] == 4 && x[1] == -2.25f);
+}
+
+static void the_most_likely(void **state)
+{
+    (void)state;
+    const float x[7] = {1, 5, -2, 5, 9, 1, -INFINITY};
+    const int32_t want[7] = {4, 1, 3, 0, 5, 2, 6};
+    for (int64_t n = 0; n <= 7; n++) {
+        eq_candidate out[8] = {{0}};
+        out[n].id = -7;
+        eq_most_likely(out, n, x, 7);
+        for (int64_t i = 0; i < n; i++)
+            assert_true(out[i].id == want[i] && out[i].logit == x[want[i]]);
+        assert_int_equal(out[n].id, -7);
+    }
 }
 
 static void not_finite(void **state)
@@ -178,7 +236,7 @@ static void not_finite(void **state)
     eq_rng rng;
     eq_rng_init(&rng, 1, 1);
     const float bad[] = {NAN, INFINITY};
-    const eq_sampling ways[] = {{0, 0, 1}, {1, 0, 1}, {1, 5, 1}};
+    const eq_sampling ways[] = {{0, 0, 1, 0}, {1, 0, 1, 0}, {1, 5, 1, 0}};
     for (int i = 0; i < 6; i++) {
         mixed_logits(b);
         b->logits[700] = bad[i % 2];
@@ -195,6 +253,9 @@ int main(void)
         cmocka_unit_test(cold_is_greedy),
         cmocka_unit_test(top_k_keeps_the_k_largest),
         cmocka_unit_test(top_p_keeps_the_least_set),
+        cmocka_unit_test(min_p_keeps_a_share_of_the_largest),
+        cmocka_unit_test(penalties),
+        cmocka_unit_test(the_most_likely),
         cmocka_unit_test(not_finite),
     };
     return cmocka_run_group_tests_name("sample", tests, setup, teardown);

@@ -107,14 +107,13 @@ const eq_command eq_cmd_export = {
     .name = "export",
     .summary = "Write a model in the format of another program",
     .details =
-        "The numbers stay what they are: nothing is quantized a second time. What was "
-        "written is read back,\ncompared with the model weight by weight and made to "
-        "generate before it appears under its name.\n"
-        "gguf takes for each linear the smallest ggml type that holds it: Q2_0 for 2 bits "
-        "on the symmetric\ngrid, Q4_0 for 3 bits and for 4 on the symmetric one, Q4_1 for 4 "
-        "with zero points, Q8_0 for 8, and\nQ2_K, Q3_K, Q4_K for groups of 256 or whole "
-        "rows of a multiple of that. dense dequantizes every weight; gptq packs the codes as "
-        "GPTQ's tensors.\n\n"
+        "The numbers stay what they are: nothing is quantized a second time. What was written is "
+        "read\nback, compared with the model weight by weight and made to generate before it "
+        "appears.\n\n"
+        "gguf takes for each linear the smallest ggml type that holds it: Q2_0 for 2 bits on the "
+        "symmetric\ngrid, Q4_0 for 3 bits and for 4 on that grid, Q4_1 for 4 with zero points, "
+        "Q8_0 for 8, and Q2_K,\nQ3_K, Q4_K for groups of 256 or whole rows of a multiple of that. "
+        "dense dequantizes every weight;\ngptq packs the codes as GPTQ's tensors.\n\n"
         "Examples:\n"
         "  eqat export out/w2 -o w2.gguf --format gguf\n"
         "  eqat export out/w3 -o out/w3-bf16 --format dense --dtype bf16\n"

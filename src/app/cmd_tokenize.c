@@ -1,8 +1,8 @@
 /* eqat tokenize: text to ids and back. */
+#include "app/input.h"
 #include "app/options.h"
 #include "app/output.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,27 +33,6 @@ static const eq_option options[] = {
      .argument = "IDS",
      .help = "the other way: print the text of these ids (separated by commas or spaces)"},
     {.name = NULL}};
-
-/* All of standard input in fresh memory; NULL with errno set. */
-static char *read_stdin(size_t *size)
-{
-    size_t room = 1 << 16, used = 0;
-    char *data = malloc(room);
-    while (data) {
-        used += fread(data + used, 1, room - used, stdin);
-        if (used < room) break;
-        room *= 2;
-        char *larger = room > used ? realloc(data, room) : NULL;
-        if (!larger) free(data);
-        data = larger;
-    }
-    if (data && ferror(stdin)) {
-        free(data);
-        return NULL;
-    }
-    *size = used;
-    return data;
-}
 
 static eq_status print_ids(eq_session *session, const tokenize_args *args, const int32_t *ids,
                            int64_t count)
@@ -111,12 +90,9 @@ static int run(const void *arguments)
     }
     char *input = NULL;
     size_t n = args->text ? strlen(args->text) : 0;
-    if (args->from_stdin && !(input = read_stdin(&n))) {
-        fprintf(stderr, "eqat: standard input: %s\n", strerror(errno));
-        return EQ_EXIT_FAILED;
-    }
     eq_session session;
     eq_status status = eq_session_open(&session, &args->common, true);
+    if (status == EQ_OK && args->from_stdin) status = eq_input_read(&session, "-", &input, &n);
     if (status == EQ_OK)
         status = args->decode ? decode(&session, args)
                               : encode(&session, args, input ? input : args->text, n);

@@ -32,6 +32,28 @@ void eq_console_catch_interrupts(void)
     sigaction(SIGTERM, &action, NULL);
 }
 
+static void on_stop(int number)
+{
+    (void)number;
+    interrupted = 1;
+}
+
+void eq_console_catch_stops(void)
+{
+    struct sigaction action = {.sa_handler = on_stop};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGINT, &action, NULL);
+    action.sa_handler = SIG_DFL;
+    sigaction(SIGTERM, &action, NULL);
+}
+
+bool eq_console_take_stop(void)
+{
+    bool came = interrupted != 0;
+    interrupted = 0;
+    return came;
+}
+
 bool eq_console_interrupted(void)
 {
     return interrupted != 0;

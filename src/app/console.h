@@ -22,5 +22,10 @@ void eq_console_clear(eq_console *console);
 /* From here on the first SIGINT or SIGTERM asks the job to stop cleanly, the second one kills. */
 void eq_console_catch_interrupts(void);
 bool eq_console_interrupted(void);
+/* From here on a SIGINT only asks for a stop, any number of times, and ends a read that waits;
+ * SIGTERM kills. */
+void eq_console_catch_stops(void);
+/* Whether a SIGINT came since the last call. */
+bool eq_console_take_stop(void);
 
 #endif

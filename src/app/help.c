@@ -48,7 +48,10 @@ static void default_text(const eq_option *option, const void *args, char *out, s
     *out = 0;
     switch (option->kind) {
     case EQ_OPTION_INT:
-        snprintf(out, size, "%d", *(const int *)field);
+        if (option->open && *(const int *)field < 0)
+            snprintf(out, size, "%s", option->open);
+        else
+            snprintf(out, size, "%d", *(const int *)field);
         break;
     case EQ_OPTION_INT64:
     case EQ_OPTION_BYTES:

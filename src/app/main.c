@@ -7,9 +7,9 @@
 #include <string.h>
 #include <unistd.h>
 
-static const eq_command *const commands[] = {&eq_cmd_quantize, &eq_cmd_tune,     &eq_cmd_eval,
-                                             &eq_cmd_export,   &eq_cmd_generate, &eq_cmd_tokenize,
-                                             &eq_cmd_logits,   &eq_cmd_inspect,  &eq_cmd_bench};
+static const eq_command *const commands[] = {
+    &eq_cmd_quantize, &eq_cmd_tune,     &eq_cmd_eval,   &eq_cmd_export,  &eq_cmd_generate,
+    &eq_cmd_chat,     &eq_cmd_tokenize, &eq_cmd_logits, &eq_cmd_inspect, &eq_cmd_bench};
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
 static void print_usage(FILE *out)

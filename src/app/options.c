@@ -167,6 +167,15 @@ static bool set_unsigned(const eq_command *command, const eq_option *option, con
     return true;
 }
 
+static bool add(const eq_command *command, const eq_option *option, const char *text,
+                eq_string_list *list)
+{
+    if (list->count == EQ_MOST_STRINGS)
+        return wrong(command, "--%s is given more than %d times", option->name, EQ_MOST_STRINGS);
+    list->items[list->count++] = text;
+    return true;
+}
+
 static bool set(const eq_command *command, const eq_option *option, const char *text, void *base)
 {
     void *field = (char *)base + option->offset;
@@ -177,6 +186,8 @@ static bool set(const eq_command *command, const eq_option *option, const char *
     case EQ_OPTION_STRING:
         *(const char **)field = text;
         return true;
+    case EQ_OPTION_LIST:
+        return add(command, option, text, field);
     case EQ_OPTION_CHOICE:
         return set_choice(command, option, text, field);
     case EQ_OPTION_UINT64:
@@ -227,11 +238,22 @@ static bool bad_option(const eq_command *command, int code, char **argv)
     return wrong(command, "unknown option '%s'", argv[optind - 1]);
 }
 
+/* Lists are filled anew by every pass. */
+static void clear_lists(const eq_command *command, void *args)
+{
+    const eq_option *option;
+    size_t base;
+    for (int i = 0; (option = eq_option_at(command, i, &base)); i++)
+        if (option->kind == EQ_OPTION_LIST)
+            ((eq_string_list *)(void *)((char *)args + base + option->offset))->count = 0;
+}
+
 static bool one_pass(const eq_command *command, int argc, char **argv, void *args)
 {
     struct option longs[MAX_OPTIONS + 1];
     char shorts[2 * MAX_OPTIONS + 2];
     getopt_tables(command, longs, shorts);
+    clear_lists(command, args);
     if (command->defaults) command->defaults(args);
     opterr = 0;
     optind = 0; /* glibc: forget the pass before */

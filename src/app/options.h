@@ -13,8 +13,15 @@ typedef enum eq_option_kind {
     EQ_OPTION_DOUBLE,  /* double */
     EQ_OPTION_BYTES,   /* int64_t, with an optional suffix K, M, G or T (powers of 1024) */
     EQ_OPTION_STRING,  /* const char *, borrowed from argv */
+    EQ_OPTION_LIST,    /* eq_string_list: may be given several times */
     EQ_OPTION_CHOICE   /* int or an enum of its size, one of `choices` */
 } eq_option_kind;
+
+enum { EQ_MOST_STRINGS = 16 };
+typedef struct eq_string_list {
+    const char *items[EQ_MOST_STRINGS]; /* borrowed from argv */
+    int count;
+} eq_string_list;
 
 typedef struct eq_choice {
     const char *name; /* NULL ends the list */
@@ -36,6 +43,8 @@ typedef struct eq_option {
 
 /* Options of eq_data_options, eq_tune_options and eq_run_options. */
 extern const eq_option eq_data_section[], eq_tune_section[], eq_run_section[];
+/* Options of eq_generate_options and eq_engine_options. */
+extern const eq_option eq_sampling_section[], eq_engine_section[];
 
 /* Option number `index` of a command, its own ones, then those of its sections, then the common
  * ones; NULL behind the last. base out: where its struct stands in the arguments. */

@@ -20,17 +20,4 @@ int eq_finish_run(eq_session *session, const char *out, const eq_quantize_result
 /* Bytes as "88.1 MiB" into out. */
 void eq_format_bytes(char *out, size_t size, int64_t bytes);
 
-/* Text in whole characters: bytes that complete no character wait, bytes that never can become
- * U+FFFD. Starts as {0}. */
-typedef struct eq_utf8 {
-    char held[4];
-    size_t count;
-} eq_utf8;
-
-typedef void (*eq_text_sink)(void *user, const char *text, size_t size);
-
-void eq_utf8_push(eq_utf8 *utf8, const char *bytes, size_t n, eq_text_sink sink, void *user);
-/* At the end: what still waits will never be complete. */
-void eq_utf8_end(eq_utf8 *utf8, eq_text_sink sink, void *user);
-
 #endif

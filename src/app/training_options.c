@@ -78,8 +78,10 @@ const eq_option eq_tune_section[] = {
      .kind = EQ_OPTION_INT,
      .offset = offsetof(eq_tune_options, epochs),
      .argument = "N",
-     .help = "passes over the samples with the whole model, 0: none (not for tune)",
-     .high = 1e6},
+     .help = "passes over the samples with the whole model, 0: none (not for tune); if not given "
+             "one to three, so that few samples are as much work as the default number",
+     .high = 1e6,
+     .open = "by windows"},
     {.name = "tune",
      .kind = EQ_OPTION_CHOICE,
      .offset = offsetof(eq_tune_options, train),

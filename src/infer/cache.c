@@ -1,7 +1,14 @@
 #include "infer/cache.h"
 
+#include "kernels/gemm.h"
 #include "kernels/kernels.h"
+#include <assert.h>
 #include <math.h>
+
+/* eq_cache_extend goes in steps of up to STEP tokens, of all query heads that share a key-value
+ * head, against all keys up to the last of these tokens. Numbers of tokens and of keys are rounded
+ * up, these to SHAPES numbers between a power of two and the next. */
+enum { GRAIN = 16, STEP = 64, SHAPES = 4 };
 
 /* Query heads that share a key-value head. */
 static int64_t group_of(const eq_config *c)
@@ -9,21 +16,51 @@ static int64_t group_of(const eq_config *c)
     return c->H / c->Hkv;
 }
 
-int64_t eq_cache_sequence_bytes(const eq_config *c, int64_t room, eq_dtype type)
+static int64_t round_up(int64_t n, int64_t to)
 {
-    return 2 * c->L * c->Hkv * eq_key_room(room) * c->D * (int64_t)eq_elem_bytes(type);
+    return (n + to - 1) / to * to;
+}
+
+int64_t eq_cache_rows(int64_t T)
+{
+    return round_up(T, GRAIN);
+}
+
+/* One thread's buffers of a step, in its part of the scratch. */
+typedef struct buffers {
+    char *q;  /* [R, D] type, R = rows * query heads per key-value head */
+    char *p;  /* [R, room] type */
+    float *s; /* [R, room] */
+    float *o; /* [R, D] */
+} buffers;
+
+static buffers step_buffers(eq_arena *arena, const eq_cache *k)
+{
+    int64_t rows = k->chunk < STEP ? eq_cache_rows(k->chunk) : STEP, D = k->config->D;
+    int64_t R = rows * group_of(k->config);
+    return (buffers){.q = eq_arena_take(arena, R * D, eq_elem_bytes(k->type)),
+                     .p = eq_arena_take(arena, R * k->room, eq_elem_bytes(k->type)),
+                     .s = eq_arena_take(arena, R * k->room, sizeof(float)),
+                     .o = eq_arena_take(arena, R * D, sizeof(float))};
 }
 
 eq_cache eq_cache_layout(eq_arena *arena, const eq_config *c, const eq_cache_shape *shape,
                          int threads)
 {
-    eq_cache k = {
-        .config = c, .B = shape->B, .room = eq_key_room(shape->room), .type = shape->type};
+    eq_cache k = {.config = c,
+                  .B = shape->B,
+                  .room = eq_key_room(shape->room),
+                  .chunk = shape->chunk,
+                  .type = shape->type};
     int64_t elems = c->L * k.B * c->Hkv * k.room * c->D;
+    eq_arena steps = eq_arena_measure();
     k.keys = eq_arena_take(arena, elems, eq_elem_bytes(k.type));
     k.values = eq_arena_take(arena, elems, eq_elem_bytes(k.type));
+    if (k.chunk) step_buffers(&steps, &k);
     k.part = (size_t)(group_of(c) * (k.room + c->D)) * sizeof(float);
+    if (k.part < steps.used) k.part = steps.used;
     k.scratch = eq_arena_take(arena, threads, k.part);
+    if (k.chunk) k.columns = eq_arena_take(arena, c->Hkv * c->D * k.room, eq_elem_bytes(k.type));
     return k;
 }
 
@@ -49,44 +86,162 @@ static void put_key(char *keys, int64_t position, const char *from, int64_t D, e
     }
 }
 
-/* Keep T tokens of sequence b and key-value head kv. */
-static void put(eq_cache *k, int64_t block, int64_t b, int64_t kv, int64_t first, int64_t T,
-                const char *qkv)
+/* Keep T tokens from `position` on in the slab of a sequence and key-value head; qkv has them. */
+static void put(eq_cache *k, size_t slab, int64_t kv, int64_t position, int64_t T, const char *qkv)
 {
     const eq_config *c = k->config;
     size_t head = (size_t)c->D * eq_elem_bytes(k->type);
     size_t row = (size_t)eq_config_qkv(c) * eq_elem_bytes(k->type);
-    size_t slab = slab_offset(k, block, b, kv);
-    const char *from = qkv + (size_t)(b * T) * row + (size_t)(c->H + kv) * head;
-    for (int64_t t = first; t < first + T; t++, from += row) {
+    const char *from = qkv + (size_t)(c->H + kv) * head;
+    for (int64_t t = position; t < position + T; t++, from += row) {
         put_key(k->keys + slab, t, from, c->D, k->type);
         memcpy(k->values + slab + (size_t)t * head, from + (size_t)c->Hkv * head, head);
     }
 }
 
-void eq_cache_put(eq_ctx *ctx, eq_cache *k, int64_t block, int64_t T, const void *qkv)
-{
-    int64_t Hkv = k->config->Hkv;
-#pragma omp parallel for schedule(static) num_threads(ctx->threads)
-    for (int64_t unit = 0; unit < k->B * Hkv; unit++)
-        put(k, block, unit / Hkv, unit % Hkv, 0, T, qkv);
-}
-
-void eq_cache_attend(eq_ctx *ctx, eq_cache *k, int64_t block, int64_t position, void *out,
-                     const void *qkv)
+void eq_cache_attend(eq_ctx *ctx, eq_cache *k, int64_t block, const eq_place *places, int64_t n,
+                     void *out, const void *qkv)
 {
     const eq_config *c = k->config;
     int64_t group = group_of(c), D = c->D;
     size_t elem = eq_elem_bytes(k->type);
-    const eq_attend shape = {group, position + 1, D, 1.0f / sqrtf((float)D), k->type};
 #pragma omp parallel for schedule(dynamic) num_threads(ctx->threads)
-    for (int64_t unit = 0; unit < k->B * c->Hkv; unit++) {
-        int64_t b = unit / c->Hkv, kv = unit % c->Hkv;
-        size_t slab = slab_offset(k, block, b, kv);
+    for (int64_t unit = 0; unit < n * c->Hkv; unit++) {
+        int64_t i = unit / c->Hkv, kv = unit % c->Hkv, position = places[i].position;
+        size_t slab = slab_offset(k, block, places[i].sequence, kv);
+        const eq_attend shape = {group, position + 1, D, 1.0f / sqrtf((float)D), k->type};
         float *scratch = (float *)(void *)(k->scratch + (size_t)eq_this_thread() * k->part);
-        const char *q = (const char *)qkv + (size_t)(b * eq_config_qkv(c) + kv * group * D) * elem;
-        char *o = (char *)out + (size_t)((b * c->H + kv * group) * D) * elem;
-        put(k, block, b, kv, position, 1, qkv);
+        const char *row = (const char *)qkv + (size_t)(i * eq_config_qkv(c)) * elem;
+        const char *q = row + (size_t)(kv * group * D) * elem;
+        char *o = (char *)out + (size_t)((i * c->H + kv * group) * D) * elem;
+        put(k, slab, kv, position, 1, row);
         ctx->kernels->attend(o, q, k->keys + slab, k->values + slab, scratch, &shape);
+    }
+}
+
+/* ---- many tokens of one sequence ----------------------------------------------------------- */
+
+/* Keys that a step up to position `end` multiplies with. */
+static int64_t keys_until(const eq_cache *k, int64_t end)
+{
+    int64_t grain = STEP;
+    while (end > 2 * SHAPES * grain)
+        grain *= 2;
+    int64_t keys = round_up(end, grain);
+    return keys < k->room ? keys : k->room;
+}
+
+/* The first tokens of a call, and what all of its steps share. */
+typedef struct extension {
+    eq_cache *cache;
+    eq_place place;
+    int64_t T, block, keys; /* keys of the last step */
+    char *out;
+    const char *qkv;
+} extension;
+
+/* Keep the new tokens of one key-value head. Its keys, an element of all of them after the other,
+ * go to k->columns; values behind the last token become 0, which products multiply with 0. */
+static void keep(const extension *e, int64_t kv)
+{
+    eq_cache *k = e->cache;
+    int64_t D = k->config->D, end = e->place.position + e->T;
+    size_t elem = eq_elem_bytes(k->type), slab = slab_offset(k, e->block, e->place.sequence, kv);
+    char *columns = k->columns + (size_t)(kv * D * k->room) * elem;
+    put(k, slab, kv, e->place.position, e->T, e->qkv);
+    memset(k->values + slab + (size_t)(end * D) * elem, 0, (size_t)((e->keys - end) * D) * elem);
+    for (int64_t j = 0; j < e->keys; j += EQ_KEY_BLOCK)
+        for (int64_t d = 0; d < D; d++)
+            memcpy(columns + (size_t)(d * k->room + j) * elem,
+                   k->keys + slab + (size_t)(j * D + d * EQ_KEY_BLOCK) * elem, EQ_KEY_BLOCK * elem);
+}
+
+/* `rows` tokens from number t of the call on, the first `real` of which are more than padding. */
+typedef struct step {
+    int64_t t, rows, real, keys;
+    const eq_gemm_plan *scores, *mix;
+} step;
+
+/* The queries of a step, and of the heads that share key-value head kv, out of qkv. */
+static void gather(const extension *e, const step *s, int64_t kv, char *q)
+{
+    const eq_config *c = e->cache->config;
+    size_t head = (size_t)c->D * eq_elem_bytes(e->cache->type);
+    int64_t group = group_of(c), width = c->H + 2 * c->Hkv;
+    for (int64_t h = 0; h < group; h++)
+        for (int64_t r = 0; r < s->rows; r++, q += head)
+            memcpy(q, e->qkv + (size_t)((s->t + r) * width + kv * group + h) * head, head);
+}
+
+/* The results to their places in out. */
+static void scatter(const eq_kernels *kernels, const extension *e, const step *s, int64_t kv,
+                    const float *o)
+{
+    const eq_config *c = e->cache->config;
+    size_t head = (size_t)c->D * eq_elem_bytes(e->cache->type);
+    int64_t group = group_of(c);
+    for (int64_t h = 0; h < group; h++)
+        for (int64_t r = 0; r < s->rows; r++, o += c->D)
+            kernels->unpack(e->out + (size_t)((s->t + r) * c->H + kv * group + h) * head,
+                            e->cache->type, o, EQ_F32, c->D);
+}
+
+static void run_step(eq_ctx *ctx, const extension *e, const step *s, int64_t kv)
+{
+    eq_cache *k = e->cache;
+    int64_t D = k->config->D;
+    size_t elem = eq_elem_bytes(k->type), slab = slab_offset(k, e->block, e->place.sequence, kv);
+    int thread = eq_this_thread();
+    eq_arena part = {k->scratch + (size_t)thread * k->part, k->part, 0};
+    buffers b = step_buffers(&part, k);
+    const eq_causal tile = {.rows = s->real,
+                            .cols = s->keys,
+                            .ld = s->keys,
+                            .first = e->place.position + s->t,
+                            .scale = 1.0f / sqrtf((float)D),
+                            .type = k->type};
+    gather(e, s, kv, b.q);
+    eq_gemm_serial(ctx, s->scores, thread, b.s, b.q,
+                   k->columns + (size_t)(kv * D * k->room) * elem);
+    for (int64_t h = 0; h < group_of(k->config); h++)
+        ctx->kernels->softmax_causal(b.p + (size_t)(h * s->rows * s->keys) * elem, NULL,
+                                     b.s + h * s->rows * s->keys, &tile);
+    eq_gemm_serial(ctx, s->mix, thread, b.o, b.p, k->values + slab);
+    scatter(ctx->kernels, e, s, kv, b.o);
+}
+
+static bool prepare(eq_ctx *ctx, const extension *e, step *s, int64_t t)
+{
+    const eq_cache *k = e->cache;
+    int64_t rows = eq_cache_rows(e->T) - t, real = e->T - t, D = k->config->D;
+    *s = (step){.t = t, .rows = rows < STEP ? rows : STEP, .real = real < STEP ? real : STEP};
+    s->keys = keys_until(k, e->place.position + t + s->real);
+    int64_t R = s->rows * group_of(k->config);
+    eq_gemm scores = eq_gemm_input_gradient(R, D, s->keys, k->type, EQ_F32);
+    eq_gemm mix = eq_gemm_input_gradient(R, s->keys, D, k->type, EQ_F32);
+    scores.ldb = k->room;
+    s->scores = eq_gemm_prepare(ctx, &scores);
+    s->mix = eq_gemm_prepare(ctx, &mix);
+    return s->scores && s->mix;
+}
+
+void eq_cache_extend(eq_ctx *ctx, eq_cache *k, int64_t block, const eq_place *place, int64_t T,
+                     void *out, const void *qkv)
+{
+    enum { AT_ONCE = 32 };
+    int64_t end = place->position + T, Hkv = k->config->Hkv;
+    assert(T <= k->chunk && end <= k->room);
+    const extension e = {k, *place, T, block, keys_until(k, end), out, qkv};
+#pragma omp parallel for schedule(dynamic) num_threads(ctx->threads)
+    for (int64_t kv = 0; kv < Hkv; kv++)
+        keep(&e, kv);
+    for (int64_t t = 0; t < T;) {
+        step steps[AT_ONCE];
+        int64_t n = 0;
+        for (; n < AT_ONCE && t < T; n++, t += STEP)
+            if (!prepare(ctx, &e, &steps[n], t)) return;
+#pragma omp parallel for schedule(dynamic) num_threads(ctx->threads)
+        for (int64_t unit = 0; unit < n * Hkv; unit++)
+            run_step(ctx, &e, &steps[unit / Hkv], unit % Hkv);
     }
 }

@@ -7,48 +7,70 @@
 #define EQ_MOST_COPY ((int64_t)2 << 30)
 enum { COPY_SHARE = 2 };
 
-static eq_dense_kind choose_kind(const eq_ctx *ctx, const eq_decoder *d,
-                                 const eq_generation_shape *shape)
+static int64_t most_rows(const eq_generation_shape *shape)
 {
-    eq_dense_kind kind = shape->B == 1 && shape->rows <= 1 ? EQ_DENSE_ROWS : EQ_DENSE_PACKED;
+    return shape->rows > shape->B ? shape->rows : shape->B;
+}
+
+/* How weights are kept beside `held` bytes of everything else. */
+static eq_dense_kind choose_kind(const eq_ctx *ctx, const eq_decoder *d,
+                                 const eq_generation_shape *shape, int64_t held)
+{
+    eq_dense_kind kind = most_rows(shape) <= EQ_FEW_ROWS ? EQ_DENSE_ROWS : EQ_DENSE_PACKED;
     int64_t need = eq_dense_bytes(ctx, d, shape->type, kind);
     int64_t left = eq_memory_limit(shape->memory);
-    bool worth = need <= EQ_MOST_COPY && (left == 0 || need <= left / COPY_SHARE);
-    return worth ? kind : EQ_DENSE_STORED;
+    bool fits = left == 0 || (need <= left / COPY_SHARE && need <= left - held);
+    return fits && need <= EQ_MOST_COPY ? kind : EQ_DENSE_STORED;
+}
+
+/* A chunk at the very end has rows of padding behind it. */
+static int64_t rope_rows(const eq_generation *g)
+{
+    return g->cache.room + eq_cache_rows(1);
 }
 
 static void layout(eq_generation *g, const eq_generation_shape *shape, int threads)
 {
     const eq_config *c = &g->decoder->config;
-    int64_t rows = shape->rows > shape->B ? shape->rows : shape->B;
-    const eq_cache_shape cache = {shape->B, shape->room, shape->type};
-    const eq_block_shape step = {rows, 1, shape->type, false};
+    int64_t rows = most_rows(shape), chunk = eq_cache_rows(shape->chunk);
+    const eq_cache_shape cache = {shape->B, shape->room, shape->chunk, shape->type};
+    const eq_block_shape step = {rows > chunk ? rows : chunk, 1, shape->type, false};
+    g->rows = shape->rows;
     g->cache = eq_cache_layout(&g->arena, c, &cache, threads);
-    g->rope = eq_rope_layout(&g->arena, c, shape->room);
+    g->rope = eq_rope_layout(&g->arena, c, rope_rows(g));
+    g->here = eq_rope_layout(&g->arena, c, rows);
     g->acts = eq_activations_layout(&g->arena, c, &step, threads);
     g->acts.scratch = eq_arena_take(&g->arena, (int64_t)eq_decoder_scratch(g->decoder), 1);
-    g->ids = eq_arena_take(&g->arena, rows, sizeof *g->ids);
+    g->lengths = eq_arena_take(&g->arena, shape->B, sizeof *g->lengths);
+    g->places = eq_arena_take(&g->arena, shape->B, sizeof *g->places);
     g->logits = eq_arena_take(&g->arena, rows * c->V, sizeof(float));
+}
+
+/* Bytes of all but the copy of the weights. */
+static int64_t held_bytes(const eq_ctx *ctx, const eq_decoder *d, const eq_generation_shape *shape)
+{
+    eq_generation g = {.decoder = d, .arena = eq_arena_measure()};
+    layout(&g, shape, ctx->threads);
+    return (int64_t)g.arena.used;
 }
 
 int64_t eq_generation_bytes(const eq_ctx *ctx, const eq_decoder *d,
                             const eq_generation_shape *shape)
 {
-    eq_generation g = {.decoder = d, .arena = eq_arena_measure()};
-    layout(&g, shape, ctx->threads);
-    return (int64_t)g.arena.used + eq_dense_bytes(ctx, d, shape->type, choose_kind(ctx, d, shape));
+    int64_t held = held_bytes(ctx, d, shape);
+    return held + eq_dense_bytes(ctx, d, shape->type, choose_kind(ctx, d, shape, held));
 }
 
 eq_status eq_generation_init(eq_ctx *ctx, eq_generation *g, const eq_decoder *d,
                              const eq_generation_shape *shape)
 {
-    eq_dense_kind kind = choose_kind(ctx, d, shape);
-    *g = (eq_generation){.decoder = d, .arena = eq_arena_measure()};
-    layout(g, shape, ctx->threads);
-    eq_status st = eq_arena_reserve(ctx, &g->arena, g->arena.used);
+    int64_t held = held_bytes(ctx, d, shape);
+    eq_dense_kind kind = choose_kind(ctx, d, shape, held);
+    *g = (eq_generation){.decoder = d};
+    eq_status st = eq_arena_reserve(ctx, &g->arena, (size_t)held);
     if (st == EQ_OK) {
         layout(g, shape, ctx->threads);
-        eq_rope_fill(&g->rope, &d->config, 0, shape->room);
+        eq_rope_fill(&g->rope, &d->config, 0, rope_rows(g));
         st = eq_dense_init(ctx, &g->weights, d, shape->type, kind);
     }
     if (st != EQ_OK) eq_generation_deinit(g);
@@ -62,16 +84,27 @@ void eq_generation_deinit(eq_generation *g)
     *g = (eq_generation){0};
 }
 
-void eq_generation_rewind(eq_generation *g)
+void eq_generation_cut(eq_generation *g, int64_t sequence, int64_t length)
 {
-    g->length = 0;
+    assert(length >= 0 && length <= g->lengths[sequence]);
+    g->lengths[sequence] = length;
 }
 
-/* Final norm and head on acts.x. */
-static eq_status finish(eq_ctx *ctx, eq_generation *g)
+/* Let the activations be those of M rows and fill those behind the first n of x with 0. */
+static void set_rows(eq_generation *g, int64_t M, int64_t n)
+{
+    int64_t C = g->decoder->config.C;
+    g->acts.B = 1;
+    g->acts.M = g->acts.T = M;
+    memset(g->acts.x + n * C, 0, (size_t)((M - n) * C) * sizeof *g->acts.x);
+}
+
+/* Logits of the first n rows of acts.x: final norm and head. */
+static eq_status finish(eq_ctx *ctx, eq_generation *g, int64_t n)
 {
     const eq_config *c = &g->decoder->config;
     eq_activations *a = &g->acts;
+    set_rows(g, n > g->rows ? n : g->rows, n);
     ctx->kernels->rmsnorm_forward(a->n1, a->rstd1, a->x, g->decoder->norms + 2 * c->L * c->C, a->M,
                                   c->C, c->eps, a->type);
     eq_linear_call call = {a->M, a->type, EQ_F32, false, a->scratch};
@@ -79,59 +112,65 @@ static eq_status finish(eq_ctx *ctx, eq_generation *g)
     return eq_ctx_status(ctx);
 }
 
-eq_status eq_generation_step(eq_ctx *ctx, eq_generation *g, const int32_t *ids)
+/* Where each token of a step goes, and the rotary tables of these places. */
+static void find_places(eq_generation *g, const int64_t *sequences, int64_t n)
+{
+    int64_t half = g->decoder->config.D / 2;
+    for (int64_t i = 0; i < n; i++) {
+        int64_t s = sequences ? sequences[i] : i, position = g->lengths[s];
+        assert(position < g->cache.room);
+        g->places[i] = (eq_place){s, position};
+        memcpy(g->here.cosine + i * half, g->rope.cosine + position * half,
+               (size_t)half * sizeof(float));
+        memcpy(g->here.sine + i * half, g->rope.sine + position * half,
+               (size_t)half * sizeof(float));
+    }
+}
+
+eq_status eq_generation_step(eq_ctx *ctx, eq_generation *g, const int64_t *sequences,
+                             const int32_t *ids, int64_t n)
 {
     const eq_config *c = &g->decoder->config;
     eq_activations *a = &g->acts;
-    int64_t position = g->length, half = c->D / 2;
-    assert(position < g->cache.room);
-    eq_rope rope = {g->rope.cosine + position * half, g->rope.sine + position * half};
-    memcpy(g->ids, ids, (size_t)g->cache.B * sizeof *ids);
-    eq_status st = eq_decoder_embed(ctx, g->decoder, a->x, g->ids, a->B);
+    int64_t head = c->H * c->D * (int64_t)eq_elem_bytes(a->type);
+    eq_status st = eq_decoder_embed(ctx, g->decoder, a->x, ids, n);
     if (st != EQ_OK) return st;
+    set_rows(g, n > g->rows ? n : g->rows, n);
+    find_places(g, sequences, n);
+    memset((char *)a->attn + n * head, 0, (size_t)((a->M - n) * head));
     for (int64_t i = 0; i < c->L; i++) {
         const eq_block *block = &g->weights.blocks[i];
-        eq_block_project(ctx, block, &rope, a);
-        eq_cache_attend(ctx, &g->cache, i, position, a->attn, a->qkv);
+        eq_block_project(ctx, block, &g->here, a);
+        eq_cache_attend(ctx, &g->cache, i, g->places, n, a->attn, a->qkv);
         eq_block_finish(ctx, block, a);
     }
-    g->length = position + 1;
-    return finish(ctx, g);
+    for (int64_t i = 0; i < n; i++)
+        g->lengths[g->places[i].sequence]++;
+    return finish(ctx, g, n);
 }
 
-/* The blocks over a whole prompt, in activations `a` of T = count tokens. */
-static eq_status read_prompt(eq_ctx *ctx, eq_generation *g, eq_activations *a, const int32_t *ids)
+eq_status eq_generation_read(eq_ctx *ctx, eq_generation *g, int64_t sequence, const int32_t *ids,
+                             int64_t count, bool logits)
 {
     const eq_config *c = &g->decoder->config;
-    const eq_attention shape = {1, a->T, c->H, c->Hkv, c->D, a->type};
-    eq_status st = eq_decoder_embed(ctx, g->decoder, a->x, ids, a->T);
+    eq_activations *a = &g->acts;
+    const eq_place place = {sequence, g->lengths[sequence]};
+    int64_t first = place.position * (c->D / 2);
+    const eq_rope rope = {g->rope.cosine + first, g->rope.sine + first};
+    assert(count >= 1 && count <= g->cache.chunk && place.position + count <= g->cache.room);
+    eq_status st = eq_decoder_embed(ctx, g->decoder, a->x, ids, count);
+    set_rows(g, eq_cache_rows(count), count);
     for (int64_t i = 0; st == EQ_OK && i < c->L; i++) {
         const eq_block *block = &g->weights.blocks[i];
-        eq_block_project(ctx, block, &g->rope, a);
-        eq_cache_put(ctx, &g->cache, i, a->T, a->qkv);
-        eq_attention_forward(ctx, a->attn, a->lse, a->qkv, &shape, &a->attention);
+        eq_block_project(ctx, block, &rope, a);
+        eq_cache_extend(ctx, &g->cache, i, &place, count, a->attn, a->qkv);
         eq_block_finish(ctx, block, a);
         st = eq_check_interrupt(ctx);
     }
-    return st == EQ_OK ? eq_ctx_status(ctx) : st;
-}
-
-eq_status eq_generation_prompt(eq_ctx *ctx, eq_generation *g, const int32_t *ids, int64_t count)
-{
-    assert(g->acts.B == 1 && g->length == 0 && count >= 1 && count <= g->cache.room);
-    const eq_config *c = &g->decoder->config;
-    const eq_block_shape shape = {1, count, g->acts.type, false};
-    eq_arena arena = eq_arena_measure();
-    eq_activations_layout(&arena, c, &shape, ctx->threads);
-    eq_status st = eq_arena_reserve(ctx, &arena, arena.used);
+    if (st == EQ_OK) st = eq_ctx_status(ctx);
     if (st != EQ_OK) return st;
-    eq_activations a = eq_activations_layout(&arena, c, &shape, ctx->threads);
-    st = read_prompt(ctx, g, &a, ids);
-    if (st == EQ_OK) {
-        memcpy(g->acts.x, a.x + (count - 1) * c->C, (size_t)c->C * sizeof *a.x);
-        g->length = count;
-        st = finish(ctx, g);
-    }
-    eq_arena_release(&arena);
-    return st;
+    g->lengths[sequence] += count;
+    if (!logits) return EQ_OK;
+    memmove(a->x, a->x + (count - 1) * c->C, (size_t)c->C * sizeof *a->x);
+    return finish(ctx, g, 1);
 }

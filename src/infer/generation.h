@@ -1,5 +1,4 @@
-/* Decoding token by token: what a decoder needs to continue B sequences of the same length at
- * once. */
+/* What a decoder needs to continue several sequences, each at a position of its own. */
 #ifndef EQ_INFER_GENERATION_H
 #define EQ_INFER_GENERATION_H
 
@@ -10,20 +9,23 @@ typedef struct eq_generation_shape {
     int64_t B;      /* sequences */
     int64_t room;   /* most tokens of a sequence */
     eq_dtype type;  /* of activations and products */
-    int64_t rows;   /* of every product, at least B: logits depend on rows, not on B; 0: B */
+    int64_t rows;   /* least of every product of new tokens: results depend on rows; 0: any */
     int64_t memory; /* bytes that all of it may take; 0: what the machine has left */
+    int64_t chunk;  /* most tokens of eq_generation_read; 0: it is not called */
 } eq_generation_shape;
 
 typedef struct eq_generation {
     const eq_decoder *decoder; /* borrowed */
     eq_dense weights;
     eq_cache cache;
-    int64_t length;      /* tokens of every sequence that are in the cache */
-    eq_activations acts; /* of one token per sequence, and rows that fill up products */
-    int32_t *ids;        /* [rows] */
+    int64_t rows;
+    int64_t *lengths;    /* [B]: tokens of each sequence that are in the cache */
+    eq_place *places;    /* [B]: of the tokens of a step */
+    eq_activations acts; /* of a step, or of a chunk */
     eq_rope rope;        /* of positions 0 .. room-1 */
-    float *logits;       /* [rows, V]: what follows the last token of each sequence */
-    eq_arena arena;      /* owned */
+    eq_rope here;        /* of the places, [max(B, rows), D/2] */
+    float *logits;  /* [max(B, rows), V]: what follows the tokens of the last step, or a chunk */
+    eq_arena arena; /* owned */
 } eq_generation;
 
 /* Bytes that eq_generation_init takes. */
@@ -35,14 +37,16 @@ eq_status eq_generation_init(eq_ctx *ctx, eq_generation *generation, const eq_de
                              const eq_generation_shape *shape);
 void eq_generation_deinit(eq_generation *generation); /* zeroed storage is fine */
 
-/* Start with new sequences. */
-void eq_generation_rewind(eq_generation *generation);
-/* Read a prompt, ids [count], in one pass; only for B = 1 and at the start. Leaves the logits of
- * what follows it. */
-eq_status eq_generation_prompt(eq_ctx *ctx, eq_generation *generation, const int32_t *ids,
-                               int64_t count);
-/* Append ids [B], one token to every sequence, and leave the logits of what follows. length <
- * room. */
-eq_status eq_generation_step(eq_ctx *ctx, eq_generation *generation, const int32_t *ids);
+/* Keep only the first `length` tokens of a sequence, 0 .. lengths[sequence]. */
+void eq_generation_cut(eq_generation *generation, int64_t sequence, int64_t length);
+/* Append ids [count] to one sequence, 1 <= count <= chunk, length + count <= room. With `logits`,
+ * those of what follows are left in row 0. Stops between blocks when asked to; a sequence that was
+ * not read to the end keeps its length. */
+eq_status eq_generation_read(eq_ctx *ctx, eq_generation *generation, int64_t sequence,
+                             const int32_t *ids, int64_t count, bool logits);
+/* Append ids[i] to sequence sequences[i], all different, lengths < room, and leave the logits of
+ * what follows it in row i, i < n. sequences may be NULL: 0 .. n-1. */
+eq_status eq_generation_step(eq_ctx *ctx, eq_generation *generation, const int64_t *sequences,
+                             const int32_t *ids, int64_t n);
 
 #endif

@@ -5,7 +5,7 @@
 
 bool eq_sampling_ranks(const eq_sampling *s)
 {
-    return s->temperature > 0 && (s->top_k > 0 || s->top_p < 1);
+    return s->temperature > 0 && (s->top_k > 0 || s->top_p < 1 || s->min_p > 0);
 }
 
 /* Draw from all V. Chunks are weighed by the kernel first, so that only one is walked token by
@@ -85,9 +85,13 @@ static int32_t draw_ranked(const float *x, int64_t V, float total, const eq_samp
             all += exp((double)pop(heap, V - kept)->logit - (double)total);
     }
     int64_t sorted = kept;
+    double least = 0;
     for (kept = 0; kept < most && (kept == 0 || mass < s->top_p * all); kept++) {
         const eq_candidate *next = kept < sorted ? &heap[V - 1 - kept] : pop(heap, V - kept);
-        mass += exp((double)next->logit - (double)total);
+        double p = exp((double)next->logit - (double)total);
+        if (kept == 0) least = s->min_p * p;
+        if (p < least) break;
+        mass += p;
     }
     double left = uniform * mass;
     int64_t i = 0;
@@ -122,4 +126,23 @@ int32_t eq_sample(const eq_kernels *kernels, float *x, int64_t V, const eq_sampl
     double uniform = eq_rng_uniform(rng);
     if (!eq_sampling_ranks(s)) return draw_any(kernels, x, V, total, uniform);
     return draw_ranked(x, V, total, s, uniform, scratch);
+}
+
+void eq_penalize(float *x, const uint8_t *seen, int64_t V, double penalty)
+{
+    const float less = (float)(1 / penalty), more = (float)penalty;
+    for (int64_t i = 0; i < V; i++)
+        if (seen[i]) x[i] *= x[i] > 0 ? less : more;
+}
+
+void eq_most_likely(eq_candidate *out, int64_t n, const float *x, int64_t V)
+{
+    int64_t count = 0;
+    for (int64_t i = 0; n > 0 && i < V; i++) {
+        if (count == n && x[i] <= out[n - 1].logit) continue;
+        int64_t at = count < n ? count++ : n - 1;
+        for (; at > 0 && out[at - 1].logit < x[i]; at--)
+            out[at] = out[at - 1];
+        out[at] = (eq_candidate){x[i], (int32_t)i};
+    }
 }

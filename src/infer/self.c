@@ -26,7 +26,8 @@ static const double FREE_SHARE = 0.75;
 
 static eq_generation_shape shape_of(const eq_self_options *o, int64_t B, int64_t memory)
 {
-    return (eq_generation_shape){B, o->T, o->type, MOST_BATCH, memory};
+    return (eq_generation_shape){
+        .B = B, .room = o->T, .type = o->type, .rows = MOST_BATCH, .memory = memory};
 }
 
 /* The windows in as few batches as memory allows, all about as large. */
@@ -113,13 +114,13 @@ static eq_status write_batch(eq_ctx *ctx, writer *w, int64_t first, int32_t *ids
 {
     const eq_self_options *o = w->options;
     eq_status st = EQ_OK;
-    eq_generation_rewind(&w->generation);
     for (int64_t b = 0; b < w->B; b++) {
+        eq_generation_cut(&w->generation, b, 0);
         eq_rng_init(&w->rngs[b], o->seed, (uint64_t)(first + b));
         w->ended[b] = true;
     }
     for (int64_t t = 0; st == EQ_OK && t < o->T; t++) {
-        if (t > 0) st = eq_generation_step(ctx, &w->generation, w->tokens);
+        if (t > 0) st = eq_generation_step(ctx, &w->generation, NULL, w->tokens, w->B);
         if (st == EQ_OK) st = draw_all(ctx, w);
         for (int64_t b = 0; st == EQ_OK && b < w->B && first + b < o->n; b++)
             ids[(first + b) * o->T + t] = w->tokens[b];

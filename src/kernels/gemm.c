@@ -11,6 +11,7 @@ typedef enum engine { PLAIN, ONEDNN, AMX } engine;
 
 struct eq_gemm_plan {
     eq_gemm shape;
+    int64_t used; /* when it was asked for last, by the cache's count */
     engine engine;
     eq_onednn_tile *whole; /* owned; the entire product on one thread, made on demand */
     eq_onednn_tile *task;  /* owned; the rows of one task */
@@ -21,6 +22,7 @@ struct eq_gemm_cache {
     eq_onednn *onednn;              /* owned; NULL until needed */
     eq_gemm_plan *plans[MAX_PLANS]; /* owned */
     int count;
+    int64_t asked;  /* for any plan so far */
     char **scratch; /* owned; one growing buffer per thread, and one shared behind them */
     size_t *scratch_bytes;
 };
@@ -153,20 +155,36 @@ static bool same_shape(const eq_gemm *a, const eq_gemm *b)
            a->accumulate == b->accumulate && a->in == b->in && a->out == b->out;
 }
 
+/* A place for one more plan: behind the others, or that of the plan not asked for the longest. A
+ * caller that prepares many plans before it runs them keeps all of them. */
+static eq_gemm_plan **free_place(struct eq_gemm_cache *cache)
+{
+    if (cache->count < MAX_PLANS) return &cache->plans[cache->count++];
+    eq_gemm_plan **oldest = &cache->plans[0];
+    for (int i = 1; i < cache->count; i++)
+        if (cache->plans[i]->used < (*oldest)->used) oldest = &cache->plans[i];
+    free_plan(*oldest);
+    return oldest;
+}
+
 /* The plan for a shape, made when it is new. Tables are small and a hit is usually near the front,
  * so a scan will do. */
 static eq_gemm_plan *get_plan(eq_ctx *ctx, const eq_gemm *shape)
 {
     struct eq_gemm_cache *cache = get_cache(ctx);
     if (!cache) return NULL;
-    for (int i = 0; i < cache->count; i++)
-        if (same_shape(&cache->plans[i]->shape, shape)) return cache->plans[i];
-    if (cache->count == MAX_PLANS) free_plan(cache->plans[--cache->count]);
+    cache->asked++;
+    for (int i = 0; i < cache->count; i++) {
+        eq_gemm_plan *plan = cache->plans[i];
+        if (!same_shape(&plan->shape, shape)) continue;
+        plan->used = cache->asked;
+        return plan;
+    }
     eq_gemm_plan *plan = eq_alloc(ctx, 1, sizeof *plan);
     if (!plan) return NULL;
-    plan->shape = *shape;
-    plan->engine = choose_engine(ctx, shape->in);
-    cache->plans[cache->count++] = plan;
+    *plan = (eq_gemm_plan){
+        .shape = *shape, .used = cache->asked, .engine = choose_engine(ctx, shape->in)};
+    *free_place(cache) = plan;
     return plan;
 }
 

@@ -5,12 +5,10 @@
 /* A tile of unpacked weights or of their gradient: small enough for the caches, large enough for
  * the products. */
 enum { TILE_BYTES = 8 << 20, LEAST_ROWS = 64 };
-/* Up to so many rows of X, a product is M dot products per row of W: what prepares larger ones
- * would take longer. */
-enum { FEW_ROWS = 4 };
-/* Up to so many rows of X, products are cut by columns of Y, which gives every thread work; taller
- * ones are cut by rows. COLUMNS divides LEAST_ROWS, so that the cuts are the same whether a weight
- * is unpacked in tiles or kept whole. */
+/* Up to EQ_FEW_ROWS rows of X, a product is M dot products per row of W: what prepares larger ones
+ * would take longer. Up to SHORT_ROWS, products are cut by columns of Y, which gives every thread
+ * work; taller ones are cut by rows. COLUMNS divides LEAST_ROWS, so that the cuts are the same
+ * whether a weight is unpacked in tiles or kept whole. */
 enum { SHORT_ROWS = 96, COLUMNS = 64 };
 
 static int64_t tile_rows(int64_t N, int64_t K)
@@ -148,13 +146,13 @@ void eq_linear_forward(eq_ctx *ctx, const eq_linear *linear, void *y, const void
 {
     int64_t step = step_rows(linear, call->type);
     const void *packed = linear->form->packed ? linear->form->packed(linear, call->type) : NULL;
-    if (packed && call->M > FEW_ROWS) {
+    if (packed && call->M > EQ_FEW_ROWS) {
         eq_gemm g = eq_gemm_forward(call->M, linear->N, linear->K, call->type, call->out_type);
         g.accumulate = call->accumulate;
         eq_gemm_run_packed(ctx, &g, y, x, packed);
         return;
     }
-    if (call->M > FEW_ROWS && call->M <= SHORT_ROWS) {
+    if (call->M > EQ_FEW_ROWS && call->M <= SHORT_ROWS) {
         multiply_short(ctx, linear, y, x, call);
         return;
     }
@@ -165,7 +163,7 @@ void eq_linear_forward(eq_ctx *ctx, const eq_linear *linear, void *y, const void
         g.accumulate = call->accumulate;
         const void *w = weight_rows(ctx, linear, call->type, row, rows, call->scratch);
         char *out = (char *)y + (size_t)row * eq_elem_bytes(call->out_type);
-        if (call->M <= FEW_ROWS)
+        if (call->M <= EQ_FEW_ROWS)
             multiply_few(ctx, &g, out, x, w);
         else
             eq_gemm_run(ctx, &g, out, x, w);

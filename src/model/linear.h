@@ -59,6 +59,10 @@ eq_linear eq_linear_stored(const eq_kernels *kernels, eq_stored *stored, int64_t
 /* Bytes of scratch that forward and backward need for a linear [N, K]. */
 size_t eq_linear_scratch(int64_t N, int64_t K);
 
+/* Up to so many rows of X, each row of Y is formed by itself and does not depend on M; with more,
+ * rows are the same for the same M only. */
+enum { EQ_FEW_ROWS = 4 };
+
 /* Y[M, N] (=, or += with accumulate and out_type EQ_F32) X[M, K] W^T. x is of type `type`, y of
  * out_type; scratch of eq_linear_scratch bytes. Errors become the context's. */
 typedef struct eq_linear_call {

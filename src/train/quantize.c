@@ -30,11 +30,15 @@ static bool trains(const eq_quantize_options *o)
     return o->method != EQ_METHOD_RTN && o->train.epochs > 0;
 }
 
+/* Windows for the starts. */
+static int64_t start_samples(const eq_train_options *t)
+{
+    return t->start_windows < t->samples ? t->start_windows : t->samples;
+}
+
 int64_t eq_quantize_samples(const eq_quantize_options *o)
 {
-    int64_t weigh =
-        o->train.start_windows < o->data.samples ? o->train.start_windows : o->data.samples;
-    return trains(o) ? o->data.samples : weigh;
+    return trains(o) ? o->train.samples : start_samples(&o->train);
 }
 
 static int64_t val_samples(const eq_quantize_options *o)
@@ -245,13 +249,13 @@ static eq_status train_block(eq_ctx *ctx, state *s, eq_stream *target)
     block_name(s, name);
     double each = s->done_here ? (eq_seconds() - s->started) / (double)s->done_here : -1;
     const eq_fit_options fit = {.name = name,
-                                .samples = o->data.samples,
+                                .samples = o->train.samples,
                                 .batch = o->train.batch,
                                 .epochs = o->train.epochs,
                                 .early_stop = o->train.early_stop,
                                 .tokens = o->data.seqlen,
                                 .seconds_after = each < 0 ? -1 : each * (double)left};
-    const eq_student_data data = {&s->quantized, target, o->data.samples};
+    const eq_student_data data = {&s->quantized, target, o->train.samples};
     const eq_student_log log = {log_epoch, s};
     double start = eq_seconds(), before = 0, after = 0;
     eq_status st = eq_student_validate(ctx, &s->student, &data, &before);
@@ -306,9 +310,7 @@ static eq_status make_block(eq_ctx *ctx, state *s, eq_stream *full_next, const c
     eq_status st = check_weights(ctx, s);
     if (st == EQ_OK && o->train.start == EQ_START_WEIGHTED) {
         eq_stream *input = trains(o) ? &s->quantized : &s->full;
-        int64_t count =
-            o->train.start_windows < o->data.samples ? o->train.start_windows : o->data.samples;
-        st = eq_student_weigh(ctx, &s->student, teacher, input, count);
+        st = eq_student_weigh(ctx, &s->student, teacher, input, start_samples(&o->train));
     }
     if (st == EQ_OK) eq_student_start(ctx, &s->student);
     if (st == EQ_OK && eq_quantize_needs_data(o))

@@ -21,7 +21,7 @@ expect 0 quantize --method rtn --bits 3 --help
 out_has 'only round to nearest \(default rtn\)'
 out_has '^  -b, --bits 2\|3\|4\|8 .*\(default 3\)'
 
-for preset in fast:64 default:256 best:640 paper:4096; do
+for preset in fast:128 default:768 best:1600 paper:4096; do
     expect 0 quantize --bits 2 --preset "${preset%:*}" --help
     sed -n '/--samples N/,/--val-samples/p' .theme/out | grep -qF "${preset#*:})" ||
         complain "$preset: $(grep -A2 -- '--samples N' .theme/out)"

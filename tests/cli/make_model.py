@@ -2,10 +2,11 @@
 """Write a small random Llama model as a Hugging Face folder, with nothing but the standard library.
 
   make_model.py FOLDER [--blocks 3] [--tokenizer] [--tied] [--seed 1] [--windows 20] [--seqlen 32]
-      [--vocabulary 257]
+      [--vocabulary 257] [--chat]
 
 The folder also gets tokens.npy, int32 [windows, seqlen], for calibration. With --tokenizer there
-are one token per byte and <|end|>, so that any text can be tokenized.
+are one token per byte and <|end|>, so that any text can be tokenized; with --chat (and a vocabulary
+of 259) also <|im_start|> and <|im_end|> and a template for chats.
 """
 import argparse
 import array
@@ -79,24 +80,35 @@ def byte_letters():
     return [letters[b] for b in range(256)]
 
 
-def write_tokenizer(folder):
+def special(number, name):
+    return {"id": number, "content": name, "single_word": False, "lstrip": False, "rstrip": False,
+            "normalized": False, "special": True}
+
+
+CHAT_TEMPLATE = ("{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + "
+                 "'<|im_end|>' + '\\n' }}{% endfor %}")
+
+
+def write_tokenizer(folder, chat):
+    names = ["<|end|>"] + (["<|im_start|>", "<|im_end|>"] if chat else [])
+    ids = {name: 256 + n for n, name in enumerate(names)}
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True,
              "use_regex": True}
     tokenizer = {
         "version": "1.0", "truncation": None, "padding": None,
-        "added_tokens": [{"id": 256, "content": "<|end|>", "single_word": False, "lstrip": False,
-                          "rstrip": False, "normalized": False, "special": True}],
+        "added_tokens": [special(number, name) for name, number in ids.items()],
         "normalizer": None, "pre_tokenizer": level, "post_processor": None, "decoder": level,
         "model": {"type": "BPE", "dropout": None, "unk_token": None,
                   "continuing_subword_prefix": None, "end_of_word_suffix": None,
                   "fuse_unk": False, "byte_fallback": False, "ignore_merges": False,
-                  "vocab": {**{c: b for b, c in enumerate(byte_letters())}, "<|end|>": 256},
+                  "vocab": {**{c: b for b, c in enumerate(byte_letters())}, **ids},
                   "merges": []}}
     with open(os.path.join(folder, "tokenizer.json"), "w", encoding="utf-8") as out:
         json.dump(tokenizer, out)
     with open(os.path.join(folder, "tokenizer_config.json"), "w", encoding="utf-8") as out:
-        json.dump({"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<|end|>",
-                   "eos_token": "<|end|>", "add_bos_token": False}, out)
+        config = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<|end|>",
+                  "eos_token": "<|end|>", "add_bos_token": False}
+        json.dump({**config, "chat_template": CHAT_TEMPLATE} if chat else config, out)
 
 
 def write_tokens(path, windows, seqlen, rng):
@@ -113,6 +125,7 @@ def main():
     parser.add_argument("folder")
     parser.add_argument("--blocks", type=int, default=3)
     parser.add_argument("--tokenizer", action="store_true")
+    parser.add_argument("--chat", action="store_true")
     parser.add_argument("--tied", action="store_true")
     parser.add_argument("--wide", action="store_true", help="rows of 256 and 512")
     parser.add_argument("--seed", type=int, default=1)
@@ -129,7 +142,7 @@ def main():
     write_config(os.path.join(args.folder, "config.json"), args)
     write_tokens(os.path.join(args.folder, "tokens.npy"), args.windows, args.seqlen, rng)
     if args.tokenizer:
-        write_tokenizer(args.folder)
+        write_tokenizer(args.folder, args.chat)
 
 
 if __name__ == "__main__":

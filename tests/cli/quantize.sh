@@ -27,6 +27,25 @@ epochs = [(line["block"], line["epoch"]) for line in lines if keys <= set(line)]
 sys.exit(0 if epochs == [(b, e) for b in range(3) for e in (1, 2)] else 1)
 PYTHON
 
+# Windows for the blocks, and passes over all of them when not given: 64, and work for 128.
+tiny long --windows 100 --seqlen 8
+windows() { # SAMPLES, windows of the blocks, passes of the whole model, OPTION...
+    local samples=$1 blocks=$2 passes=$3
+    shift 3
+    expect 0 quantize long -o "windows-$samples" -q --preset fast --bits 3 --group 32 \
+        --val-samples 0 --calib long/tokens.npy --samples "$samples" --seqlen 8 --precision f32 "$@"
+    grep -A9 '"training"' "windows-$samples/run/plan.json" | grep -q "\"samples\": $blocks," ||
+        complain "$samples windows: not $blocks for the blocks"
+    grep -A2 '"end-to-end"' "windows-$samples/run/plan.json" | grep -q "\"epochs\": $passes," ||
+        complain "$samples windows: not $passes passes of the whole model"
+}
+windows 40 40 3
+windows 60 60 2
+windows 2000 64 1
+windows 30 7 2 --block-samples 7 --tune-epochs 2
+windows 31 31 3 --block-samples 0
+must_complain windows 40 40 2
+
 # Without windows for validation there is no word of its loss.
 # shellcheck disable=SC2046
 expect 0 $(small_run blind --epochs 2 --tune-epochs 1 --val-samples 0 | sed 's/ -q / /')

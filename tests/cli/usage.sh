@@ -35,7 +35,11 @@ wrong quantize m -o o -b
 wrong export m
 wrong export m -o o --format onnx
 wrong generate m
+wrong generate m -p x --prompt-file y
 wrong generate m -p x --top-p 1.5
+wrong generate m -p x --min-p 2
+wrong generate m -p x --repetition-penalty 0
+wrong generate m -p x $(printf -- "--stop %s " a b c d e f g h i j k l m n o p q)
 wrong tokenize m
 wrong tokenize m --text x --stdin
 wrong logits m -o x

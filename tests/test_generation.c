@@ -1,0 +1,222 @@
+#include "infer/generation.h"
+
+#include "kernels/gemm.h"
+#include "support_model.h"
+#include "support_numbers.h"
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+enum { V = MODEL_VOCABULARY, LONG = 140 };
+
+typedef struct fixture {
+    eq_ctx ctx;
+    small_model model;
+    int32_t ids[LONG];
+} fixture;
+
+static int setup(void **state)
+{
+    fixture *f = calloc(1, sizeof *f);
+    *state = f;
+    context_init(&f->ctx, 2);
+    small_model_open(&f->ctx, &f->model, false);
+    for (int i = 0; i < LONG; i++)
+        f->ids[i] = (i * i + 31 * i + 7) % V;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    fixture *f = *state;
+    small_model_close(&f->model);
+    context_deinit(&f->ctx);
+    free(f);
+    return 0;
+}
+
+/* Logits [LONG, V] of every position of f->ids from one pass over all of them; freed by the
+ * caller. */
+static float *full_logits(fixture *f, eq_dtype type)
+{
+    eq_decoder_pass pass;
+    float *logits = malloc((size_t)LONG * V * sizeof *logits);
+    assert_non_null(logits);
+    assert_int_equal(eq_decoder_pass_init(&f->ctx, &pass, f->model.decoder, 1, LONG, type), EQ_OK);
+    assert_true(pass.slice >= LONG);
+    assert_int_equal(eq_decoder_forward(&f->ctx, f->model.decoder, &pass, f->ids), EQ_OK);
+    eq_decoder_logits(&f->ctx, f->model.decoder, &pass, 0, LONG);
+    memcpy(logits, pass.logits, (size_t)LONG * V * sizeof *logits);
+    eq_decoder_pass_deinit(&pass);
+    return logits;
+}
+
+/* A prompt of n tokens, then one token after the other: every position's logits are those of the
+ * full pass, within `bound` of a logit of size 1. The prompts end on both sides of the cache's
+ * grain. */
+static void compare_with_full(fixture *f, eq_dtype type, double bound)
+{
+    const int64_t prompts[] = {1, 5, 63, 64, 65};
+    float *want = full_logits(f, type);
+    for (int i = 0; i < 5; i++) {
+        eq_generation g;
+        const eq_generation_shape shape = {1, LONG, type, 0, 0, LONG};
+        assert_int_equal(eq_generation_init(&f->ctx, &g, f->model.decoder, &shape), EQ_OK);
+        assert_int_equal(eq_generation_read(&f->ctx, &g, 0, f->ids, prompts[i], true), EQ_OK);
+        for (int64_t t = prompts[i]; t < LONG; t++) {
+            assert_true(worst_error(g.logits, want + (t - 1) * V, V, bound, bound) <= 1);
+            assert_int_equal(eq_generation_step(&f->ctx, &g, NULL, f->ids + t, 1), EQ_OK);
+        }
+        assert_true(worst_error(g.logits, want + (LONG - 1) * V, V, bound, bound) <= 1);
+        assert_false(worst_error(g.logits, want + (LONG - 2) * V, V, bound, bound) <= 1);
+        eq_generation_deinit(&g);
+    }
+    free(want);
+}
+
+static void steps_equal_full_pass(void **state)
+{
+    compare_with_full(*state, EQ_F32, 1e-4);
+}
+
+/* bf16 has 8 bits: each of the two ways is off by about 3 blocks * 2^-8 or so. */
+static void steps_equal_full_pass_bf16(void **state)
+{
+    fixture *f = *state;
+    if (!eq_gemm_has_bf16(&f->ctx)) {
+        print_message("no bf16 products on this CPU\n");
+        skip();
+    }
+    compare_with_full(f, EQ_BF16, 0.1);
+}
+
+/* Sequence b of a batch: f->ids from 5 b on. */
+static void batch_equals_single(void **state)
+{
+    enum { B = 7, T = 70 };
+    fixture *f = *state;
+    float *want = malloc((size_t)B * T * V * sizeof *want);
+    assert_non_null(want);
+    eq_generation g;
+    for (int64_t b = 0; b < B; b++) {
+        const eq_generation_shape one = {1, T, EQ_F32, 0, 0, 0};
+        assert_int_equal(eq_generation_init(&f->ctx, &g, f->model.decoder, &one), EQ_OK);
+        for (int64_t t = 0; t < T; t++) {
+            assert_int_equal(eq_generation_step(&f->ctx, &g, NULL, f->ids + 5 * b + t, 1), EQ_OK);
+            memcpy(want + (b * T + t) * V, g.logits, V * sizeof *want);
+        }
+        eq_generation_deinit(&g);
+    }
+    const eq_generation_shape all = {B, T, EQ_F32, 0, 0, 0};
+    assert_int_equal(eq_generation_init(&f->ctx, &g, f->model.decoder, &all), EQ_OK);
+    for (int pass = 0; pass < 2; pass++) { /* the second time over what the first left behind */
+        for (int64_t b = 0; b < B; b++)
+            eq_generation_cut(&g, b, 0);
+        for (int64_t t = 0; t < T; t++) {
+            int32_t tokens[B];
+            for (int64_t b = 0; b < B; b++)
+                tokens[b] = f->ids[5 * b + t];
+            assert_int_equal(eq_generation_step(&f->ctx, &g, NULL, tokens, B), EQ_OK);
+            for (int64_t b = 0; b < B; b++)
+                assert_true(worst_error(g.logits + b * V, want + (b * T + t) * V, V, 1e-4, 1e-4) <=
+                            1);
+        }
+    }
+    eq_generation_deinit(&g);
+    free(want);
+}
+
+/* Sequences of f->ids of any lengths side by side, read in pieces, cut and continued. */
+static void sequences_go_their_own_ways(void **state)
+{
+    enum { B = 3, CHUNK = 50, ROUNDS = 60 };
+    fixture *f = *state;
+    float *want = full_logits(f, EQ_F32);
+    const eq_generation_shape shape = {B, LONG, EQ_F32, 0, 0, CHUNK};
+    const int64_t pieces[][2] = {{0, 50}, {1, 17}, {0, 50}, {2, 1}, {0, 9}, {2, 33}, {1, 1}};
+    const int64_t subsets[][B] = {{2, 0}, {1}, {2, 1, 0}}, sizes[] = {2, 1, 3};
+    eq_generation g;
+    assert_int_equal(eq_generation_init(&f->ctx, &g, f->model.decoder, &shape), EQ_OK);
+    for (int i = 0; i < 7; i++) {
+        int64_t s = pieces[i][0], from = g.lengths[s];
+        assert_int_equal(eq_generation_read(&f->ctx, &g, s, f->ids + from, pieces[i][1], true),
+                         EQ_OK);
+        assert_int_equal(g.lengths[s], from + pieces[i][1]);
+        const float *logits = want + (g.lengths[s] - 1) * V;
+        assert_true(worst_error(g.logits, logits, V, 1e-4, 1e-4) <= 1);
+        assert_false(worst_error(g.logits, logits + V, V, 1e-4, 1e-4) <= 1);
+    }
+    for (int round = 0; round < ROUNDS; round++) {
+        const int64_t *subset = subsets[round % 3], n = sizes[round % 3];
+        int32_t ids[B];
+        for (int64_t i = 0; i < n; i++) {
+            if (g.lengths[subset[i]] == LONG) eq_generation_cut(&g, subset[i], 7 + 30 * i);
+            ids[i] = f->ids[g.lengths[subset[i]]];
+        }
+        assert_int_equal(eq_generation_step(&f->ctx, &g, subset, ids, n), EQ_OK);
+        for (int64_t i = 0; i < n; i++)
+            assert_true(worst_error(g.logits + i * V, want + (g.lengths[subset[i]] - 1) * V, V,
+                                    1e-4, 1e-4) <= 1);
+    }
+    eq_generation_deinit(&g);
+    free(want);
+}
+
+/* The copies of the weights are the weights: the same bits in every way to keep them. */
+static void compare_kinds(fixture *f, eq_dtype type, int64_t B)
+{
+    eq_generation g;
+    float *stored = malloc((size_t)B * V * sizeof *stored);
+    assert_non_null(stored);
+    const eq_generation_shape shape = {B, 8, type, 0, 0, 0};
+    const eq_dense_kind kinds[] = {EQ_DENSE_STORED, EQ_DENSE_ROWS, EQ_DENSE_PACKED};
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(eq_generation_init(&f->ctx, &g, f->model.decoder, &shape), EQ_OK);
+        assert_non_null(g.weights.weights);
+        eq_dense_deinit(&g.weights);
+        assert_int_equal(eq_dense_init(&f->ctx, &g.weights, f->model.decoder, type, kinds[i]),
+                         EQ_OK);
+        for (int t = 0; t < 4; t++)
+            assert_int_equal(eq_generation_step(&f->ctx, &g, NULL, f->ids + t, B), EQ_OK);
+        if (i == 0) memcpy(stored, g.logits, (size_t)B * V * sizeof *stored);
+        assert_memory_equal(g.logits, stored, (size_t)B * V * sizeof *stored);
+        eq_generation_deinit(&g);
+    }
+    free(stored);
+}
+
+static void copies_change_nothing(void **state)
+{
+    const int64_t batches[] = {1, 3, 35};
+    for (int i = 0; i < 3; i++) {
+        compare_kinds(*state, EQ_F32, batches[i]);
+        compare_kinds(*state, EQ_BF16, batches[i]);
+    }
+}
+
+static void steps_do_not_allocate(void **state)
+{
+    fixture *f = *state;
+    const eq_generation_shape shape = {5, 40, EQ_F32, 0, 0, 0};
+    eq_generation g;
+    assert_int_equal(eq_generation_init(&f->ctx, &g, f->model.decoder, &shape), EQ_OK);
+    assert_int_equal(eq_generation_step(&f->ctx, &g, NULL, f->ids, 5), EQ_OK);
+    int64_t before = f->ctx.allocations;
+    for (int t = 0; t < 10; t++)
+        assert_int_equal(eq_generation_step(&f->ctx, &g, NULL, f->ids + t, 5), EQ_OK);
+    assert_int_equal(f->ctx.allocations, before);
+    eq_generation_deinit(&g);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(steps_equal_full_pass), cmocka_unit_test(steps_equal_full_pass_bf16),
+        cmocka_unit_test(batch_equals_single),   cmocka_unit_test(sequences_go_their_own_ways),
+        cmocka_unit_test(copies_change_nothing), cmocka_unit_test(steps_do_not_allocate),
+    };
+    return cmocka_run_group_tests_name("generation", tests, setup, teardown);
+}
