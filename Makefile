@@ -2,7 +2,7 @@
 #   make          build/eqat, build/libeqat.a, build/libeqat.so
 #   make demo     install what is needed, fetch the model, quantize it, compare, let it speak
 #   make test     install what is needed, build, run every test
-#   make test-clients  compare with other programs' readers and packers (downloads PyTorch)
+#   make test-clients  what we read and export, in the programs that it is for (downloads PyTorch)
 #   make check    the long gate: both compilers, sanitizers, reduced builds, form
 # BUILD=folder, CC=compiler, JOBS=n and FLAGS="-DEQAT_OPENMP=OFF ..." change the build.
 
@@ -15,7 +15,7 @@ endif
 NINJA := ninja -C $(BUILD) $(if $(JOBS),-j$(JOBS))
 PYTHON := .venv/bin/python
 PEER := .venv-peer/bin/python
-CLIENTS := .venv-clients/bin/python
+CLIENTS := .venv-clients
 SOURCES = $(shell find include src tests -name '*.[ch]')
 
 .PHONY: all setup model demo test test-clients check format golden bench bench-peer clean
@@ -43,9 +43,12 @@ test: setup
 	scripts/venv.sh .venv requirements/test.txt
 	ctest --test-dir $(BUILD) --output-on-failure
 
-test-clients: all
-	scripts/venv.sh .venv-clients requirements/clients.txt
-	$(CLIENTS) tests/clients/check_foreign.py $(BUILD)/eqat
+test-clients: setup
+	$(MAKE) all
+	scripts/fetch_model.sh
+	scripts/venv.sh $(CLIENTS) requirements/clients.txt
+	tests/clients/run.sh $(BUILD)/eqat
+	$(CLIENTS)/bin/python tests/clients/check_foreign.py $(BUILD)/eqat
 
 check:
 	scripts/setup.sh --check

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { PAD_NAME = 24 };
+enum { PAD_NAME = 32 };
 
 static eq_text text_of(const char *s)
 {
