@@ -47,7 +47,9 @@ class Terminal:
             if time.monotonic() > end:
                 sys.exit(f"no prompt after Ctrl-C: {self.seen[-500:]!r}")
             self.send(b"\x03")
-            self.read(1)
+            again = time.monotonic() + 3
+            while b"\n> " not in self.seen and time.monotonic() < again:
+                self.read(0.2)
         self.expect(b"\n> ")
 
     def send(self, data):
