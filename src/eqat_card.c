@@ -52,16 +52,17 @@ static void write_ends(eq_output *f, const eq_quantize_result *r)
 static void write_head(eq_output *f, const eq_card *card)
 {
     const eq_quantize_result *r = card->result;
-    char name[256], bits[16] = "mixed"; /* the last part of the path */
-    snprintf(name, sizeof name, "%s", card->model);
-    for (size_t n = strlen(name); n > 1 && name[n - 1] == '/'; n--)
-        name[n - 1] = 0;
-    const char *slash = strrchr(name, '/');
+    char *name = eq_path_name(f->ctx, card->model), bits[16] = "mixed";
+    if (!name) {
+        f->status = EQ_ENOMEM;
+        return;
+    }
     if (!r->mixed) snprintf(bits, sizeof bits, "%d", r->bits);
     eq_output_printf(f,
                      "---\nbase_model: %s\nlibrary_name: transformers\ntags:\n- eqat\n- gptq\n"
                      "- %s-bit\n---\n\n# %s in %s bits\n\nQuantized with eqat %s: ",
-                     card->model, bits, slash ? slash + 1 : name, bits, EQAT_VERSION);
+                     card->model, bits, name, bits, EQAT_VERSION);
+    eq_free(name);
     write_linears(f, r);
     write_ends(f, r);
     eq_output_printf(f, "All tensors together have\n%lld bytes. GPTQ-v2 tensors, as %s.\n",

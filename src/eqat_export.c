@@ -16,18 +16,6 @@ eq_export_options eq_export_defaults(eq_export_format format)
         .format = format, .gptq_version = 2, .shard_bytes = (int64_t)5 << 30};
 }
 
-/* The last part of a path: what the model is called. */
-static char *base_name(eq_ctx *ctx, const char *path)
-{
-    size_t end = strlen(path);
-    while (end > 1 && path[end - 1] == '/')
-        end--;
-    size_t start = end;
-    while (start > 0 && path[start - 1] != '/')
-        start--;
-    return eq_strndup(ctx, path + start, end - start);
-}
-
 /* A file, or a folder with the files in it. */
 static void remove_output(eq_ctx *ctx, const char *path)
 {
@@ -117,7 +105,7 @@ static eq_status make_output(eq_ctx *ctx, const eq_model *model, const eq_export
 eq_status eq_export(eq_ctx *ctx, const eq_model *model, const char *out,
                     const eq_export_options *options, eq_export_result *result)
 {
-    char *name = base_name(ctx, eq_checkpoint_path(model->checkpoint));
+    char *name = eq_path_name(ctx, eq_checkpoint_path(model->checkpoint));
     char *temporary = eq_format(ctx, "%s.tmp-%ld", out, (long)getpid());
     eq_export_job job = {
         .decoder = model->decoder, .tokenizer = model->tokenizer, .options = options, .name = name};

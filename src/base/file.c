@@ -213,6 +213,17 @@ eq_status eq_folder_make(eq_ctx *ctx, const char *path)
     return st;
 }
 
+char *eq_path_name(eq_ctx *ctx, const char *path)
+{
+    size_t end = strlen(path);
+    while (end > 1 && path[end - 1] == '/')
+        end--;
+    size_t start = end;
+    while (start > 0 && path[start - 1] != '/')
+        start--;
+    return eq_strndup(ctx, path + start, end - start);
+}
+
 char *eq_path_join(eq_ctx *ctx, const char *folder, const char *name)
 {
     return eq_format(ctx, "%s/%s", folder, name);

@@ -46,9 +46,10 @@ static const eq_grid_row *read_row(row_room *room, const eq_qmatrix *q, int64_t 
     eq_qmatrix_codes(room->codes, q, n);
     eq_qmatrix_grid(room->scales, room->zeros, q, n);
     for (int64_t k = 0; k < q->K; k++) {
+        int64_t group = eq_qmatrix_group(q, k);
         room->row.q[k] = room->codes[k];
-        room->row.z[k] = (int16_t)room->zeros[k / q->g];
-        room->row.s[k] = room->scales[k / q->g];
+        room->row.z[k] = (int16_t)room->zeros[group];
+        room->row.s[k] = room->scales[group];
     }
     return &room->row;
 }

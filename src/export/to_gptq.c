@@ -2,7 +2,6 @@
 #include "export/folder.h"
 #include "io/gptq_config.h"
 
-#include <math.h>
 #include <stdio.h>
 
 /* ---- the plan ------------------------------------------------------------------------------ */
@@ -14,26 +13,22 @@ static eq_status refuse(eq_ctx *ctx, const eq_export_job *job, const eq_weight *
 }
 
 /* What the two versions cannot hold. */
-static eq_status check(eq_ctx *ctx, const eq_export_job *job, const eq_weight *w)
+static eq_status check(eq_ctx *ctx, const eq_export_job *job, eq_weight *w)
 {
     const eq_qmatrix *q = &w->stored->matrix;
-    int64_t groups = q->N * (q->K / q->g);
-    eq_unpacked u;
+    bool halves;
+    int least;
     if (q->order)
         return refuse(ctx, job, w, "has columns in activation order, which are not exported");
     if (!eq_qmatrix_fits(q->N, q->K, q->bits))
         return refuse(ctx, job, w, "does not fill whole words of 32 bits");
-    eq_status st = eq_unpacked_init(ctx, &u, q);
-    for (int64_t i = 0; st == EQ_OK && i < groups; i++) {
-        float s = u.scales[i];
-        if (!isfinite(s) || eq_f16_f32(eq_f32_f16(s)) != s)
-            st = refuse(ctx, job, w, "has a scale that is no half; eqat tune writes halves");
-        else if (job->options->gptq_version == 1 && !u.zeros[i])
-            st = refuse(ctx, job, w,
-                        "has a zero point of 0, which version 1 cannot hold: use "
-                        "--gptq-version 2, or eqat quantize --grid symmetric");
-    }
-    eq_unpacked_deinit(&u);
+    eq_status st = eq_weight_check_grid(ctx, w, &halves, &least);
+    if (st == EQ_OK && !halves)
+        return refuse(ctx, job, w, "has a scale that is no half; eqat tune writes halves");
+    if (st == EQ_OK && job->options->gptq_version == 1 && least == 0)
+        return refuse(ctx, job, w,
+                      "has a zero point of 0, which version 1 cannot hold: use "
+                      "--gptq-version 2, or eqat quantize --grid symmetric");
     return st;
 }
 
@@ -102,17 +97,6 @@ static eq_status write_packed(eq_ctx *ctx, const eq_export_job *job, const eq_we
 
 /* ---- settings ------------------------------------------------------------------------------ */
 
-static bool symmetric(eq_ctx *ctx, const eq_weight *w)
-{
-    const eq_qmatrix *q = &w->stored->matrix;
-    eq_unpacked u;
-    bool same = eq_unpacked_init(ctx, &u, q) == EQ_OK;
-    for (int64_t i = 0; same && i < q->N * (q->K / q->g); i++)
-        same = u.zeros[i] == 1 << (q->bits - 1);
-    eq_unpacked_deinit(&u);
-    return same;
-}
-
 /* An override for a module, and for the one that vLLM and SGLang make of it and others. */
 static void add_module(json_t *dynamic, const eq_weight *w, const eq_override *own)
 {
@@ -129,10 +113,10 @@ static void add_module(json_t *dynamic, const eq_weight *w, const eq_override *o
 }
 
 /* All block linears on the symmetric grid, or at least one that is not. */
-static bool all_symmetric(eq_ctx *ctx, const eq_export_job *job)
+static bool all_symmetric(const eq_export_job *job)
 {
     for (int64_t i = 0; i < job->count; i++)
-        if (job->weights[i].linear && job->weights[i].packed && !symmetric(ctx, &job->weights[i]))
+        if (job->weights[i].linear && job->weights[i].packed && !job->weights[i].symmetric)
             return false;
     return true;
 }
@@ -140,7 +124,7 @@ static bool all_symmetric(eq_ctx *ctx, const eq_export_job *job)
 static json_t *quantization(eq_ctx *ctx, const eq_export_job *job)
 {
     const eq_decoder *d = job->decoder;
-    const eq_override base = {d->bits, d->group, all_symmetric(ctx, job)};
+    const eq_override base = {d->bits, d->group, all_symmetric(job)};
     const eq_weight *last = &job->weights[job->count - 1];
     json_t *q = eq_gptq_config(&base, !d->config.tied && last->packed, job->options->gptq_version);
     json_t *dynamic = json_object();
@@ -148,8 +132,8 @@ static json_t *quantization(eq_ctx *ctx, const eq_export_job *job)
         const eq_weight *w = &job->weights[i];
         if (!w->packed) continue;
         const eq_qmatrix *m = &w->stored->matrix;
-        eq_override own = {m->bits, base.group == -1 && m->g == m->K ? -1 : m->g, false};
-        own.symmetric = base.symmetric && w->linear ? true : symmetric(ctx, w);
+        const eq_override own = {m->bits, base.group == -1 && m->g == m->K ? -1 : m->g,
+                                 w->symmetric};
         if (own.bits != base.bits || own.group != base.group ||
             (!w->linear && own.symmetric != base.symmetric))
             add_module(dynamic, w, &own);

@@ -49,20 +49,12 @@ static eq_status check_linear(eq_ctx *ctx, const eq_export_job *job, const eq_we
     return EQ_OK;
 }
 
-/* Scales are written as halves. Notes whether all zero points are the middle code. */
+/* Scales are written as halves. */
 static eq_status check_grid(eq_ctx *ctx, const eq_export_job *job, eq_weight *w)
 {
-    const eq_qmatrix *q = &w->stored->matrix;
-    int64_t count = q->N * (q->K / q->g);
-    bool halves = true;
-    eq_unpacked u;
-    eq_status st = eq_unpacked_init(ctx, &u, q);
-    w->symmetric = true;
-    for (int64_t i = 0; st == EQ_OK && i < count; i++) {
-        halves = halves && eq_f16_f32(eq_f32_f16(u.scales[i])) == u.scales[i];
-        w->symmetric = w->symmetric && u.zeros[i] == 1 << (q->bits - 1);
-    }
-    eq_unpacked_deinit(&u);
+    bool halves;
+    int least;
+    eq_status st = eq_weight_check_grid(ctx, w, &halves, &least);
     return st != EQ_OK || halves ? st : refuse(ctx, job, w, "has a scale that is no half (F16)");
 }
 

@@ -1,13 +1,11 @@
 #include "export/weights.h"
 
+#include <math.h>
 #include <stdio.h>
 
-static const struct {
-    const char *name;
-    int at; /* 0: norm1, 1: norm2 */
-} NORMS[] = {{"input_layernorm", 0}, {"post_attention_layernorm", 1}};
-
-enum { BLOCK_NORMS = sizeof NORMS / sizeof *NORMS, BLOCK_LINEARS = 7, ENDS = 3 };
+/* norm1 and norm2 of a block. */
+enum { BLOCK_NORMS = 2, BLOCK_LINEARS = 7, ENDS = 3 };
+static const char *const NORMS[BLOCK_NORMS] = {"input_layernorm", "post_attention_layernorm"};
 
 static void add_norm(eq_weight *w, const eq_decoder *d, const float *norm)
 {
@@ -43,14 +41,13 @@ static int64_t add_unit(eq_weight *w, const eq_decoder *d, int64_t i, eq_unit un
 static int64_t add_block(eq_weight *w, const eq_decoder *d, int64_t i)
 {
     const eq_block *block = &d->blocks[i].block;
-    const float *norms[] = {block->norm1, block->norm2};
+    const float *norms[BLOCK_NORMS] = {block->norm1, block->norm2};
     int64_t n = 0;
     for (int u = 0; u < EQ_UNITS; u++)
         n += add_unit(w + n, d, i, (eq_unit)u);
     for (int t = 0; t < BLOCK_NORMS; t++, n++) {
-        snprintf(w[n].module, sizeof w[n].module, "model.layers.%lld.%s", (long long)i,
-                 NORMS[t].name);
-        add_norm(&w[n], d, norms[NORMS[t].at]);
+        snprintf(w[n].module, sizeof w[n].module, "model.layers.%lld.%s", (long long)i, NORMS[t]);
+        add_norm(&w[n], d, norms[t]);
     }
     return n;
 }
@@ -80,6 +77,26 @@ bool eq_weight_is_packed(const eq_weight *w)
 eq_dtype eq_weight_type(const eq_weight *w)
 {
     return w->norm ? EQ_F32 : w->stored->tensor.type;
+}
+
+eq_status eq_weight_check_grid(eq_ctx *ctx, eq_weight *w, bool *halves, int *least)
+{
+    const eq_qmatrix *q = &w->stored->matrix;
+    int64_t groups = q->K / q->g;
+    float *s = eq_alloc(ctx, 2 * groups, sizeof *s), *z = s + groups;
+    if (!s) return EQ_ENOMEM;
+    *halves = w->symmetric = true;
+    *least = 1 << q->bits;
+    for (int64_t n = 0; n < q->N; n++) {
+        eq_qmatrix_grid(s, z, q, n);
+        for (int64_t k = 0; k < groups; k++) {
+            *halves = *halves && isfinite(s[k]) && eq_f16_f32(eq_f32_f16(s[k])) == s[k];
+            w->symmetric = w->symmetric && z[k] == (float)(1 << (q->bits - 1));
+            if (z[k] < (float)*least) *least = (int)z[k];
+        }
+    }
+    eq_free(s);
+    return EQ_OK;
 }
 
 double eq_weight_bits(const eq_weight *w)
