@@ -62,13 +62,17 @@ static size_t describe(const eq_ctx *ctx, eq_dense_weight *w, const eq_decoder *
     return w->packed ? bytes : (size_t)(source->N * source->K) * eq_elem_bytes(type);
 }
 
-int64_t eq_dense_bytes(const eq_ctx *ctx, const eq_decoder *d, eq_dtype type, eq_dense_kind kind)
+eq_dense_size eq_dense_measure(const eq_ctx *ctx, const eq_decoder *d, eq_dtype type,
+                               eq_dense_kind kind)
 {
-    eq_arena arena = eq_arena_measure();
+    eq_arena all = eq_arena_measure(), copies = eq_arena_measure();
     eq_dense_weight w;
-    for (int64_t i = 0; kind != EQ_DENSE_STORED && i < linears_of(d); i++)
-        eq_arena_take(&arena, (int64_t)describe(ctx, &w, d, i, type, kind), 1);
-    return (int64_t)arena.used;
+    for (int64_t i = 0; kind != EQ_DENSE_STORED && i < linears_of(d); i++) {
+        int64_t bytes = (int64_t)describe(ctx, &w, d, i, type, kind);
+        eq_arena_take(&all, bytes, 1);
+        if (!w.in_panels) eq_arena_take(&copies, bytes, 1);
+    }
+    return (eq_dense_size){(int64_t)all.used, (int64_t)copies.used};
 }
 
 /* Describe all weights and reserve their memory. */

@@ -32,9 +32,13 @@ typedef struct eq_dense {
     eq_arena arena;           /* owned */
 } eq_dense;
 
-/* Bytes of the copies of all block linears and the head. */
-int64_t eq_dense_bytes(const eq_ctx *ctx, const eq_decoder *decoder, eq_dtype type,
-                       eq_dense_kind kind);
+/* Bytes of all block linears and the head, and of those that are copies: not stored, nor in panels,
+ * in whose place the file's pages leave. */
+typedef struct eq_dense_size {
+    int64_t bytes, copies;
+} eq_dense_size;
+eq_dense_size eq_dense_measure(const eq_ctx *ctx, const eq_decoder *decoder, eq_dtype type,
+                               eq_dense_kind kind);
 /* Linears of `decoder` (borrowed) in `type`. Where products do not pack, EQ_DENSE_PACKED is
  * EQ_DENSE_ROWS. Pages of the files that were copied leave the resident set. */
 eq_status eq_dense_init(eq_ctx *ctx, eq_dense *dense, const eq_decoder *decoder, eq_dtype type,

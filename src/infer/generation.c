@@ -12,17 +12,21 @@ static int64_t most_rows(const eq_generation_shape *shape)
     return shape->rows > shape->B ? shape->rows : shape->B;
 }
 
-/* How weights are kept beside `held` bytes of everything else. */
+/* How weights are kept beside `held` bytes of everything else, and what that takes. Copies are
+ * left out where memory is short; panels are not, they stand for the file's pages. */
 static eq_dense_kind choose_kind(const eq_ctx *ctx, const eq_decoder *d,
-                                 const eq_generation_shape *shape, int64_t held)
+                                 const eq_generation_shape *shape, int64_t held, int64_t *bytes)
 {
-    if (shape->panels)
-        return shape->activations == EQ_ACTIVATIONS_EXACT ? EQ_DENSE_EXACT : EQ_DENSE_FAST;
     eq_dense_kind kind = most_rows(shape) <= EQ_FEW_ROWS ? EQ_DENSE_ROWS : EQ_DENSE_PACKED;
-    int64_t need = eq_dense_bytes(ctx, d, shape->type, kind);
+    if (shape->panels)
+        kind = shape->activations == EQ_ACTIVATIONS_EXACT ? EQ_DENSE_EXACT : EQ_DENSE_FAST;
+    eq_dense_size size = eq_dense_measure(ctx, d, shape->type, kind);
     int64_t left = eq_memory_limit(shape->memory);
-    bool fits = left == 0 || (need <= left / COPY_SHARE && need <= left - held);
-    return fits && need <= EQ_MOST_COPY ? kind : EQ_DENSE_STORED;
+    bool fits = left == 0 || (size.copies <= left / COPY_SHARE &&
+                              (size.copies < size.bytes || size.bytes <= left - held));
+    bool kept = fits && size.copies <= EQ_MOST_COPY;
+    *bytes = kept ? size.bytes : 0;
+    return kept ? kind : EQ_DENSE_STORED;
 }
 
 /* A chunk at the very end has rows of padding behind it. */
@@ -59,15 +63,16 @@ static int64_t held_bytes(const eq_ctx *ctx, const eq_decoder *d, const eq_gener
 int64_t eq_generation_bytes(const eq_ctx *ctx, const eq_decoder *d,
                             const eq_generation_shape *shape)
 {
-    int64_t held = held_bytes(ctx, d, shape);
-    return held + eq_dense_bytes(ctx, d, shape->type, choose_kind(ctx, d, shape, held));
+    int64_t held = held_bytes(ctx, d, shape), weights;
+    choose_kind(ctx, d, shape, held, &weights);
+    return held + weights;
 }
 
 eq_status eq_generation_init(eq_ctx *ctx, eq_generation *g, const eq_decoder *d,
                              const eq_generation_shape *shape)
 {
-    int64_t held = held_bytes(ctx, d, shape);
-    eq_dense_kind kind = choose_kind(ctx, d, shape, held);
+    int64_t held = held_bytes(ctx, d, shape), weights;
+    eq_dense_kind kind = choose_kind(ctx, d, shape, held, &weights);
     *g = (eq_generation){.decoder = d};
     eq_status st = eq_arena_reserve(ctx, &g->arena, (size_t)held);
     if (st == EQ_OK) {
