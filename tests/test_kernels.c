@@ -1,6 +1,7 @@
 /* Every table of kernels against the reference, in one process: lengths around the widths of the
  * vectors, buffers that are not aligned, and both element types. */
 #include "kernels/kernels.h"
+#include "support_kernels.h"
 #include "support_numbers.h"
 
 #include <math.h>
@@ -542,29 +543,6 @@ static void optimizer(void **state)
     }
 }
 
-static int use(void **state, const char *name)
-{
-    *state = (void *)(uintptr_t)eq_kernels_get(name);
-    if (!*state) print_message("this CPU cannot run the table %s: compared with itself\n", name);
-    if (!*state) *state = (void *)(uintptr_t)eq_kernels_get("ref");
-    return 0;
-}
-
-static int use_avx2(void **state)
-{
-    return use(state, "avx2");
-}
-
-static int use_avx512(void **state)
-{
-    return use(state, "avx512");
-}
-
-static int use_vnni(void **state)
-{
-    return use(state, "vnni");
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -581,8 +559,8 @@ int main(void)
         cmocka_unit_test(not_a_number_passes),
         cmocka_unit_test(optimizer),
     };
-    int failed = cmocka_run_group_tests_name("avx2", tests, use_avx2, NULL);
-    failed += cmocka_run_group_tests_name("avx512", tests, use_avx512, NULL);
-    failed += cmocka_run_group_tests_name("vnni", tests, use_vnni, NULL);
+    int failed = cmocka_run_group_tests_name("avx2", tests, use_kernels_avx2, NULL);
+    failed += cmocka_run_group_tests_name("avx512", tests, use_kernels_avx512, NULL);
+    failed += cmocka_run_group_tests_name("vnni", tests, use_kernels_vnni, NULL);
     return failed;
 }

@@ -1,6 +1,7 @@
 /* Panels: what they hold against what they were made from, and the kernels on them in every table
  * against the reference. */
 #include "kernels/kernels.h"
+#include "support_kernels.h"
 #include "support_numbers.h"
 
 #include <math.h>
@@ -349,34 +350,6 @@ static void from_tensor(void **state)
     assert_false(eq_panels_for_tensor(&w, &plain));
 }
 
-static int use(void **state, const char *name)
-{
-    *state = (void *)(uintptr_t)eq_kernels_get(name);
-    if (!*state) print_message("this CPU cannot run the table %s: compared with itself\n", name);
-    if (!*state) *state = (void *)(uintptr_t)eq_kernels_get("ref");
-    return 0;
-}
-
-static int use_ref(void **state)
-{
-    return use(state, "ref");
-}
-
-static int use_avx2(void **state)
-{
-    return use(state, "avx2");
-}
-
-static int use_avx512(void **state)
-{
-    return use(state, "avx512");
-}
-
-static int use_vnni(void **state)
-{
-    return use(state, "vnni");
-}
-
 int main(void)
 {
     const struct CMUnitTest packing[] = {
@@ -390,9 +363,9 @@ int main(void)
         cmocka_unit_test(extremes),
         cmocka_unit_test(not_finite),
     };
-    int failed = cmocka_run_group_tests_name("ref", packing, use_ref, NULL);
-    failed += cmocka_run_group_tests_name("avx2", tables, use_avx2, NULL);
-    failed += cmocka_run_group_tests_name("avx512", tables, use_avx512, NULL);
-    failed += cmocka_run_group_tests_name("vnni", tables, use_vnni, NULL);
+    int failed = cmocka_run_group_tests_name("ref", packing, use_kernels_ref, NULL);
+    failed += cmocka_run_group_tests_name("avx2", tables, use_kernels_avx2, NULL);
+    failed += cmocka_run_group_tests_name("avx512", tables, use_kernels_avx512, NULL);
+    failed += cmocka_run_group_tests_name("vnni", tables, use_kernels_vnni, NULL);
     return failed;
 }
