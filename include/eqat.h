@@ -368,7 +368,7 @@ typedef struct eq_generate_options {
     double min_p;              /* 0: all */
     uint64_t seed;
     eq_precision precision;         /* of eq_generate; an engine has its own */
-    eq_activation_mode activations; /* the same; exact */
+    eq_activation_mode activations; /* the same; 8 bits */
 } eq_generate_options;
 
 EQ_API eq_generate_options eq_generate_defaults(void);
@@ -396,7 +396,7 @@ typedef struct eq_engine_options {
     int64_t chunk;   /* most tokens of a prompt in one step; 0: 512 for one slot, else 128 */
     int64_t memory;  /* bytes that the engine may take; 0: what the machine has free */
     eq_precision precision;
-    eq_activation_mode activations; /* exact */
+    eq_activation_mode activations; /* 8 bits */
 } eq_engine_options;
 
 /* One slot. */

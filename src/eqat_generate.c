@@ -6,13 +6,17 @@
 
 eq_generate_options eq_generate_defaults(void)
 {
-    return (eq_generate_options){
-        .max_tokens = 128, .repetition_penalty = 1, .top_p = 1, .precision = EQ_PRECISION_AUTO};
+    return (eq_generate_options){.max_tokens = 128,
+                                 .repetition_penalty = 1,
+                                 .top_p = 1,
+                                 .precision = EQ_PRECISION_AUTO,
+                                 .activations = EQ_ACTIVATIONS_8BIT};
 }
 
 eq_engine_options eq_engine_defaults(void)
 {
-    return (eq_engine_options){.slots = 1, .precision = EQ_PRECISION_AUTO};
+    return (eq_engine_options){
+        .slots = 1, .precision = EQ_PRECISION_AUTO, .activations = EQ_ACTIVATIONS_8BIT};
 }
 
 int64_t eq_end_tokens(const eq_checkpoint *checkpoint, int32_t ends[EQ_MAX_ENDS])

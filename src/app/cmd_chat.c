@@ -151,6 +151,13 @@ static void print_notes(const chat *c, const eq_answer *a)
     if (!c->args->common.quiet) eq_answer_report(a);
 }
 
+/* Messages end at a NUL, which a token may be: the answer has spaces there. */
+static void replace_nuls(eq_answer *a)
+{
+    for (size_t i = 0; i < a->size; i++)
+        if (!a->text[i]) a->text[i] = ' ';
+}
+
 /* Send a message of the user; the conversation is as before when there is no answer. */
 static eq_status say(chat *c, const char *text)
 {
@@ -160,6 +167,7 @@ static eq_status say(chat *c, const char *text)
         return eq_session_fail(c->session, EQ_ENOMEM, "out of memory");
     eq_status status = make_prompt(c, &p);
     if (status == EQ_OK) status = speak(c, &p, &answer);
+    replace_nuls(&answer);
     if (status != EQ_OK || (answer.size == 0 && answer.event.finish == EQ_FINISH_CANCELLED))
         eq_conversation_pop(&c->messages);
     else if (!eq_conversation_push(&c->messages, "assistant", answer.text ? answer.text : ""))

@@ -124,6 +124,6 @@ python3 "$ROOT/tests/cli/chat_terminal.py" "$EQAT" m terminal.json 2>.theme/err 
 
 need_model
 printf 'What is the capital of France?\nAnd of Italy?\n' |
-    "$EQAT" chat "$MODEL" --temperature 0 -n 40 -q >.theme/out
+    "$EQAT" chat "$MODEL" --activations exact --temperature 0 -n 40 -q >.theme/out
 out_has '^The capital of France is Paris\.'
 out_has 'Rome'
