@@ -48,11 +48,12 @@ static random_panels make_panels(int bits, int64_t N, int64_t g, int64_t groups,
         uint8_t *panel = w->data + (size_t)(i / each) * stride;
         const float s = (noise[(size_t)i % size] - 128) / 1000, m = s / 2;
         uint16_t half = eq_f32_f16(s), least = eq_f32_f16(m);
+        uint8_t *zeros = panel + eq_panels_zeros_at(w);
         if (scale_type == EQ_F16) memcpy(panel + 2 * at, &half, 2);
         if (scale_type == EQ_F32) memcpy(panel + 4 * at, &s, 4);
-        panel += eq_panels_zeros_at(w);
-        if (zero == EQ_ZERO_EACH) panel[at] &= (uint8_t)((1 << bits) - 1);
-        if (zero == EQ_ZERO_MINIMUM) memcpy(panel + 2 * at, &least, 2);
+        if (zero == EQ_ZERO_EACH) zeros[at] &= (uint8_t)((1 << bits) - 1);
+        if (zero == EQ_ZERO_MINIMUM && scale_type == EQ_F16) memcpy(zeros + 2 * at, &least, 2);
+        if (zero == EQ_ZERO_MINIMUM && scale_type == EQ_F32) memcpy(zeros + 4 * at, &m, 4);
     }
     test_free(noise);
     return p;
@@ -311,16 +312,27 @@ static void from_qmatrix(void **state)
     assert_false(eq_panels_for_qmatrix(&w, &narrow));
 }
 
-/* Random bytes are blocks of a ggml type, but scales and minimums must be numbers. */
-static void check_tensor(eq_dtype type, int64_t N, int64_t K, int rope_pairs)
+/* A ggml type, and where in its blocks a half lies that may be followed by another one. */
+typedef struct ggml_case {
+    eq_dtype type;
+    size_t half;
+} ggml_case;
+
+/* Random bytes are blocks of a ggml type, but halves must be numbers. */
+static void check_tensor(const ggml_case *c, int64_t N, int64_t K, int rope_pairs)
 {
+    const eq_dtype type = c->type;
     const size_t row = eq_dtype_bytes(type, K), size = row * (size_t)N;
     const size_t block = (size_t)eq_dtype_get(type)->block_bytes;
     uint8_t *bytes = test_malloc(size);
     float *noise = test_malloc(size * sizeof *noise);
     fill_uniform(noise, (int64_t)size, 0, 255.99f, 13);
     for (size_t i = 0; i < size; i++)
-        bytes[i] = (uint8_t)(i % block < 4 && i % 2 ? 0x20 + (int)noise[i] / 16 : (int)noise[i]);
+        bytes[i] = (uint8_t)noise[i];
+    for (size_t i = c->half + 1; i < size; i += block) {
+        bytes[i] = 0x20 + bytes[i] / 16;
+        if (i % block + 2 < block) bytes[i + 2] = 0x20 + bytes[i + 2] / 16;
+    }
     const eq_tensor t = {bytes, type, 2, {N, K, 1, 1}, rope_pairs};
     eq_panels w;
     assert_true(eq_panels_for_tensor(&w, &t));
@@ -340,10 +352,13 @@ static void check_tensor(eq_dtype type, int64_t N, int64_t K, int rope_pairs)
 static void from_tensor(void **state)
 {
     (void)state;
-    const eq_dtype types[] = {EQ_Q8_0, EQ_Q4_0, EQ_Q4_1};
-    for (int t = 0; t < 3; t++) {
-        check_tensor(types[t], 17, 96, 0);
-        check_tensor(types[t], 48, 64, 24);
+    const ggml_case cases[] = {{EQ_Q8_0, 0}, {EQ_Q4_0, 0},   {EQ_Q4_1, 0},   {EQ_Q5_0, 0},
+                               {EQ_Q5_1, 0}, {EQ_Q2_0, 0},   {EQ_TQ2_0, 64}, {EQ_Q2_K, 80},
+                               {EQ_Q4_K, 0}, {EQ_Q3_K, 108}, {EQ_Q5_K, 0},   {EQ_Q6_K, 208}};
+    for (size_t t = 0; t < sizeof cases / sizeof *cases; t++) {
+        const int64_t block = eq_dtype_get(cases[t].type)->block_elems;
+        check_tensor(&cases[t], 17, 3 * block, 0);
+        check_tensor(&cases[t], 48, 2 * block, 24);
     }
     const eq_tensor plain = {NULL, EQ_F16, 2, {32, 32, 1, 1}, 0};
     eq_panels w;

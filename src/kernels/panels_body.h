@@ -187,27 +187,28 @@ VEC panel_part part_of(const eq_panels *w, int64_t panel, int part_index)
 {
     const uint8_t *p = w->data + (size_t)panel * eq_panels_stride(w);
     const size_t lane = (size_t)(part_index * LANES);
-    const size_t zero_bytes = w->zero == EQ_ZERO_MINIMUM ? 2 : 1;
-    return (panel_part){p + lane * (w->scale_type == EQ_F16 ? 2 : 4),
-                        p + eq_panels_zeros_at(w) + lane * zero_bytes,
+    const size_t scale_bytes = w->scale_type == EQ_F16 ? 2 : 4;
+    const size_t zero_bytes = w->zero == EQ_ZERO_MINIMUM ? scale_bytes : 1;
+    return (panel_part){p + lane * scale_bytes, p + eq_panels_zeros_at(w) + lane * zero_bytes,
                         p + eq_panels_codes_at(w) + 4 * lane, w};
 }
 
-VEC vec group_scales(const panel_part *p, int64_t group)
+/* Scales or minimums of a group. */
+VEC vec group_values(const panel_part *p, const uint8_t *values, int64_t group)
 {
     const int64_t at_row = group * EQ_PANEL_ROWS;
-    if (p->w->scale_type == EQ_F16) return v_load_f16(p->scales + 2 * at_row, ALL);
-    return v_load((const float *)(const void *)(p->scales + 4 * at_row), ALL);
+    if (p->w->scale_type == EQ_F16) return v_load_f16(values + 2 * at_row, ALL);
+    return v_load((const float *)(const void *)(values + 4 * at_row), ALL);
 }
 
 /* y[i] += what a group of columns gives: s (sum - z sums), or s sum + m sums. */
 VEC void finish_group(vec *y, const vec *sum, const panel_part *p, int64_t group,
                       const eq_panel_inputs *x, int64_t m, int rows)
 {
-    const vec s = group_scales(p, group);
+    const vec s = group_values(p, p->scales, group);
     const float *sums = x->sums + m * x->groups + group;
     if (p->w->zero == EQ_ZERO_MINIMUM) {
-        const vec least = v_load_f16(p->zeros + 2 * group * EQ_PANEL_ROWS, ALL);
+        const vec least = group_values(p, p->zeros, group);
         for (int i = 0; i < rows; i++)
             y[i] = v_fma(s, sum[i], v_fma(least, v_set(sums[i * x->groups]), y[i]));
         return;
@@ -323,16 +324,22 @@ typedef struct group_grid {
     float s, z, m;
 } group_grid;
 
+/* Number i of the scales or minimums. */
+VEC float value_at(const eq_panels *w, const uint8_t *values, int64_t i)
+{
+    float value;
+    if (w->scale_type == EQ_F16) return v_f16(values + 2 * i);
+    memcpy(&value, values + 4 * i, sizeof value);
+    return value;
+}
+
 VEC group_grid grid_at(const eq_panels *w, const uint8_t *panel, int64_t i)
 {
     const uint8_t *zeros = panel + eq_panels_zeros_at(w);
     group_grid g = {0, (float)w->same, 0};
-    if (w->scale_type == EQ_F16)
-        g.s = v_f16(panel + 2 * i);
-    else
-        memcpy(&g.s, panel + 4 * i, sizeof g.s);
+    g.s = value_at(w, panel, i);
     if (w->zero == EQ_ZERO_EACH) g.z = zeros[i];
-    if (w->zero == EQ_ZERO_MINIMUM) g.m = v_f16(zeros + 2 * i);
+    if (w->zero == EQ_ZERO_MINIMUM) g.m = value_at(w, zeros, i);
     return g;
 }
 

@@ -1,4 +1,5 @@
 #include "tensor/panels.h"
+#include "tensor/ggml.h"
 
 enum { ALIGNMENT = 64, QUAD_BYTES = 4 * EQ_PANEL_ROWS };
 
@@ -23,8 +24,9 @@ size_t eq_panels_zeros_at(const eq_panels *p)
 
 size_t eq_panels_codes_at(const eq_panels *p)
 {
-    static const size_t EACH[] = {[EQ_ZERO_SAME] = 0, [EQ_ZERO_EACH] = 1, [EQ_ZERO_MINIMUM] = 2};
-    return eq_panels_zeros_at(p) + part_bytes(p, EACH[p->zero]);
+    const size_t scale = eq_elem_bytes(p->scale_type);
+    const size_t each[] = {[EQ_ZERO_SAME] = 0, [EQ_ZERO_EACH] = 1, [EQ_ZERO_MINIMUM] = scale};
+    return eq_panels_zeros_at(p) + part_bytes(p, each[p->zero]);
 }
 
 size_t eq_panels_stride(const eq_panels *p)
@@ -59,40 +61,23 @@ bool eq_panels_for_qmatrix(eq_panels *p, const eq_qmatrix *q)
     return true;
 }
 
-/* How a ggml type maps to codes. */
-typedef struct ggml_grid {
-    int bits, zero;
-    bool minimum;
-} ggml_grid;
-
-static bool grid_of(ggml_grid *grid, eq_dtype type)
+/* Bits of a panel's codes for codes of `bits`. */
+static int panel_bits(int bits)
 {
-    switch (type) {
-    case EQ_Q8_0:
-        *grid = (ggml_grid){8, 128, false};
-        return true;
-    case EQ_Q4_0:
-        *grid = (ggml_grid){4, 8, false};
-        return true;
-    case EQ_Q4_1:
-        *grid = (ggml_grid){4, 0, true};
-        return true;
-    default:
-        return false;
-    }
+    return bits <= 4 ? bits : 8;
 }
 
 bool eq_panels_for_tensor(eq_panels *p, const eq_tensor *t)
 {
-    ggml_grid grid;
-    if (t->dims != 2 || !grid_of(&grid, t->type)) return false;
-    *p = (eq_panels){.bits = grid.bits,
+    const eq_ggml_form *form = eq_ggml_form_of(t->type);
+    if (t->dims != 2 || !form) return false;
+    *p = (eq_panels){.bits = panel_bits(form->bits),
                      .N = t->shape[0],
                      .K = t->shape[1],
-                     .g = eq_dtype_get(t->type)->block_elems,
-                     .zero = grid.minimum ? EQ_ZERO_MINIMUM : EQ_ZERO_SAME,
-                     .same = grid.zero,
-                     .scale_type = EQ_F16};
+                     .g = form->group,
+                     .zero = form->minimum ? EQ_ZERO_MINIMUM : EQ_ZERO_SAME,
+                     .same = form->zero,
+                     .scale_type = form->halves ? EQ_F16 : EQ_F32};
     return worth(p);
 }
 
@@ -178,36 +163,48 @@ void eq_panels_fill_qmatrix(const eq_panels *p, const eq_qmatrix *q, int64_t pan
     }
 }
 
-/* The codes of a ggml block, in order of columns. */
-static void block_codes(uint8_t codes[EQ_SEGMENT], const uint8_t *block, eq_dtype type)
+/* A block of row r of a panel: grids at once, codes to q, a row's columns side by side. */
+static void take_block(const eq_panels *p, uint8_t *panel, int64_t group, int r,
+                       const eq_ggml_block *t, int64_t groups)
 {
-    const uint8_t *q = block + (type == EQ_Q4_1 ? 4 : 2);
-    for (int j = 0; type == EQ_Q8_0 && j < 32; j++)
-        codes[j] = q[j] ^ 0x80; /* q + 128 */
-    for (int j = 0; type != EQ_Q8_0 && j < 16; j++) {
-        codes[j] = q[j] & 15;
-        codes[j + 16] = q[j] >> 4;
+    for (int64_t i = 0; i < groups; i++) {
+        const int64_t at = (group + i) * EQ_PANEL_ROWS + r;
+        put_scale(p, panel, at, t->s[i]);
+        if (p->zero == EQ_ZERO_MINIMUM) put_scale(p, panel + eq_panels_zeros_at(p), at, t->m[i]);
     }
 }
 
-/* Blocks are segments, and groups. */
-static void fill_block(const eq_panels *p, uint8_t *panel, int64_t segment,
-                       const uint8_t *const from[EQ_PANEL_ROWS], int rows, eq_dtype type)
+/* Segment `segment` of the blocks' segments, from the blocks of a panel's rows. */
+static void join_blocks(const eq_panels *p, quads q, const eq_ggml_block *blocks, int rows,
+                        int64_t segment)
 {
-    quads q = {{0}};
+    int columns;
+    const int64_t k = segment_column(p, segment, &columns);
+    memset(q, 0, sizeof(quads));
+    for (int r = 0; r < rows; r++)
+        for (int j = 0; j < columns / 4; j++)
+            memcpy(&q[j][r], blocks[r].q + k + 4 * j, 4);
+}
+
+/* Block number `b` of the rows at `from`. */
+static void fill_blocks(const eq_panels *p, uint8_t *panel, int64_t b,
+                        const uint8_t *const from[EQ_PANEL_ROWS], int rows, eq_dtype type)
+{
+    const eq_dtype_info *info = eq_dtype_get(type);
+    const int64_t groups = info->block_elems / p->g,
+                  segments = groups * eq_panels_group_segments(p);
+    const size_t segment_bytes = eq_panels_segment_bytes(p);
+    uint8_t *to = panel + eq_panels_codes_at(p) + (size_t)(b * segments) * segment_bytes;
+    eq_ggml_block blocks[EQ_PANEL_ROWS];
     for (int r = 0; r < rows; r++) {
-        const uint8_t *block = from[r] + (size_t)segment * eq_dtype_bytes(type, EQ_SEGMENT);
-        const int64_t at = segment * EQ_PANEL_ROWS + r;
-        uint8_t codes[EQ_SEGMENT];
-        block_codes(codes, block, type);
-        for (int j = 0; j < EQ_QUADS; j++)
-            memcpy(&q[j][r], codes + 4 * j, 4);
-        memcpy(panel + 2 * at, block, 2);
-        if (p->zero == EQ_ZERO_MINIMUM)
-            memcpy(panel + eq_panels_zeros_at(p) + 2 * at, block + 2, 2);
+        eq_ggml_block_read(&blocks[r], from[r] + b * info->block_bytes, type);
+        take_block(p, panel, b * groups, r, &blocks[r], groups);
     }
-    store_segment(panel + eq_panels_codes_at(p) + (size_t)segment * eq_panels_segment_bytes(p), q,
-                  p->bits);
+    for (int64_t s = 0; s < segments; s++) {
+        quads q;
+        join_blocks(p, q, blocks, rows, s);
+        store_segment(to + (size_t)s * segment_bytes, q, p->bits);
+    }
 }
 
 void eq_panels_fill_tensor(const eq_panels *p, const eq_tensor *t, int64_t panel)
@@ -220,8 +217,8 @@ void eq_panels_fill_tensor(const eq_panels *p, const eq_tensor *t, int64_t panel
         from[r] = (const uint8_t *)t->data + (size_t)row * eq_dtype_bytes(t->type, p->K);
     }
     memset(to, 0, eq_panels_codes_at(p));
-    for (int64_t s = 0; s < eq_panels_segments(p); s++)
-        fill_block(p, to, s, from, rows, t->type);
+    for (int64_t b = 0; b < p->K / eq_dtype_get(t->type)->block_elems; b++)
+        fill_blocks(p, to, b, from, rows, t->type);
 }
 
 int eq_panels_code(const eq_panels *p, int64_t row, int64_t segment, int column)
@@ -244,7 +241,8 @@ eq_panel_grid eq_panels_grid(const eq_panels *p, int64_t row, int64_t group)
     size_t bytes = eq_elem_bytes(p->scale_type);
     eq_dtype_to_f32(&grid.s, panel + (size_t)at * bytes, p->scale_type, 1);
     if (p->zero == EQ_ZERO_EACH) grid.z = zeros[at];
-    if (p->zero == EQ_ZERO_MINIMUM) eq_dtype_to_f32(&grid.m, zeros + 2 * at, EQ_F16, 1);
+    if (p->zero == EQ_ZERO_MINIMUM)
+        eq_dtype_to_f32(&grid.m, zeros + (size_t)at * bytes, p->scale_type, 1);
     return grid;
 }
 

@@ -26,7 +26,7 @@ enum { EQ_PANEL_ROWS = 16, EQ_SEGMENT = 32, EQ_QUADS = 8 };
 typedef enum eq_panel_zero {
     EQ_ZERO_SAME,   /* w = (q - z) s, the same z in all groups */
     EQ_ZERO_EACH,   /* w = (q - z) s, z u8 for each group */
-    EQ_ZERO_MINIMUM /* w = q s + m, m f16 for each group */
+    EQ_ZERO_MINIMUM /* w = q s + m, m for each group in the scales' type */
 } eq_panel_zero;
 
 typedef struct eq_panels {
