@@ -18,7 +18,7 @@ PEER := .venv-peer/bin/python
 CLIENTS := .venv-clients
 SOURCES = $(shell find include src tests -name '*.[ch]')
 
-.PHONY: all setup model demo test test-clients check format golden bench bench-peer clean
+.PHONY: all setup model demo test test-clients check format golden bench bench-peer bench-clients clean
 
 all: $(BUILD)/build.ninja
 	$(NINJA)
@@ -70,6 +70,11 @@ bench-peer: all
 	scripts/venv.sh .venv-peer requirements/peer.txt
 	$(PEER) bench/peer_blockap.py --eqat $(BUILD)/eqat
 	$(PEER) bench/peer_e2e.py --eqat $(BUILD)/eqat
+
+bench-clients: all
+	scripts/fetch_model.sh
+	scripts/venv.sh $(CLIENTS) requirements/clients.txt
+	bench/clients.sh $(BUILD)/eqat
 
 clean:
 	rm -rf $(BUILD)

@@ -9,8 +9,9 @@ cd "$(dirname "$0")/.."
 eqat=${1:-build/eqat}
 model=models/smollm2-135m-instruct.gguf
 out=out/demo
-bits=3
+bits=2
 group=64
+ends=(--embed-bits 8 --head-bits 8) # the model's own are on a grid of 8 bits already
 calibration=(--calib self --samples 32 --val-samples 4 --seqlen 512
     --tune-epochs 2)
 judge=(--context 256)
@@ -36,9 +37,9 @@ echo "$(wc -w <"$out/text.txt") words in $((SECONDS - started)) s: $out/text.txt
 
 echo "== Round to nearest, $bits bits, groups of $group"
 "$eqat" quantize "$model" -o "$out/rtn" -q --method rtn --init minmax --bits $bits --group $group \
-    --json >"$out/rtn.json"
+    "${ends[@]}" --json >"$out/rtn.json"
 echo "== eqat: blocks, then the whole model, $bits bits, groups of $group"
-"$eqat" quantize "$model" -o "$out/eqat" --bits $bits --group $group "${calibration[@]}" \
+"$eqat" quantize "$model" -o "$out/eqat" --bits $bits --group $group "${ends[@]}" "${calibration[@]}" \
     --json >"$out/eqat.json"
 
 row() { # NAME MODEL BITS SECONDS
@@ -64,8 +65,9 @@ echo
 for name in full rtn eqat; do
     folder=$out/$name
     [ "$name" != full ] || folder=$model
-    text=$("$eqat" generate "$folder" -q -p "$prompt" -n 30 --temperature 0)
-    echo "$name: $prompt$text"
+    "$eqat" generate "$folder" -q -p "$prompt" -n 30 --temperature 0 --json >"$out/said.json"
+    echo "$name: $prompt$(field text %s <"$out/said.json") ($(field tokens_per_second %.0f \
+        <"$out/said.json") tokens/s)"
 done
 echo
 echo "$((SECONDS - started)) s in all; the quantized model is $out/eqat"
