@@ -71,20 +71,23 @@ VEC void v_store_i8(int8_t *p, vec a)
     _mm_storel_epi64((void *)p, _mm_packs_epi16(half, half));
 }
 
-/* Sums of two products of bytes would not fit 16 bits at 8 bits, so that the even and the odd bytes
- * are multiplied as 16-bit numbers there. */
+/* Below 8 bits sums are numbers of 16 bits, each of two products of bytes a quad: those of a segment
+ * are at most 8 x 2 x 15 x 127 = 30480. At 8 bits not even one such pair would fit, so that the even
+ * and the odd bytes are multiplied as 16-bit numbers there. */
 VEC ivec i_dot(ivec sum, ivec codes, ivec x, int bits)
 {
-    if (bits < 8) {
-        const __m256i pairs = _mm256_maddubs_epi16(codes, x);
-        return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
-    }
+    if (bits < 8) return _mm256_add_epi16(sum, _mm256_maddubs_epi16(codes, x));
     const __m256i even = _mm256_and_si256(codes, _mm256_set1_epi16(255));
     const __m256i odd = _mm256_srli_epi16(codes, 8);
     const __m256i even_x = _mm256_srai_epi16(_mm256_slli_epi16(x, 8), 8);
     const __m256i odd_x = _mm256_srai_epi16(x, 8);
     sum = _mm256_add_epi32(sum, _mm256_madd_epi16(even, even_x));
     return _mm256_add_epi32(sum, _mm256_madd_epi16(odd, odd_x));
+}
+
+VEC ivec i_total(ivec sum, int bits)
+{
+    return bits < 8 ? _mm256_madd_epi16(sum, _mm256_set1_epi16(1)) : sum;
 }
 
 #endif

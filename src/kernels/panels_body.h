@@ -6,7 +6,8 @@
  *   i_right, i_left(a, n)      shifted by n bits; i_and(a, b) with b in every lane
  *   i_float                    as f32, signed
  *   i_dot(sum, codes, x, bits) adds to each lane the four products of its bytes: codes without a
- *                              sign and below 2^bits, x with one; exact
+ *                              sign and below 2^bits, x with one and at least -127
+ *   i_total(sum, bits)         the number in each lane after at most EQ_QUADS such calls; exact
  *   v_load_u8, v_store_i8(p)   LANES bytes */
 #ifndef EQ_KERNELS_PANELS_BODY_H
 #define EQ_KERNELS_PANELS_BODY_H
@@ -145,9 +146,11 @@ VEC void dot_segment(vec *sum, const uint8_t *segment, const eq_panel_inputs *x,
     dot_quad(odd, segment, codes, ld, 5, rows, bits);
     dot_quad(even, segment, codes, ld, 6, rows, bits);
     dot_quad(odd, segment, codes, ld, 7, rows, bits);
-    if (rows == 1) even[0] = i_add(even[0], second[0]);
-    for (int i = 0; i < rows; i++)
-        sum[i] = v_fma(i_float(even[i]), v_set(scales[i * x->segments]), sum[i]);
+    for (int i = 0; i < rows; i++) {
+        ivec total = i_total(even[i], bits);
+        if (rows == 1) total = i_add(total, i_total(second[0], bits));
+        sum[i] = v_fma(i_float(total), v_set(scales[i * x->segments]), sum[i]);
+    }
 }
 
 /* The same for values in f32, each column of a quad with a sum of its own. */
