@@ -289,6 +289,9 @@ typedef struct eq_quantize_result {
 EQ_API eq_tune_options eq_tune_defaults(int bits, eq_preset preset);
 /* Defaults by bit-width. */
 EQ_API eq_quantize_options eq_quantize_defaults(eq_method method, int bits, eq_preset preset);
+/* Set grid and group to those of the ggml type that holds `bits` exactly (Q2_0, Q4_0 for 3 and 4,
+ * Q8_0), and embedding and head to Q8_0's: eq_export to a GGUF file then loses nothing. */
+EQ_API void eq_quantize_for_gguf(eq_quantize_options *options);
 /* Quantize the model at `model` into the folder `out`: Hugging Face layout with GPTQ-v2 tensors.
  * Called again after an interruption it goes on where it was and gives the same bytes; with other
  * options or data it refuses (EQ_EMISMATCH). A finished folder is recognised and left as it is. */

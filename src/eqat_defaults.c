@@ -95,6 +95,13 @@ eq_quantize_options eq_quantize_defaults(eq_method method, int bits, eq_preset p
     return o;
 }
 
+void eq_quantize_for_gguf(eq_quantize_options *o)
+{
+    o->grid = EQ_GRID_SYMMETRIC;
+    o->group = o->bits == 2 ? 64 : 32;
+    o->embed_bits = o->head_bits = 8;
+}
+
 eq_finetune_options eq_finetune_defaults(void)
 {
     const eq_quantize_options q = eq_quantize_defaults(EQ_METHOD_BLOCK_AP, 3, EQ_PRESET_DEFAULT);

@@ -33,7 +33,9 @@ static void print_table(const eq_model_info *m)
            m->has_tokenizer ? "with" : "without");
     printf("context     %lld\n", (long long)m->context);
     printf("parameters  %.1f million, %s stored\n", 1e-6 * (double)m->parameters, size);
-    if (m->group == 0)
+    if (m->group == 0 && m->bits_per_weight < 16)
+        printf("weights     %.3f bits in blocks of ggml's types\n", m->bits_per_weight);
+    else if (m->group == 0)
         printf("weights     full precision\n");
     else if (m->mixed)
         printf("weights     mixed, %.3f bits on average with scales and zero points\n",

@@ -2,11 +2,17 @@
 #include "app/options.h"
 #include "app/output.h"
 
+#include <stdio.h>
+#include <unistd.h>
+
+typedef enum target { TARGET_ANY, TARGET_GGUF } target;
+
 typedef struct quantize_args {
     eq_common common;
     const char *out;
     eq_preset preset;
-    bool started; /* the first pass has set method, bits and preset */
+    target target;
+    bool started; /* the first pass has set method, bits, preset and target */
     eq_quantize_options q;
 } quantize_args;
 
@@ -21,6 +27,7 @@ static const eq_choice presets[] = {{"default", EQ_PRESET_DEFAULT},
                                     {"best", EQ_PRESET_BEST},
                                     {"paper", EQ_PRESET_PAPER},
                                     {NULL, 0}};
+static const eq_choice targets[] = {{"any", TARGET_ANY}, {"gguf", TARGET_GGUF}, {NULL, 0}};
 static const eq_choice starts[] = {
     {"minmax", EQ_START_MINMAX}, {"mse", EQ_START_MSE}, {"weighted", EQ_START_WEIGHTED}, {NULL, 0}};
 static const eq_choice losses[] = {
@@ -95,6 +102,12 @@ static const eq_option options[] = {
      .help =
          "how much is trained: fast, default and best take about 10 minutes, an hour and 150 "
          "minutes on two cores for a model of 135M weights; paper: the settings of EfficientQAT"},
+    {.name = "target",
+     .kind = EQ_OPTION_CHOICE,
+     .offset = offsetof(quantize_args, target),
+     .choices = targets,
+     .help = "gguf: train on the grid of a ggml type (2 bits Q2_0, 3 and 4 Q4_0, 8 Q8_0; embedding "
+             "and head Q8_0) and write FOLDER/model.gguf as well, without loss"},
 
     {.kind = EQ_OPTION_HEADING, .name = "", .help = "Start and training"},
     {.name = "init",
@@ -217,8 +230,8 @@ static const eq_section sections[] = {{eq_data_section, offsetof(quantize_args, 
                                       {eq_run_section, offsetof(quantize_args, q.run)},
                                       {NULL, 0}};
 
-/* The first pass starts from 4 bits and finds method, bits and preset; the second starts from the
- * defaults that belong to those. */
+/* The first pass starts from 4 bits and finds method, bits, preset and target; the second starts
+ * from the defaults that belong to those. */
 static void defaults(void *arguments)
 {
     quantize_args *args = arguments;
@@ -228,6 +241,33 @@ static void defaults(void *arguments)
         args->started = true;
     }
     args->q = eq_quantize_defaults(args->q.method, args->q.bits, args->preset);
+    if (args->target == TARGET_GGUF) eq_quantize_for_gguf(&args->q);
+}
+
+/* The finished folder as a GGUF file inside; one that is there is this one. */
+static eq_status write_gguf(eq_session *session, const char *out)
+{
+    const eq_export_options gguf = eq_export_defaults(EQ_EXPORT_GGUF);
+    eq_export_result result;
+    eq_model *model = NULL;
+    char path[4096];
+    if ((size_t)snprintf(path, sizeof path, "%s/model.gguf", out) >= sizeof path)
+        return eq_session_fail(session, EQ_EINVAL, "the path %s is too long", out);
+    if (access(path, F_OK) == 0) return EQ_OK;
+    eq_status status = eq_model_open(session->ctx, &model, out);
+    if (status == EQ_OK) status = eq_export(session->ctx, model, path, &gguf, &result);
+    eq_model_close(model);
+    return status;
+}
+
+/* Q2_0 has blocks of 64, and where bits differ any linear may get 2. */
+static eq_status check_target(eq_session *session, const quantize_args *args)
+{
+    const eq_quantize_options *q = &args->q;
+    if (args->target != TARGET_GGUF || q->group == 64 || (!q->recipe && q->target_bpw <= 0))
+        return EQ_OK;
+    return eq_session_fail(session, EQ_EINVAL,
+                           "--target gguf with --recipe or --target-bpw needs --group 64");
 }
 
 static int run(const void *arguments)
@@ -236,8 +276,10 @@ static int run(const void *arguments)
     eq_quantize_result result = {0};
     eq_session session;
     eq_status status = eq_session_open(&session, &args->common, false);
+    if (status == EQ_OK) status = check_target(&session, args);
     if (status == EQ_OK)
         status = eq_quantize(session.ctx, args->common.model, args->out, &args->q, &result);
+    if (status == EQ_OK && args->target == TARGET_GGUF) status = write_gguf(&session, args->out);
     return eq_finish_run(&session, args->out, &result, status, args->common.json);
 }
 
@@ -255,7 +297,7 @@ const eq_command eq_cmd_quantize = {
         "  eqat quantize models/smollm2-135m-instruct.gguf -o out/w2 -b 2 -g 64 --calib "
         "train.jsonl \\\n      --samples 64 --seqlen 1024 --memory 512M\n"
         "  eqat quantize models/smollm2-135m-instruct.gguf -o out/mixed -b 3 -g 64 --target-bpw 3\n"
-        "  eqat quantize models/smollm2-135m-instruct.gguf -o out/small -b 2 --embed-bits 8\n"
+        "  eqat quantize models/smollm2-135m-instruct.gguf -o out/small -b 2 --target gguf\n"
         "  eqat quantize --bits 2 --preset paper --help\n",
     .options = options,
     .sections = sections,

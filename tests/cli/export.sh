@@ -128,3 +128,12 @@ for size in 8 100; do
     grep -q 'code 1' .theme/both || complain "full disk: $(cat .theme/both)"
 done
 [ -z "$(ls | grep -E 'full|tmp')" ] || complain "left behind: $(ls)"
+
+# quantize --target gguf: the file beside the folder, exact; a finished run leaves it
+expect 0 quantize m -o aimed -q --method rtn --init mse --bits 4 --target gguf
+same_model aimed aimed/model.gguf
+expect 0 inspect aimed/model.gguf
+out_has '^weights     4.500 bits in blocks'
+expect 0 quantize m -o aimed -q --method rtn --init mse --bits 4 --target gguf
+expect 2 quantize m -o mixed -q --method rtn --bits 3 --target gguf --target-bpw 3
+err_has 'needs --group 64'
