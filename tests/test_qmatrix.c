@@ -251,6 +251,26 @@ static void codes_of_a_row(void **state)
     }
 }
 
+/* One zero point, then another one in any place. */
+static void one_zero_point(void **state)
+{
+    (void)state;
+    for (int b = 0; b < KINDS; b++) {
+        sample s;
+        float z;
+        sample_init(&s, 64, 96, 32, BITS[b]);
+        const int64_t n = 64 * s.groups;
+        for (int64_t odd = -1; odd < n; odd++) {
+            memset(s.zeros, 2, (size_t)n);
+            if (odd >= 0) s.zeros[odd] = 1;
+            sample_pack(&s);
+            assert_int_equal(eq_qmatrix_one_zero(&s.q, &z), odd < 0);
+            assert_true(z == (odd == 0 ? 1 : 2));
+        }
+        sample_deinit(&s);
+    }
+}
+
 static void shapes_that_fit(void **state)
 {
     (void)state;
@@ -284,6 +304,7 @@ int main(void)
         cmocka_unit_test(three_bits_cross_words),
         cmocka_unit_test(unpacking),
         cmocka_unit_test(codes_of_a_row),
+        cmocka_unit_test(one_zero_point),
         cmocka_unit_test(shapes_that_fit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -49,15 +49,9 @@ bool eq_panels_for_qmatrix(eq_panels *p, const eq_qmatrix *q)
     *p = (eq_panels){.bits = q->bits, .N = q->N, .K = q->K, .g = q->g, .scale_type = q->scale_type};
     if (p->scale_type != EQ_F16) p->scale_type = EQ_F32;
     if (q->order || !worth(p)) return false;
-    float s, first, z;
-    eq_qmatrix_grid_at(&s, &first, q, 0, 0);
-    for (int64_t k = 0; k < eq_panels_groups(p); k++) {
-        for (int64_t n = 0; n < q->N; n++) {
-            eq_qmatrix_grid_at(&s, &z, q, n, k);
-            if (z != first) p->zero = EQ_ZERO_EACH;
-        }
-    }
-    if (p->zero == EQ_ZERO_SAME) p->same = (int)first;
+    float z;
+    p->zero = eq_qmatrix_one_zero(q, &z) ? EQ_ZERO_SAME : EQ_ZERO_EACH;
+    if (p->zero == EQ_ZERO_SAME) p->same = (int)z;
     return true;
 }
 
@@ -146,10 +140,9 @@ void eq_panels_fill_qmatrix(const eq_panels *p, const eq_qmatrix *q, int64_t pan
     memset(to, 0, eq_panels_codes_at(p));
     for (int64_t k = 0; k < groups; k++) {
         for (int r = 0; r < rows; r++) {
-            float s, z;
-            eq_qmatrix_grid_at(&s, &z, q, row + r, k);
-            put_scale(p, to, k * EQ_PANEL_ROWS + r, s);
-            if (p->zero == EQ_ZERO_EACH) zeros[k * EQ_PANEL_ROWS + r] = (uint8_t)z;
+            const int64_t at = k * EQ_PANEL_ROWS + r;
+            put_scale(p, to, at, eq_qmatrix_scale_at(q, row + r, k));
+            if (p->zero == EQ_ZERO_EACH) zeros[at] = (uint8_t)eq_qmatrix_zero_at(q, row + r, k);
         }
     }
     for (int64_t s = 0; s < eq_panels_segments(p); s++) {

@@ -133,6 +133,11 @@ static float scale_at(const eq_qmatrix *q, int64_t group, int64_t row)
 {
     float s = 0;
     int64_t i = q->layout.rows_first ? row * (q->K / q->g) + group : group * q->N + row;
+    if (q->scale_type == EQ_F16) {
+        uint16_t half;
+        memcpy(&half, (const char *)q->scales + i * 2, sizeof half);
+        return eq_f16_f32(half);
+    }
     size_t at = (size_t)i * eq_elem_bytes(q->scale_type);
     eq_dtype_to_f32(&s, (const char *)q->scales + at, q->scale_type, 1);
     return s;
@@ -254,10 +259,36 @@ static void any_codes(uint32_t codes[RUN][BLOCK], const eq_qmatrix *q, const ste
         run_codes(codes, q, t, row, k, 8);
 }
 
-void eq_qmatrix_grid_at(float *s, float *z, const eq_qmatrix *q, int64_t row, int64_t group)
+float eq_qmatrix_scale_at(const eq_qmatrix *q, int64_t row, int64_t group)
 {
-    *s = scale_at(q, group, row);
-    *z = zero_at(q, group, row);
+    return scale_at(q, group, row);
+}
+
+float eq_qmatrix_zero_at(const eq_qmatrix *q, int64_t row, int64_t group)
+{
+    return zero_at(q, group, row);
+}
+
+/* Whether all words of the zero points repeat the first ones, those of the first RUN fields at
+ * most. Looking at words is quick, and says so of most matrices that have one zero point. */
+static bool zero_words_repeat(const eq_qmatrix *q)
+{
+    const int64_t words = eq_qmatrix_words(q, q->N), all = words * (q->K / q->g);
+    const int64_t period = q->bits == 3 && !q->layout.padded ? 3 : 1;
+    if (period > 1 && (words % period || zero_steps(q).word != 1)) return false;
+    return !memcmp(q->qzeros, (const char *)q->qzeros + period * 4, (size_t)(all - period) * 4);
+}
+
+bool eq_qmatrix_one_zero(const eq_qmatrix *q, float *z)
+{
+    *z = zero_at(q, 0, 0);
+    if (!q->qzeros) return true;
+    const bool repeat = zero_words_repeat(q);
+    const int64_t groups = repeat ? 1 : q->K / q->g, rows = repeat && q->N > RUN ? RUN : q->N;
+    for (int64_t k = 0; k < groups; k++)
+        for (int64_t n = 0; n < rows; n++)
+            if (zero_at(q, k, n) != *z) return false;
+    return true;
 }
 
 void eq_qmatrix_tile(uint32_t codes[RUN][BLOCK], const eq_qmatrix *q, int64_t row, int rows,

@@ -61,7 +61,10 @@ void eq_qmatrix_codes(uint8_t *codes, const eq_qmatrix *q, int64_t row);
 /* Scales and zero points of one row, s and z out [K/g]; zero points are in 0 .. 2^bits - 1. */
 void eq_qmatrix_grid(float *s, float *z, const eq_qmatrix *q, int64_t row);
 /* The same of one group. */
-void eq_qmatrix_grid_at(float *s, float *z, const eq_qmatrix *q, int64_t row, int64_t group);
+float eq_qmatrix_scale_at(const eq_qmatrix *q, int64_t row, int64_t group);
+float eq_qmatrix_zero_at(const eq_qmatrix *q, int64_t row, int64_t group);
+/* Whether all zero points are the same; z out, the first one. */
+bool eq_qmatrix_one_zero(const eq_qmatrix *q, float *z);
 /* Codes of columns k .. k+columns-1, at most 32, of rows row .. row+rows-1, at most 16:
  * codes out [columns][rows of 16]. */
 void eq_qmatrix_tile(uint32_t codes[32][16], const eq_qmatrix *q, int64_t row, int rows, int64_t k,
