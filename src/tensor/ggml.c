@@ -63,15 +63,19 @@ static void q5_1(eq_ggml_block *t, const uint8_t *b)
 static void q2_0(eq_ggml_block *t, const uint8_t *b)
 {
     t->s[0] = half_at(b);
-    for (int e = 0; e < 64; e++)
-        t->q[e] = b[2 + e / 4] >> 2 * (e % 4) & 3;
+    for (int j = 0; j < 16; j++) {
+        const uint32_t byte = b[2 + j]; /* four codes, the first in the lowest bits */
+        const uint32_t four = (byte | byte << 6 | byte << 12 | byte << 18) & 0x03030303u;
+        memcpy(t->q + 4 * j, &four, sizeof four);
+    }
 }
 
 /* Codes of 2 bits, as all types with blocks of 256 have them: four rounds of 32 in 32 bytes. */
 static void rounds_of_2(eq_ggml_block *t, const uint8_t *qs)
 {
-    for (int e = 0; e < 256; e++)
-        t->q[e] = qs[e / 128 * 32 + e % 32] >> e % 128 / 32 * 2 & 3;
+    for (int i = 0; i < 8; i++)
+        for (int l = 0; l < 32; l++)
+            t->q[32 * i + l] = qs[i / 4 * 32 + l] >> 2 * (i % 4) & 3;
 }
 
 static void tq2_0(eq_ggml_block *t, const uint8_t *b)
@@ -90,6 +94,14 @@ static void q2_k(eq_ggml_block *t, const uint8_t *b)
     rounds_of_2(t, b + 16);
 }
 
+/* Bit i of byte l becomes bit `to` of code 32 i + l. */
+static void add_bits(eq_ggml_block *t, const uint8_t *bits, int to)
+{
+    for (int i = 0; i < 8; i++)
+        for (int l = 0; l < 32; l++)
+            t->q[32 * i + l] |= (uint8_t)((bits[l] >> i & 1) << to);
+}
+
 /* Scale i of 16, each of 6 bits. */
 static int q3_k_scale(const uint8_t *s, int i)
 {
@@ -103,8 +115,7 @@ static void q3_k(eq_ggml_block *t, const uint8_t *b)
     for (int i = 0; i < 16; i++)
         t->s[i] = d * (float)q3_k_scale(b + 96, i);
     rounds_of_2(t, b + 32);
-    for (int e = 0; e < 256; e++)
-        t->q[e] |= (b[e % 32] >> e / 32 & 1) << 2;
+    add_bits(t, b, 2);
 }
 
 /* Scale and minimum i of 8, each of 6 bits, in the 12 bytes at s. */
@@ -124,8 +135,9 @@ static void q45_k(eq_ggml_block *t, const uint8_t *b, const uint8_t *qs)
         t->s[i] = d * (float)scale;
         t->m[i] = -(dmin * (float)min);
     }
-    for (int e = 0; e < 256; e++)
-        t->q[e] = qs[e / 64 * 32 + e % 32] >> e % 64 / 32 * 4 & 15;
+    for (int i = 0; i < 8; i++)
+        for (int l = 0; l < 32; l++)
+            t->q[32 * i + l] = qs[i / 2 * 32 + l] >> 4 * (i % 2) & 15;
 }
 
 static void q4_k(eq_ggml_block *t, const uint8_t *b)
@@ -136,8 +148,7 @@ static void q4_k(eq_ggml_block *t, const uint8_t *b)
 static void q5_k(eq_ggml_block *t, const uint8_t *b)
 {
     q45_k(t, b, b + 48);
-    for (int e = 0; e < 256; e++)
-        t->q[e] |= (b[16 + e % 32] >> e / 32 & 1) << 4;
+    add_bits(t, b + 16, 4);
 }
 
 static void q6_k(eq_ggml_block *t, const uint8_t *b)
@@ -145,11 +156,12 @@ static void q6_k(eq_ggml_block *t, const uint8_t *b)
     float d = half_at(b + 208);
     for (int i = 0; i < 16; i++)
         t->s[i] = d * (float)(int8_t)b[192 + i];
-    for (int e = 0; e < 256; e++) {
-        int half = e / 128, round = e % 128 / 32, l = e % 32;
-        int low = b[64 * half + round % 2 * 32 + l] >> round / 2 * 4 & 15;
-        int high = b[128 + 32 * half + l] >> 2 * round & 3;
-        t->q[e] = (uint8_t)(low | high << 4);
+    for (int i = 0; i < 8; i++) {
+        const int half = i / 4, round = i % 4;
+        const uint8_t *low = b + 64 * half + round % 2 * 32, *high = b + 128 + 32 * half;
+        for (int l = 0; l < 32; l++)
+            t->q[32 * i + l] =
+                (uint8_t)((low[l] >> round / 2 * 4 & 15) | (high[l] >> 2 * round & 3) << 4);
     }
 }
 
