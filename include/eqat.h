@@ -396,7 +396,7 @@ typedef struct eq_engine eq_engine;
 typedef struct eq_engine_options {
     int64_t slots;   /* texts at once, others wait */
     int64_t context; /* most tokens of a text, prompt included; 0: what the model was made for */
-    int64_t chunk;   /* most tokens of a prompt in one step; 0: 512 for one slot, else 128 */
+    int64_t chunk;   /* most tokens of a prompt in one step; 0: 256 for one slot, else 128 */
     int64_t memory;  /* bytes that the engine may take; 0: what the machine has free */
     eq_precision precision;
     eq_activation_mode activations; /* 8 bits */

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-enum { MOST_SLOTS = 256, MOST_CHUNK = 1 << 14, CHUNK_ALONE = 512, CHUNK_BESIDE = 128 };
+enum { MOST_SLOTS = 256, MOST_CHUNK = 1 << 14, CHUNK_ALONE = 256, CHUNK_BESIDE = 128 };
 
 eq_job *eq_jobs_take(eq_jobs *q)
 {
