@@ -24,6 +24,7 @@ need pkg-config tool pkg-config
 need libdnnl-dev header dnnl.h
 need libjansson-dev library jansson
 need libedit-dev library libedit
+need libmicrohttpd-dev library libmicrohttpd
 need libcmocka-dev library cmocka
 need python3 tool python3
 need python3-venv python3 -c 'import ensurepip, venv'
