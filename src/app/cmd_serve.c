@@ -152,11 +152,11 @@ static eq_status serve(eq_session *session, const serve_args *args, const char *
                                     .format = args->format,
                                     .max_body = args->max_body,
                                     .read_timeout = args->read_timeout,
-                                    .timeout = args->timeout,
                                     .quiet = args->common.quiet,
                                     .limits = {.model = name}},
                            .engine = args->engine,
                            .max_waiting = args->max_waiting,
+                           .timeout = args->timeout,
                            .json = args->common.json};
     int64_t most = eq_model_get_info(session->model)->context;
     if (!o.engine.context) o.engine.context = most < USUAL_CONTEXT ? most : USUAL_CONTEXT;

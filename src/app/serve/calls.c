@@ -192,9 +192,10 @@ int eq_call_status(eq_calls *calls, eq_call *call, void *connection)
 }
 
 int64_t eq_call_read(eq_calls *calls, eq_call *call, void *connection, size_t at, char *out,
-                     size_t n)
+                     size_t n, bool *done)
 {
     pthread_mutex_lock(&calls->lock);
+    *done = call->done;
     size_t left = at < call->output.size ? call->output.size - at : 0;
     bool end = !left && call->done;
     if (!left && !end) suspend(calls, call, connection);

@@ -1,10 +1,10 @@
-/* Calls: requests for text on their way between the thread that speaks HTTP and the one that owns the
- * engine.
+/* Calls: requests for text on their way between the thread that speaks HTTP and the one that owns
+ * the engine.
  *
- * The HTTP thread makes a call, puts it into the queue and suspends the connection. The engine's thread
- * takes it, writes bytes into its output and wakes the connection. Each of the two holds the call until
- * it releases it. What is shared is marked so below and needs the lock; all else of a call belongs to
- * the HTTP thread until it is queued, and then to the engine's. */
+ * The HTTP thread makes a call, puts it into the queue and suspends the connection. The engine's
+ * thread takes it, writes bytes into its output and wakes the connection. Each of the two holds the
+ * call until it releases it. What is shared is marked so below and needs the lock; all else of a
+ * call belongs to the HTTP thread until it is queued, and then to the engine's. */
 #ifndef EQ_APP_SERVE_CALLS_H
 #define EQ_APP_SERVE_CALLS_H
 
@@ -64,7 +64,8 @@ typedef struct eq_calls {
     eq_call *first, *last;     /* the queue */
     int64_t texts, most_texts; /* that have not ended, of all calls */
     bool closing;
-    /* Stop serving a connection, and go on with it; called with the lock held. Set by the HTTP side. */
+    /* Stop serving a connection, and go on with it; called with the lock held. Set by the HTTP
+     * side. */
     void (*suspend)(void *connection);
     void (*wake)(void *connection);
 } eq_calls;
@@ -82,10 +83,11 @@ eq_call *eq_call_new(eq_api_request *request);
 bool eq_calls_put(eq_calls *calls, eq_call *call, eq_api_error *error);
 /* The status of the response. 0: not known yet, and the connection is suspended until it is. */
 int eq_call_status(eq_calls *calls, eq_call *call, void *connection);
-/* Up to n bytes of the output from `at` on; gives their number. 0: there are none yet, and the connection
- * is suspended until there are; -1: the output ends there. */
+/* Up to n bytes of the output from `at` on; gives their number. 0: there are none yet, and the
+ * connection is suspended until there are; -1: the output ends there. done out: nothing is added to
+ * it any more. */
 int64_t eq_call_read(eq_calls *calls, eq_call *call, void *connection, size_t at, char *out,
-                     size_t n);
+                     size_t n, bool *done);
 /* For the log: how it went, 0: it has not ended. */
 int eq_call_outcome(eq_calls *calls, const eq_call *call, eq_api_usage *usage);
 /* The client has gone or has all; drops the reference. */
@@ -93,16 +95,16 @@ void eq_call_leave(eq_calls *calls, eq_call *call);
 
 /* ---- the engine's thread ------------------------------------------------------------------- */
 
-/* The whole queue as a list by `next`, NULL when it is empty. With seconds above 0, waits for so long
- * at most. */
+/* The whole queue as a list by `next`, NULL when it is empty. With seconds above 0, waits for so
+ * long at most. */
 eq_call *eq_calls_take(eq_calls *calls, double seconds);
 /* Let no more calls in; gives those of the queue. */
 eq_call *eq_calls_close(eq_calls *calls);
 bool eq_call_is_gone(eq_calls *calls, const eq_call *call);
 /* The stream begins. */
 void eq_call_begin(eq_calls *calls, eq_call *call);
-/* Send a part of the stream, or with `done` the whole body; takes the object, NULL counts as a failure
- * of memory. Nothing happens when the call is done. */
+/* Send a part of the stream, or the whole body, which is the end; takes the object, NULL counts as
+ * a failure of memory. Nothing is sent when the call is done. */
 void eq_call_send(eq_calls *calls, eq_call *call, json_t *part);
 void eq_call_answer(eq_calls *calls, eq_call *call, json_t *body);
 /* The stream is whole. */

@@ -22,7 +22,7 @@ static eq_status submit_text(eq_engine_loop *loop, eq_call_text *text)
     return eq_engine_submit(loop->ctx, loop->engine, &request, &text->request);
 }
 
-/* The figures of a call up to now. The tokens of a prompt count once, however many choices it has. */
+/* The figures of a call up to now. A prompt counts once, however many choices it has. */
 static eq_api_usage usage_of(const eq_call *call)
 {
     eq_api_usage usage = {0};

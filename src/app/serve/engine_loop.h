@@ -1,5 +1,5 @@
-/* The engine's side of the server: calls go in, their answers come out. All functions are called from
- * the one thread that owns the context and the engine. */
+/* The engine's side of the server: calls go in, their answers come out. All functions are called
+ * from the one thread that owns the context and the engine. */
 #ifndef EQ_APP_SERVE_ENGINE_LOOP_H
 #define EQ_APP_SERVE_ENGINE_LOOP_H
 
@@ -14,8 +14,8 @@ typedef struct eq_engine_loop {
     eq_call *active; /* the engine works on these, a list by `next` */
 } eq_engine_loop;
 
-/* Submit new calls, make one step, hand out what came of it. Waits for a call, `patience` seconds at
- * most, when there is nothing to do. Fails as eq_engine_step does. */
+/* Submit new calls, make one step, hand out what came of it. Waits for a call, `patience` seconds
+ * at most, when there is nothing to do. Fails as eq_engine_step does. */
 eq_status eq_engine_loop_turn(eq_engine_loop *loop, double patience);
 /* Cancel calls whose client has gone or whose time is over. To be called every now and then. */
 void eq_engine_loop_check(eq_engine_loop *loop);

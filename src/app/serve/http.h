@@ -10,7 +10,6 @@ typedef struct eq_http_options {
     const char *format;      /* of chats, as in eq_chat_ids */
     int64_t max_body;        /* bytes of a request */
     double read_timeout;     /* seconds to send a request, or to begin the next one */
-    double timeout;          /* seconds to answer it */
     int64_t connections;     /* at once */
     bool quiet;              /* no line for each request */
     eq_api_limits limits;

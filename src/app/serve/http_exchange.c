@@ -3,6 +3,7 @@
 #include "app/serve/guard.h"
 #include "app/serve/http_state.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -90,24 +91,28 @@ static enum MHD_Result send_error(struct MHD_Connection *connection, exchange *x
 
 /* What a response reads its body from. */
 typedef struct reading {
-    eq_calls *calls;
-    eq_call *call;
+    eq_http *http;
+    exchange *x;
     struct MHD_Connection *connection;
+    bool done; /* the client has been told how much time it has for the rest */
 } reading;
 
 static ssize_t read_stream(void *user, uint64_t at, char *out, size_t n)
 {
-    const reading *r = user;
-    int64_t got = eq_call_read(r->calls, r->call, r->connection, (size_t)at, out, n);
+    reading *r = user;
+    bool done;
+    int64_t got =
+        eq_call_read(r->http->calls, r->x->call, r->connection, (size_t)at, out, n, &done);
+    if (done && !r->done) eq_http_extend(r->http, r->x->client, r->http->options->read_timeout);
+    r->done = done;
     return got < 0 ? MHD_CONTENT_READER_END_OF_STREAM : (ssize_t)got;
 }
 
-static struct MHD_Response *of_stream(eq_http *http, struct MHD_Connection *connection,
-                                      eq_call *call)
+static struct MHD_Response *of_stream(eq_http *http, struct MHD_Connection *connection, exchange *x)
 {
     reading *r = malloc(sizeof *r);
     if (!r) return NULL;
-    *r = (reading){http->calls, call, connection};
+    *r = (reading){.http = http, .x = x, .connection = connection};
     struct MHD_Response *response =
         MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, BLOCK, read_stream, r, free);
     if (!response) free(r);
@@ -120,10 +125,11 @@ static enum MHD_Result send_call(eq_http *http, struct MHD_Connection *connectio
     eq_call *call = x->call;
     int status = eq_call_status(http->calls, call, connection);
     if (!status) return MHD_YES;
+    if (!call->request.stream) eq_http_extend(http, x->client, http->options->read_timeout);
     bool stream = call->request.stream && status == 200;
     /* A body that is no stream is whole when its status is known, and nobody changes it. */
     struct MHD_Response *response =
-        stream ? of_stream(http, connection, call) : of_text(call->output.data, call->output.size);
+        stream ? of_stream(http, connection, x) : of_text(call->output.data, call->output.size);
     if (response) add_headers(response, status, stream ? "text/event-stream" : "application/json");
     return queue(connection, x, status, response);
 }
@@ -163,7 +169,7 @@ static enum MHD_Result handle_call(eq_http *http, struct MHD_Connection *connect
         return send_error(connection, x, &error);
     }
     fill_head(http, x->call, x->client->socket);
-    eq_http_extend(http, x->client, o->timeout + o->read_timeout);
+    eq_http_extend(http, x->client, INFINITY); /* the engine's side ends it in time */
     if (!eq_calls_put(http->calls, x->call, &error)) {
         eq_call_leave(http->calls, x->call);
         x->call = NULL;
@@ -304,8 +310,8 @@ static exchange *begin(eq_http *http, struct MHD_Connection *connection, const c
     return x;
 }
 
-/* A piece of the body. Once it is too large, or will not be used, the rest is read all the same: most
- * clients read the response only when they have sent all. */
+/* A piece of the body. Once it is too large, or will not be used, the rest is read all the same:
+ * most clients read the response only when they have sent all. */
 static void take_body(const eq_http *http, exchange *x, const char *data, size_t size)
 {
     if (size > (size_t)http->options->max_body - x->body.size) x->too_large = true;

@@ -1,5 +1,5 @@
-/* OpenAI's interface as JSON: requests that are checked, responses that are built. Nothing here knows
- * of connections. */
+/* OpenAI's interface as JSON: requests that are checked, responses that are built. Nothing here
+ * knows of connections. */
 #ifndef EQ_APP_SERVE_OPENAI_H
 #define EQ_APP_SERVE_OPENAI_H
 
@@ -65,8 +65,8 @@ typedef struct eq_api_request {
  * returns false when it is refused. The request is to be deinitialized in any case. */
 bool eq_api_parse(eq_api_request *request, eq_api_error *error, eq_api_kind kind, const char *body,
                   size_t size, const eq_api_limits *limits);
-/* Make the prompts of a request that was parsed; format as in eq_chat_ids. Refuses those that do not
- * fit the context. ctx is used by this thread only, and clear afterwards. */
+/* Make the prompts of a request that was parsed; format as in eq_chat_ids. Refuses those that do
+ * not fit the context. ctx is used by this thread only, and clear afterwards (openai_prompt.c). */
 bool eq_api_tokenize(eq_ctx *ctx, const eq_model *model, const char *format,
                      eq_api_request *request, eq_api_error *error, const eq_api_limits *limits);
 /* Most new tokens for a prompt, as an engine wants it. */
