@@ -172,6 +172,7 @@ static int run(const void *arguments)
     if (status == EQ_OK) status = read_token(&session, args->token, &token);
     if (status == EQ_OK && !name) status = eq_session_fail(&session, EQ_ENOMEM, "out of memory");
     if (status == EQ_OK) status = serve(&session, args, name, token);
+    if (status == EQ_EINTERRUPTED) status = EQ_OK; /* before it was ready */
     free(token);
     free(name);
     return eq_session_close(&session, status);
