@@ -283,7 +283,8 @@ void eq_call_finish(eq_calls *calls, eq_call *call)
     pthread_mutex_unlock(&calls->lock);
 }
 
-void eq_call_fail(eq_calls *calls, eq_call *call, const eq_api_error *error)
+void eq_call_fail(eq_calls *calls, eq_call *call, const eq_api_error *error,
+                  const eq_api_usage *usage)
 {
     pthread_mutex_lock(&calls->lock);
     if (!call->done) {
@@ -291,6 +292,7 @@ void eq_call_fail(eq_calls *calls, eq_call *call, const eq_api_error *error)
         add_json(call, begun ? "data: " : "", eq_api_error_json(error), begun ? "\n\n" : "\n");
         if (!begun) call->status = error->status;
         call->outcome = error->status;
+        call->usage = *usage;
         call->done = true;
     }
     wake(calls, call);

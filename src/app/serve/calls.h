@@ -110,7 +110,8 @@ void eq_call_answer(eq_calls *calls, eq_call *call, json_t *body);
 /* The stream is whole. */
 void eq_call_finish(eq_calls *calls, eq_call *call);
 /* End with an error, within the stream if that has begun. Nothing happens when the call is done. */
-void eq_call_fail(eq_calls *calls, eq_call *call, const eq_api_error *error);
+void eq_call_fail(eq_calls *calls, eq_call *call, const eq_api_error *error,
+                  const eq_api_usage *usage);
 /* One text has ended. */
 void eq_calls_text_ended(eq_calls *calls, eq_call *call, const eq_api_usage *usage);
 /* The engine has nothing more to do with it; drops the reference. */

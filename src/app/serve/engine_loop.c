@@ -54,7 +54,8 @@ static void cancel(eq_engine_loop *loop, eq_call *call)
 
 static void fail(eq_engine_loop *loop, eq_call *call, const eq_api_error *error)
 {
-    eq_call_fail(loop->calls, call, error);
+    const eq_api_usage usage = usage_of(call);
+    eq_call_fail(loop->calls, call, error, &usage);
     cancel(loop, call);
 }
 
@@ -230,7 +231,8 @@ void eq_engine_loop_close(eq_engine_loop *loop, const eq_api_error *error)
     }
     for (eq_call *call = loop->active; call; call = next) {
         next = call->next;
-        eq_call_fail(loop->calls, call, error);
+        const eq_api_usage usage = usage_of(call);
+        eq_call_fail(loop->calls, call, error, &usage);
         eq_call_release(loop->calls, call);
     }
     loop->active = NULL;
