@@ -2,7 +2,7 @@
 #   make          build/eqat, build/libeqat.a, build/libeqat.so
 #   make demo     install what is needed, fetch the model, quantize it, compare, let it speak
 #   make test     install what is needed, build, run every test
-#   make test-clients  what we read and export, in the programs that it is for (downloads PyTorch)
+#   make test-clients  what we read, export and serve, in the programs that it is for (downloads PyTorch)
 #   make check    the long gate: both compilers, sanitizers, reduced builds, form
 # BUILD=folder, CC=compiler, JOBS=n and FLAGS="-DEQAT_OPENMP=OFF ..." change the build.
 
@@ -47,8 +47,11 @@ test-clients: setup
 	$(MAKE) all
 	scripts/fetch_model.sh
 	scripts/venv.sh $(CLIENTS) requirements/clients.txt
+	scripts/setup.sh --clients
 	tests/clients/run.sh $(BUILD)/eqat
 	$(CLIENTS)/bin/python tests/clients/check_foreign.py $(BUILD)/eqat
+	$(CLIENTS)/bin/python tests/clients/check_openai.py $(BUILD)/eqat
+	$(CLIENTS)/bin/python tests/clients/check_page.py $(BUILD)/eqat
 
 check:
 	scripts/setup.sh --check

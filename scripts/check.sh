@@ -29,7 +29,7 @@ sanitize() {
 }
 plain() {
     configured build-plain -DCMAKE_C_COMPILER=gcc -DEQAT_ONEDNN=OFF -DEQAT_OPENMP=OFF \
-        -DEQAT_EDITLINE=OFF &&
+        -DEQAT_EDITLINE=OFF -DEQAT_SERVE=OFF &&
         tests build-plain
 }
 

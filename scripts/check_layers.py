@@ -6,7 +6,8 @@
 
 base <- tensor <- kernels, io <- model <- quant <- infer <- train, eval, export <- eqat.c <- app; the
 files eqat*.c and eqat*.h are the layer eqat.c; folders of one layer do not see each other; app sees
-only eqat.h and itself; only kernels/gemm*.c see oneDNN; system headers are free otherwise.
+only eqat.h and itself; only kernels/gemm*.c see oneDNN, only app/serve the HTTP library; system
+headers are free otherwise.
 """
 import os
 import re
@@ -30,6 +31,8 @@ def verdict(file, quoted, header):
     """Why `file` (relative to src/) may not include `header`; None when it may."""
     if "dnnl" in header and not GEMM.fullmatch(file):
         return "oneDNN belongs to kernels/gemm*.c"
+    if "microhttpd" in header and not file.startswith("app/serve/"):
+        return "libmicrohttpd belongs to app/serve"
     if not quoted or header == "eqat.h":
         return None
     own, other = layer_of(file), layer_of(header)
@@ -71,12 +74,14 @@ def self_test():
         "tensor/a.c": '#include "dtype.h"', "model/a.c": "#include <oneapi/dnnl/dnnl.h>",
         "app/a.c": '#include "base/file.h"', "eval/a.c": '#  include "train/fit.h"',
         "extra/a.c": '#include "base/file.h"', "infer/a.c": '#include "app/app.h"',
+        "app/d.c": "#include <microhttpd.h>",
         "train/a.c": '#include "eqat_internal.h"', "app/c.c": '#include "eqat_internal.h"',
         "eqat_a.c": '#include "app/app.h"', "other.c": '#include "base/file.h"',
     }
     allowed = {
         "kernels/gemm_dnnl.c": "#include <dnnl.h>", "base/b.c": '#include "eqat.h"',
         "train/b.c": '#include "infer/generate.h"', "app/b.c": '#include "app/options.h"',
+        "app/serve/a.c": "#include <microhttpd.h>",
         "eqat.c": '#include "eval/perplexity.h"', "io/b.c": "#include <jansson.h>",
         "eqat_b.c": '#include "eqat_internal.h"', "eqat_internal.h": '#include "model/decoder.h"',
     }

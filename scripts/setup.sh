@@ -2,6 +2,7 @@
 # Install what building and testing need, on Debian 12 (apt, as root or with sudo).
 #   scripts/setup.sh            compiler, build tools, libraries
 #   scripts/setup.sh --check    the same and what `make check` adds
+#   scripts/setup.sh --clients  the same and what `make test-clients` adds
 # Looks first: when everything is there it says nothing and needs no apt.
 set -eu
 
@@ -24,6 +25,7 @@ need pkg-config tool pkg-config
 need libdnnl-dev header dnnl.h
 need libjansson-dev library jansson
 need libedit-dev library libedit
+need libmicrohttpd-dev library libmicrohttpd
 need libcmocka-dev library cmocka
 need python3 tool python3
 need python3-venv python3 -c 'import ensurepip, venv'
@@ -32,6 +34,7 @@ if [ "${1:-}" = --check ]; then
     need libomp-dev sh -c 'echo "int main(void){return 0;}" | clang -fopenmp -x c - -o /dev/null'
     need clang-format tool clang-format
 fi 2>/dev/null
+[ "${1:-}" != --clients ] || need chromium tool chromium
 [ -n "$missing" ] || exit 0
 
 echo "setup: missing:$missing"

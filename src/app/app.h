@@ -43,6 +43,6 @@ typedef struct eq_command {
 } eq_command;
 
 extern const eq_command eq_cmd_quantize, eq_cmd_tune, eq_cmd_eval, eq_cmd_export, eq_cmd_generate,
-    eq_cmd_chat, eq_cmd_tokenize, eq_cmd_logits, eq_cmd_inspect, eq_cmd_bench;
+    eq_cmd_chat, eq_cmd_serve, eq_cmd_tokenize, eq_cmd_logits, eq_cmd_inspect, eq_cmd_bench;
 
 #endif

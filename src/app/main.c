@@ -7,9 +7,10 @@
 #include <string.h>
 #include <unistd.h>
 
-static const eq_command *const commands[] = {
-    &eq_cmd_quantize, &eq_cmd_tune,     &eq_cmd_eval,   &eq_cmd_export,  &eq_cmd_generate,
-    &eq_cmd_chat,     &eq_cmd_tokenize, &eq_cmd_logits, &eq_cmd_inspect, &eq_cmd_bench};
+static const eq_command *const commands[] = {&eq_cmd_quantize, &eq_cmd_tune,     &eq_cmd_eval,
+                                             &eq_cmd_export,   &eq_cmd_generate, &eq_cmd_chat,
+                                             &eq_cmd_serve,    &eq_cmd_tokenize, &eq_cmd_logits,
+                                             &eq_cmd_inspect,  &eq_cmd_bench};
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
 static void print_usage(FILE *out)
@@ -75,7 +76,10 @@ static int dispatch(int argc, char **argv)
 static void limit_spinning(int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : "";
-    bool tokens = strcmp(name, "generate") == 0 || strcmp(name, "bench") == 0;
+    static const char *const NAMES[] = {"generate", "chat", "serve", "bench"};
+    bool tokens = false;
+    for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++)
+        tokens = tokens || strcmp(name, NAMES[i]) == 0;
     if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT")) return;
     if (tokens ? setenv("GOMP_SPINCOUNT", "20000", 1) : setenv("OMP_WAIT_POLICY", "passive", 1))
         return;
