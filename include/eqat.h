@@ -136,7 +136,7 @@ typedef struct eq_eval_options {
     int64_t windows;  /* the first so many; 0: all that fit */
     eq_precision precision;
     eq_activation_mode activations; /* of the model, not the reference; exact */
-    int kv_bits; /* keys and values of the model as a cache of 8 or 4 bits has them; 16: as they are */
+    int kv_bits; /* of the model: 16 (or 0): keys and values as they are; 8, 4: as a cache has them */
 } eq_eval_options;
 
 typedef struct eq_eval_result {
@@ -399,7 +399,7 @@ typedef struct eq_engine_options {
     int64_t memory;  /* bytes that the engine may take; 0: what the machine has free */
     eq_precision precision;
     eq_activation_mode activations; /* exact */
-    int kv_bits; /* 16 (or 0): keys and values in the type of products, 8 or 4: rounded and packed */
+    int kv_bits; /* of keys and values: 16 (or 0): the type of products; 8, 4: packed */
 } eq_engine_options;
 
 /* One slot. */

@@ -247,7 +247,7 @@ eq_status eq_evaluate(eq_ctx *ctx, const eq_model *model, const eq_model *refere
     if (o->context < 2)
         return eq_fail(ctx, EQ_EINVAL, "a context of %lld tokens is too short",
                        (long long)o->context);
-    if (o->kv_bits != 16 && !eq_kv_packed(o->kv_bits))
+    if (o->kv_bits && o->kv_bits != 16 && !eq_kv_packed(o->kv_bits))
         return eq_fail(ctx, EQ_EINVAL, "keys and values in %d bits, allowed are 16, 8 and 4",
                        o->kv_bits);
     eq_status st = eq_precision_type(ctx, &type, o->precision);
@@ -262,7 +262,7 @@ eq_status eq_evaluate(eq_ctx *ctx, const eq_model *model, const eq_model *refere
     }
     const eq_eval_windows text = {.ids = ids, .n = windows, .T = o->context, .kv_bits = o->kv_bits};
     const eq_decoder *d = model->decoder, *other = reference ? reference->decoder : NULL;
-    if (!other && (o->activations == EQ_ACTIVATIONS_8BIT || o->kv_bits != 16)) other = d;
+    if (!other && (o->activations == EQ_ACTIVATIONS_8BIT || eq_kv_packed(o->kv_bits))) other = d;
     if (st == EQ_OK && o->activations == EQ_ACTIVATIONS_8BIT)
         st = evaluate_8bit(ctx, d, other, &text, type, result);
     else if (st == EQ_OK)

@@ -28,7 +28,7 @@ typedef struct eq_place {
     int64_t sequence, position;
 } eq_place;
 
-/* Take the buffers from an arena, measuring or reserved. In 4 bits, eq_slabs_set_rope comes next. */
+/* Take the buffers from an arena, measuring or reserved. eq_slabs_set_rope comes next. */
 eq_cache eq_cache_layout(eq_arena *arena, const eq_config *config, const eq_cache_shape *shape,
                          int threads);
 

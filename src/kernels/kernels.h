@@ -7,9 +7,9 @@
  * elements. Sizes are any positive number unless said otherwise. `type` is EQ_F32 or EQ_BF16 and
  * names the element type of the void buffers; arithmetic is always f32. Sums within one row run in
  * an order that depends on the instruction set only; the reference collects them in f64.
- * Conversions, unpack, dequantize, fakequant_forward, quantize_codes, kv_*, adamw and start_search
- * give the same bits in every table. Gradients of activations overwrite, gradients of parameters are
- * added. */
+ * Conversions, unpack, dequantize, fakequant_forward, quantize_codes, kv_pack, kv_unpack, kv_round,
+ * adamw and start_search give the same bits in every table. Gradients of activations overwrite,
+ * gradients of parameters are added. */
 #ifndef EQ_KERNELS_KERNELS_H
 #define EQ_KERNELS_KERNELS_H
 

@@ -205,7 +205,7 @@ static void softmax_causal_backward(void *p, void *ds, const float *s, const flo
  * time: as many sums as there are registers for. */
 enum { SHARED = 4, VALUES = LANES == 16 ? 4 : 2, KEYS = 2 };
 
-/* Elements of a cache; EQ_U8 stands for codes in 8 bits, which are signed, and all lanes are read. */
+/* Elements of a cache. EQ_U8 stands for codes in 8 bits: signed, and all lanes are read. */
 VEC vec v_kept(const void *x, int64_t i, eq_dtype type, part m)
 {
     return type == EQ_U8 ? v_load_i8((const char *)x + i) : v_get(x, i, type, m);

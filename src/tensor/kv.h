@@ -1,10 +1,11 @@
-/* Keys and values of a cache in 8 or 4 bits. A row is the D elements (D even) of one token and head:
- *   8 bits  x^ = s q      s = max |x| / 127         q = clamp(rne(x / s), -127, 127)
+/* Keys and values of a cache in 8 or 4 bits. A row is the D elements (an even number) of one token
+ * and head:
+ *   8 bits  x^ = s q      s = max |x| / 127                 q = clamp(rne(x / s), -127, 127)
  *   4 bits  x^ = s q + m  m = min x, s = (max x - m) / 15   q = clamp(rne((x - m) / s), 0, 15)
  *           elements 0 .. D/2-1 and the others with s and m of their own
  * s and m are rounded to f16, within its range, before codes are chosen; s q is exact in f32. With
- * s = 0 codes are 0. A row with a value that is not finite has s = NaN, and so x^ = NaN.
- * [docs/math.md, docs/formats.md] */
+ * s = 0 codes are 0. Where a value is not finite, s = NaN, and so is x^ of all that share it.
+ * [docs/math.md] */
 #ifndef EQ_TENSOR_KV_H
 #define EQ_TENSOR_KV_H
 
