@@ -136,7 +136,7 @@ typedef struct eq_eval_options {
     int64_t windows;  /* the first so many; 0: all that fit */
     eq_precision precision;
     eq_activation_mode activations; /* of the model, not the reference; exact */
-    int kv_bits; /* of the model: 16 (or 0): keys and values as they are; 8, 4: as a cache has them */
+    int kv_bits; /* of the model: 16 (or 0): keys and values as they are; 8, 4: as in a cache */
 } eq_eval_options;
 
 typedef struct eq_eval_result {
