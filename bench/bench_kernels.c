@@ -111,6 +111,36 @@ static void attend(const eq_kernels *k, work *w)
         k->attend(w->e, w->c, w->a + i * floats, w->b + i * floats, w->d, &shape);
 }
 
+/* The same over packed ones. */
+static void attend_packed(const eq_kernels *k, work *w)
+{
+    const eq_attend shape = {3, T, 64, 0.125f, EQ_BF16};
+    uint16_t *grids = (uint16_t *)w->c;
+    for (int64_t i = 0; i < 8; i++) {
+        const int64_t at = i * T * eq_kv_bytes(64, w->bits);
+        const eq_kv kv = {
+            w->bits, (uint8_t *)w->a + at, (uint8_t *)w->b + at, grids, grids, w->c, w->c, w->c,
+            w->c};
+        k->attend_packed(w->e, w->c, &kv, w->d, &shape);
+    }
+}
+
+static void kv_pack(const eq_kernels *k, work *w)
+{
+    for (int64_t i = 0; i < ALL; i += 64) {
+        const eq_kv_row row = {(uint8_t *)w->b + i, (uint16_t *)w->c, 1, 1};
+        k->kv_pack(&row, w->a + i, 64, w->bits, w->type);
+    }
+}
+
+static void kv_unpack(const eq_kernels *k, work *w)
+{
+    for (int64_t i = 0; i < ALL; i += 64) {
+        const eq_kv_row row = {(uint8_t *)w->b + i, (uint16_t *)w->c, 1, 1};
+        k->kv_unpack(w->a + i, &row, 64, w->bits, w->type);
+    }
+}
+
 static eq_quant_shape shape_of(const work *w)
 {
     return (eq_quant_shape){.K = ALL / 96, .g = w->g, .bits = w->bits};
@@ -236,6 +266,12 @@ static const bench_case CASES[] = {
     {"dot_rows 64 bf16", dot_rows, ALL, 4, EQ_BF16, 0, 0},
     {"attend f32", attend, 16 * 64 * T, 4, EQ_F32, 0, 0},
     {"attend bf16", attend, 16 * 64 * T, 2, EQ_BF16, 0, 0},
+    {"attend 8 bits", attend_packed, 16 * 64 * T, 1.03, EQ_BF16, 8, 0},
+    {"attend 4 bits", attend_packed, 16 * 64 * T, 0.63, EQ_BF16, 4, 0},
+    {"kv_pack 8 bits", kv_pack, ALL, 3, EQ_BF16, 8, 0},
+    {"kv_pack 4 bits", kv_pack, ALL, 2.5, EQ_BF16, 4, 0},
+    {"kv_unpack 8 bits", kv_unpack, ALL, 3, EQ_BF16, 8, 0},
+    {"kv_unpack 4 bits", kv_unpack, ALL, 2.5, EQ_BF16, 4, 0},
     {"fakequant_forward g32 f32", fakequant_forward, ALL, 8, EQ_F32, 2, 32},
     {"fakequant_forward g64 f32", fakequant_forward, ALL, 8, EQ_F32, 2, 64},
     {"fakequant_forward g64 bf16", fakequant_forward, ALL, 6, EQ_BF16, 2, 64},

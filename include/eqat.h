@@ -136,6 +136,7 @@ typedef struct eq_eval_options {
     int64_t windows;  /* the first so many; 0: all that fit */
     eq_precision precision;
     eq_activation_mode activations; /* of the model, not the reference; exact */
+    int kv_bits; /* of the model: 16 (or 0): keys and values as they are; 8, 4: as in a cache */
 } eq_eval_options;
 
 typedef struct eq_eval_result {
@@ -147,8 +148,8 @@ typedef struct eq_eval_result {
 } eq_eval_result;
 
 EQ_API eq_eval_options eq_eval_defaults(void);
-/* reference may be NULL; it must have the same vocabulary. With activations in 8 bits and no
- * reference, the reference is the model itself with activations as they are. */
+/* reference may be NULL; it must have the same vocabulary. With activations in 8 bits, or kv_bits
+ * below 16, and no reference, the reference is the model itself without them. */
 EQ_API eq_status eq_evaluate(eq_ctx *ctx, const eq_model *model, const eq_model *reference,
                              const eq_eval_options *options, eq_eval_result *result);
 
@@ -372,6 +373,7 @@ typedef struct eq_generate_options {
     uint64_t seed;
     eq_precision precision;         /* of eq_generate; an engine has its own */
     eq_activation_mode activations; /* the same; 8 bits */
+    int kv_bits;                    /* the same; 16 */
 } eq_generate_options;
 
 EQ_API eq_generate_options eq_generate_defaults(void);
@@ -400,6 +402,7 @@ typedef struct eq_engine_options {
     int64_t memory;  /* bytes that the engine may take; 0: what the machine has free */
     eq_precision precision;
     eq_activation_mode activations; /* 8 bits */
+    int kv_bits; /* of keys and values: 16 (or 0): the type of products; 8, 4: packed */
 } eq_engine_options;
 
 /* One slot. */

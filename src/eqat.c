@@ -200,8 +200,10 @@ eq_status eq_write_npy(eq_ctx *ctx, const char *path, const float *data, int64_t
 
 eq_eval_options eq_eval_defaults(void)
 {
-    return (eq_eval_options){
-        .context = 2048, .precision = EQ_PRECISION_AUTO, .activations = EQ_ACTIVATIONS_EXACT};
+    return (eq_eval_options){.context = 2048,
+                             .precision = EQ_PRECISION_AUTO,
+                             .activations = EQ_ACTIVATIONS_EXACT,
+                             .kv_bits = 16};
 }
 
 /* The whole text as ids; a BOS only if the tokenizer puts one. */
@@ -218,8 +220,7 @@ static eq_status tokenize_file(eq_ctx *ctx, const eq_model *m, const char *path,
     return st;
 }
 
-/* Perplexity of the decoder with activations in 8 bits, beside the reference or, without one,
- * beside itself with activations as they are. */
+/* Perplexity of the decoder with activations in 8 bits, beside a reference. */
 static eq_status evaluate_8bit(eq_ctx *ctx, const eq_decoder *d, const eq_decoder *reference,
                                const eq_eval_windows *text, eq_dtype type, eq_eval_result *result)
 {
@@ -230,7 +231,7 @@ static eq_status evaluate_8bit(eq_ctx *ctx, const eq_decoder *d, const eq_decode
     eq_status st = eq_dense_init(ctx, &weights, d, type, EQ_DENSE_FAST);
     if (st == EQ_OK) {
         eq_dense_lend(&weights, &fast, blocks);
-        st = eq_perplexity(ctx, &fast, reference ? reference : d, text, type, result);
+        st = eq_perplexity(ctx, &fast, reference, text, type, result);
     }
     eq_dense_deinit(&weights);
     eq_free(blocks);
@@ -246,6 +247,9 @@ eq_status eq_evaluate(eq_ctx *ctx, const eq_model *model, const eq_model *refere
     if (o->context < 2)
         return eq_fail(ctx, EQ_EINVAL, "a context of %lld tokens is too short",
                        (long long)o->context);
+    if (o->kv_bits && o->kv_bits != 16 && !eq_kv_packed(o->kv_bits))
+        return eq_fail(ctx, EQ_EINVAL, "keys and values in %d bits, allowed are 16, 8 and 4",
+                       o->kv_bits);
     eq_status st = eq_precision_type(ctx, &type, o->precision);
     if (st == EQ_OK) st = tokenize_file(ctx, model, o->text, &ids, &count);
     if (st == EQ_OK) {
@@ -256,8 +260,9 @@ eq_status eq_evaluate(eq_ctx *ctx, const eq_model *model, const eq_model *refere
                          o->text, (long long)there, (long long)o->context,
                          (long long)(windows ? windows : 1));
     }
-    const eq_eval_windows text = {.ids = ids, .n = windows, .T = o->context};
+    const eq_eval_windows text = {.ids = ids, .n = windows, .T = o->context, .kv_bits = o->kv_bits};
     const eq_decoder *d = model->decoder, *other = reference ? reference->decoder : NULL;
+    if (!other && (o->activations == EQ_ACTIVATIONS_8BIT || eq_kv_packed(o->kv_bits))) other = d;
     if (st == EQ_OK && o->activations == EQ_ACTIVATIONS_8BIT)
         st = evaluate_8bit(ctx, d, other, &text, type, result);
     else if (st == EQ_OK)

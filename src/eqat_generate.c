@@ -10,13 +10,16 @@ eq_generate_options eq_generate_defaults(void)
                                  .repetition_penalty = 1,
                                  .top_p = 1,
                                  .precision = EQ_PRECISION_AUTO,
-                                 .activations = EQ_ACTIVATIONS_8BIT};
+                                 .activations = EQ_ACTIVATIONS_8BIT,
+                                 .kv_bits = 16};
 }
 
 eq_engine_options eq_engine_defaults(void)
 {
-    return (eq_engine_options){
-        .slots = 1, .precision = EQ_PRECISION_AUTO, .activations = EQ_ACTIVATIONS_8BIT};
+    return (eq_engine_options){.slots = 1,
+                               .precision = EQ_PRECISION_AUTO,
+                               .activations = EQ_ACTIVATIONS_8BIT,
+                               .kv_bits = 16};
 }
 
 int64_t eq_end_tokens(const eq_checkpoint *checkpoint, int32_t ends[EQ_MAX_ENDS])
@@ -67,6 +70,7 @@ eq_status eq_generate(eq_ctx *ctx, const eq_model *model, const int32_t *ids, in
         o.context = count + options->max_tokens;
     o.precision = options->precision;
     o.activations = options->activations;
+    o.kv_bits = options->kv_bits;
     eq_status st = eq_engine_new(ctx, &engine, model, &o);
     if (st == EQ_OK) st = eq_engine_submit(ctx, engine, &request, &unused);
     if (st == EQ_OK) st = run(ctx, engine, emit, user);

@@ -359,8 +359,10 @@ static eq_status tune(eq_ctx *ctx, call *c)
 static eq_status write_card(eq_ctx *ctx, const call *c, const char *model, const char *out,
                             eq_quantize_result *result)
 {
-    const eq_eval_windows val = {c->data.val, c->data.val_counts,
-                                 c->data.val ? c->data.val_windows : 0, c->options->data.seqlen};
+    const eq_eval_windows val = {.ids = c->data.val,
+                                 .counts = c->data.val_counts,
+                                 .n = c->data.val ? c->data.val_windows : 0,
+                                 .T = c->options->data.seqlen};
     const eq_card card = {.out = out,
                           .model = model,
                           .plan = c->run.plan,

@@ -157,9 +157,11 @@ static void ask_all(fixture *f, const eq_engine_options *options, answer *answer
     eq_engine_free(engine);
 }
 
-static void compare_company(fixture *f, int64_t slots, eq_precision precision, answer *alone)
+static void compare_company(fixture *f, int64_t slots, eq_precision precision, int kv_bits,
+                            answer *alone)
 {
-    const eq_engine_options o = {.slots = slots, .chunk = 32, .precision = precision};
+    const eq_engine_options o = {
+        .slots = slots, .chunk = 32, .precision = precision, .kv_bits = kv_bits};
     answer *all = calloc(REQUESTS, sizeof *all);
     assert_non_null(all);
     for (int i = 0; i < REQUESTS; i++) {
@@ -187,13 +189,25 @@ static void company_does_not_matter(void **state)
     answer *alone = calloc(2 * REQUESTS, sizeof *alone);
     assert_non_null(alone);
     for (int i = 0; i < 3; i++) {
-        compare_company(f, slots[i], EQ_PRECISION_F32, alone);
+        compare_company(f, slots[i], EQ_PRECISION_F32, 16, alone);
         if (i == 0) memcpy(alone + REQUESTS, alone, REQUESTS * sizeof *alone);
         for (int k = 0; slots[i] <= 4 && k < REQUESTS; k++) /* nor does the number of slots */
             assert_true(same(&alone[k], &alone[REQUESTS + k]));
         if (i == 2 && eq_gemm_has_bf16(&f->ctx))
-            compare_company(f, slots[i], EQ_PRECISION_BF16, alone);
+            compare_company(f, slots[i], EQ_PRECISION_BF16, 16, alone);
     }
+    free(alone);
+}
+
+/* Nor when keys and values are packed, which other texts have been in the slots before. */
+static void company_does_not_matter_packed(void **state)
+{
+    fixture *f = *state;
+    answer *alone = calloc(2 * REQUESTS, sizeof *alone);
+    assert_non_null(alone);
+    compare_company(f, 4, EQ_PRECISION_F32, 8, alone);
+    compare_company(f, 6, EQ_PRECISION_F32, 4, alone + REQUESTS);
+    assert_false(same(&alone[REQUESTS - 1], &alone[2 * REQUESTS - 1]));
     free(alone);
 }
 
@@ -570,15 +584,15 @@ static void refused_requests(void **state)
     const struct {
         eq_generate_options options;
         const char *words;
-    } bad[] = {{{-1, 1, 0, 0, 1, 0, 0, 0, 0}, "max tokens is -1"},
-               {{156, 1, 0, 0, 1, 0, 0, 0, 0}, "the model's context of 160"},
-               {{INT64_MAX, 1, 0, 0, 1, 0, 0, 0, 0}, "context of 160"},
-               {{5, 1, NAN, 0, 1, 0, 0, 0, 0}, "temperature"},
-               {{5, 1, -1, 0, 1, 0, 0, 0, 0}, "temperature"},
-               {{5, 1, 0, -1, 1, 0, 0, 0, 0}, "top-k is -1"},
-               {{5, 1, 0, 0, 0, 0, 0, 0, 0}, "top-p is 0"},
-               {{5, 1, 0, 0, 1, 1.5, 0, 0, 0}, "min-p is 1.5"},
-               {{5, 0, 0, 0, 1, 0, 0, 0, 0}, "repetition penalty is 0"}};
+    } bad[] = {{{-1, 1, 0, 0, 1, 0, 0, 0, 0, 0}, "max tokens is -1"},
+               {{156, 1, 0, 0, 1, 0, 0, 0, 0, 0}, "the model's context of 160"},
+               {{INT64_MAX, 1, 0, 0, 1, 0, 0, 0, 0, 0}, "context of 160"},
+               {{5, 1, NAN, 0, 1, 0, 0, 0, 0, 0}, "temperature"},
+               {{5, 1, -1, 0, 1, 0, 0, 0, 0, 0}, "temperature"},
+               {{5, 1, 0, -1, 1, 0, 0, 0, 0, 0}, "top-k is -1"},
+               {{5, 1, 0, 0, 0, 0, 0, 0, 0, 0}, "top-p is 0"},
+               {{5, 1, 0, 0, 1, 1.5, 0, 0, 0, 0}, "min-p is 1.5"},
+               {{5, 0, 0, 0, 1, 0, 0, 0, 0, 0}, "repetition penalty is 0"}};
     eq_engine *engine;
     assert_int_equal(open_engine(f, &engine, &F32), EQ_OK);
     eq_request r = greedy(f, 5, 5);
@@ -649,6 +663,26 @@ static void memory_is_planned(void **state)
     eq_engine_free(engine);
     o.context++;
     assert_int_equal(open_engine(f, &engine, &o), EQ_ENOMEM);
+    eq_ctx_clear(&f->ctx);
+}
+
+static void packed_keys_take_less(void **state)
+{
+    fixture *f = *state;
+    const int bits[] = {16, 8, 4};
+    int64_t before = INT64_MAX;
+    eq_engine *engine = NULL;
+    for (int i = 0; i < 3; i++) {
+        const eq_engine_options o = {.slots = 2, .precision = EQ_PRECISION_F32, .kv_bits = bits[i]};
+        assert_int_equal(open_engine(f, &engine, &o), EQ_OK);
+        assert_true(eq_engine_memory(engine) < before);
+        before = eq_engine_memory(engine);
+        eq_engine_free(engine);
+    }
+    const eq_engine_options o = {.slots = 2, .kv_bits = 5};
+    assert_int_equal(open_engine(f, &engine, &o), EQ_EINVAL);
+    assert_non_null(strstr(f->ctx.message, "5 bits, allowed are 16, 8 and 4"));
+    assert_null(engine);
     eq_ctx_clear(&f->ctx);
 }
 
@@ -725,6 +759,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(company_does_not_matter),
+        cmocka_unit_test(company_does_not_matter_packed),
         cmocka_unit_test(greedy_is_the_argmax_of_full_passes),
         cmocka_unit_test(penalty_of_repetition),
         cmocka_unit_test(likely_tokens),
@@ -740,6 +775,7 @@ int main(void)
         cmocka_unit_test(refused_requests),
         cmocka_unit_test(refused_engines),
         cmocka_unit_test(memory_is_planned),
+        cmocka_unit_test(packed_keys_take_less),
         cmocka_unit_test(memory_runs_out),
         cmocka_unit_test(generate),
     };

@@ -49,7 +49,7 @@ static double whole_model_kl(int64_t block, eq_unit unit, int bits)
     eq_student_load(&ctx, &s, &blocks[block].block, &scheme);
     eq_student_start(&ctx, &s);
     blocks[block].block.units[unit] = s.block.units[unit];
-    const eq_eval_windows window = {ids, NULL, 1, T};
+    const eq_eval_windows window = {.ids = ids, .n = 1, .T = T};
     assert_int_equal(eq_perplexity(&ctx, &rounded, model.decoder, &window, EQ_F32, &result), EQ_OK);
     eq_student_deinit(&s);
     return result.kl;

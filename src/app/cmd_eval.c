@@ -48,6 +48,12 @@ static const eq_option options[] = {
      .help =
          "what multiplies quantized weights: 8 bits as in generate, which without --reference is "
          "compared with exact"},
+    {.name = "kv-bits",
+     .kind = EQ_OPTION_CHOICE,
+     .offset = offsetof(eval_args, eval.kv_bits),
+     .choices = eq_kv_choices,
+     .help = "keys and values rounded to 8 or 4 bits as in generate, which without --reference are "
+             "compared with those of 16"},
     {.name = NULL}};
 
 static void defaults(void *arguments)
@@ -112,7 +118,7 @@ const eq_command eq_cmd_eval = {
                "  eqat eval models/smollm2-135m-instruct.gguf --text wiki.txt --windows 10\n"
                "  eqat eval out/w3 --reference models/smollm2-135m-instruct.gguf --text wiki.txt "
                "--json\n"
-               "  eqat eval out/w3 --text wiki.txt --activations 8\n",
+               "  eqat eval out/w3 --text wiki.txt --activations 8 --kv-bits 8\n",
     .options = options,
     .size = sizeof(eval_args),
     .defaults = defaults,

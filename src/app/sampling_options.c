@@ -73,4 +73,10 @@ const eq_option eq_engine_section[] = {
      .offset = offsetof(eq_engine_options, activations),
      .choices = eq_activation_choices,
      .help = "what multiplies quantized weights: rounded to 8 bits, which is faster, or exact"},
+    {.name = "kv-bits",
+     .kind = EQ_OPTION_CHOICE,
+     .offset = offsetof(eq_engine_options, kv_bits),
+     .choices = eq_kv_choices,
+     .help = "keys and values that are kept for each token: rounded to 8 or 4 bits, which takes a "
+             "half or a third of the memory, or in the type of products"},
     {.name = NULL}};

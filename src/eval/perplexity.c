@@ -123,6 +123,7 @@ eq_status eq_perplexity(eq_ctx *ctx, const eq_decoder *model, const eq_decoder *
         return eq_fail(ctx, EQ_EINVAL, "the reference has a vocabulary of %lld, the model of %lld",
                        (long long)reference->config.V, (long long)model->config.V);
     eq_status st = eq_decoder_pass_init(ctx, &j.pass, model, 1, T, type);
+    j.pass.acts.kv_bits = windows->kv_bits;
     if (st == EQ_OK && reference)
         st = eq_decoder_pass_init(ctx, &j.reference_pass, reference, 1, T, type);
     if (st == EQ_OK) {

@@ -9,6 +9,7 @@ typedef struct eq_eval_windows {
     const int32_t *ids;    /* borrowed, [n, T] */
     const uint8_t *counts; /* borrowed, [n, T]: 1 where a token counts as predicted; NULL: all */
     int64_t n, T;
+    int kv_bits; /* 8 or 4: k and v of the model, not the reference, as such a cache has them */
 } eq_eval_windows;
 
 /* Over the predicted positions of all windows, T-1 of each that counts:

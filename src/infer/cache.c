@@ -44,6 +44,18 @@ static buffers step_buffers(eq_arena *arena, const eq_cache *k)
                      .o = eq_arena_take(arena, R * D, sizeof(float))};
 }
 
+/* Bytes of a thread's scratch: for one token's attention, for a block of keys, and for a step. */
+static size_t part_bytes(const eq_cache *k)
+{
+    size_t most = (size_t)eq_slab_scratch(&k->slabs) * sizeof(float);
+    size_t tile = (size_t)(EQ_KEY_BLOCK * k->config->D) * eq_elem_bytes(k->type);
+    eq_arena steps = eq_arena_measure();
+    if (!k->chunk) return most;
+    step_buffers(&steps, k);
+    if (most < steps.used) most = steps.used;
+    return most < tile ? tile : most;
+}
+
 eq_cache eq_cache_layout(eq_arena *arena, const eq_config *c, const eq_cache_shape *shape,
                          int threads)
 {
@@ -52,51 +64,16 @@ eq_cache eq_cache_layout(eq_arena *arena, const eq_config *c, const eq_cache_sha
                   .room = eq_key_room(shape->room),
                   .chunk = shape->chunk,
                   .type = shape->type};
-    int64_t elems = c->L * k.B * c->Hkv * k.room * c->D;
-    eq_arena steps = eq_arena_measure();
-    k.keys = eq_arena_take(arena, elems, eq_elem_bytes(k.type));
-    k.values = eq_arena_take(arena, elems, eq_elem_bytes(k.type));
-    if (k.chunk) step_buffers(&steps, &k);
-    k.part = (size_t)(group_of(c) * (k.room + c->D)) * sizeof(float);
-    if (k.part < steps.used) k.part = steps.used;
+    int64_t elems = c->Hkv * c->D * k.room;
+    k.slabs =
+        (eq_slabs){.config = c, .B = k.B, .room = k.room, .type = shape->type, .bits = shape->bits};
+    eq_slabs_layout(arena, &k.slabs);
+    k.part = part_bytes(&k);
     k.scratch = eq_arena_take(arena, threads, k.part);
-    if (k.chunk) k.columns = eq_arena_take(arena, c->Hkv * c->D * k.room, eq_elem_bytes(k.type));
+    if (!k.chunk) return k;
+    k.columns = eq_arena_take(arena, elems, eq_elem_bytes(k.type));
+    if (eq_kv_packed(shape->bits)) k.rows = eq_arena_take(arena, elems, eq_elem_bytes(k.type));
     return k;
-}
-
-/* Bytes before the keys (or values) of one sequence and key-value head. */
-static size_t slab_offset(const eq_cache *k, int64_t block, int64_t sequence, int64_t head)
-{
-    int64_t slab = (block * k->B + sequence) * k->config->Hkv + head;
-    return (size_t)(slab * k->room * k->config->D) * eq_elem_bytes(k->type);
-}
-
-/* One key [D] to its place among the keys of a sequence and head. */
-static void put_key(char *keys, int64_t position, const char *from, int64_t D, eq_dtype type)
-{
-    int64_t at = position / EQ_KEY_BLOCK * EQ_KEY_BLOCK * D + position % EQ_KEY_BLOCK;
-    if (type == EQ_F32) {
-        float *to = (float *)(void *)keys + at;
-        for (int64_t d = 0; d < D; d++)
-            to[d * EQ_KEY_BLOCK] = ((const float *)(const void *)from)[d];
-    } else {
-        uint16_t *to = (uint16_t *)(void *)keys + at;
-        for (int64_t d = 0; d < D; d++)
-            to[d * EQ_KEY_BLOCK] = ((const uint16_t *)(const void *)from)[d];
-    }
-}
-
-/* Keep T tokens from `position` on in the slab of a sequence and key-value head; qkv has them. */
-static void put(eq_cache *k, size_t slab, int64_t kv, int64_t position, int64_t T, const char *qkv)
-{
-    const eq_config *c = k->config;
-    size_t head = (size_t)c->D * eq_elem_bytes(k->type);
-    size_t row = (size_t)eq_config_qkv(c) * eq_elem_bytes(k->type);
-    const char *from = qkv + (size_t)(c->H + kv) * head;
-    for (int64_t t = position; t < position + T; t++, from += row) {
-        put_key(k->keys + slab, t, from, c->D, k->type);
-        memcpy(k->values + slab + (size_t)t * head, from + (size_t)c->Hkv * head, head);
-    }
 }
 
 void eq_cache_attend(eq_ctx *ctx, eq_cache *k, int64_t block, const eq_place *places, int64_t n,
@@ -108,14 +85,13 @@ void eq_cache_attend(eq_ctx *ctx, eq_cache *k, int64_t block, const eq_place *pl
 #pragma omp parallel for schedule(dynamic) num_threads(ctx->threads)
     for (int64_t unit = 0; unit < n * c->Hkv; unit++) {
         int64_t i = unit / c->Hkv, kv = unit % c->Hkv, position = places[i].position;
-        size_t slab = slab_offset(k, block, places[i].sequence, kv);
-        const eq_attend shape = {group, position + 1, D, 1.0f / sqrtf((float)D), k->type};
+        const eq_slab slab = {block, places[i].sequence, kv};
         float *scratch = (float *)(void *)(k->scratch + (size_t)eq_this_thread() * k->part);
         const char *row = (const char *)qkv + (size_t)(i * eq_config_qkv(c)) * elem;
         const char *q = row + (size_t)(kv * group * D) * elem;
         char *o = (char *)out + (size_t)((i * c->H + kv * group) * D) * elem;
-        put(k, slab, kv, position, 1, row);
-        ctx->kernels->attend(o, q, k->keys + slab, k->values + slab, scratch, &shape);
+        eq_slab_put(ctx->kernels, &k->slabs, &slab, position, 1, row);
+        eq_slab_attend(ctx->kernels, &k->slabs, &slab, o, q, position + 1, scratch);
     }
 }
 
@@ -140,20 +116,45 @@ typedef struct extension {
     const char *qkv;
 } extension;
 
-/* Keep the new tokens of one key-value head. Its keys, an element of all of them after the other,
- * go to k->columns; values behind the last token become 0, which products multiply with 0. */
-static void keep(const extension *e, int64_t kv)
+static eq_slab slab_of(const extension *e, int64_t kv)
+{
+    return (eq_slab){e->block, e->place.sequence, kv};
+}
+
+/* Buffer of the keys of a head as products read them, and of its values. */
+static char *columns_of(const eq_cache *k, int64_t kv)
+{
+    return k->columns + (size_t)(kv * k->config->D * k->room) * eq_elem_bytes(k->type);
+}
+
+static char *values_of(const extension *e, int64_t kv)
+{
+    const eq_cache *k = e->cache;
+    const eq_slab slab = slab_of(e, kv);
+    if (!k->rows) return eq_slab_values(&k->slabs, &slab);
+    return k->rows + (size_t)(kv * k->room * k->config->D) * eq_elem_bytes(k->type);
+}
+
+/* Keep the new tokens, then make ready for products all keys and values up to the last of these:
+ * what they see of themselves is what is kept. Values behind it become 0, which products multiply
+ * with 0. */
+static void keep(eq_ctx *ctx, const extension *e)
 {
     eq_cache *k = e->cache;
-    int64_t D = k->config->D, end = e->place.position + e->T;
-    size_t elem = eq_elem_bytes(k->type), slab = slab_offset(k, e->block, e->place.sequence, kv);
-    char *columns = k->columns + (size_t)(kv * D * k->room) * elem;
-    put(k, slab, kv, e->place.position, e->T, e->qkv);
-    memset(k->values + slab + (size_t)(end * D) * elem, 0, (size_t)((e->keys - end) * D) * elem);
-    for (int64_t j = 0; j < e->keys; j += EQ_KEY_BLOCK)
-        for (int64_t d = 0; d < D; d++)
-            memcpy(columns + (size_t)(d * k->room + j) * elem,
-                   k->keys + slab + (size_t)(j * D + d * EQ_KEY_BLOCK) * elem, EQ_KEY_BLOCK * elem);
+    int64_t Hkv = k->config->Hkv, end = e->place.position + e->T, blocks = e->keys / EQ_KEY_BLOCK;
+#pragma omp parallel for schedule(dynamic) num_threads(ctx->threads)
+    for (int64_t kv = 0; kv < Hkv; kv++) {
+        const eq_slab slab = slab_of(e, kv);
+        eq_slab_put(ctx->kernels, &k->slabs, &slab, e->place.position, e->T, e->qkv);
+    }
+#pragma omp parallel for schedule(static) num_threads(ctx->threads)
+    for (int64_t i = 0; i < Hkv * blocks; i++) {
+        int64_t kv = i / blocks, first = i % blocks * EQ_KEY_BLOCK;
+        const eq_slab slab = slab_of(e, kv);
+        char *tile = k->scratch + (size_t)eq_this_thread() * k->part;
+        eq_slab_load(ctx->kernels, &k->slabs, &slab, first, end, columns_of(k, kv),
+                     values_of(e, kv), tile);
+    }
 }
 
 /* `rows` tokens from number t of the call on, the first `real` of which are more than padding. */
@@ -190,7 +191,7 @@ static void run_step(eq_ctx *ctx, const extension *e, const step *s, int64_t kv)
 {
     eq_cache *k = e->cache;
     int64_t D = k->config->D;
-    size_t elem = eq_elem_bytes(k->type), slab = slab_offset(k, e->block, e->place.sequence, kv);
+    size_t elem = eq_elem_bytes(k->type);
     int thread = eq_this_thread();
     eq_arena part = {k->scratch + (size_t)thread * k->part, k->part, 0};
     buffers b = step_buffers(&part, k);
@@ -201,12 +202,11 @@ static void run_step(eq_ctx *ctx, const extension *e, const step *s, int64_t kv)
                             .scale = 1.0f / sqrtf((float)D),
                             .type = k->type};
     gather(e, s, kv, b.q);
-    eq_gemm_serial(ctx, s->scores, thread, b.s, b.q,
-                   k->columns + (size_t)(kv * D * k->room) * elem);
+    eq_gemm_serial(ctx, s->scores, thread, b.s, b.q, columns_of(k, kv));
     for (int64_t h = 0; h < group_of(k->config); h++)
         ctx->kernels->softmax_causal(b.p + (size_t)(h * s->rows * s->keys) * elem, NULL,
                                      b.s + h * s->rows * s->keys, &tile);
-    eq_gemm_serial(ctx, s->mix, thread, b.o, b.p, k->values + slab);
+    eq_gemm_serial(ctx, s->mix, thread, b.o, b.p, values_of(e, kv));
     scatter(ctx->kernels, e, s, kv, b.o);
 }
 
@@ -232,9 +232,7 @@ void eq_cache_extend(eq_ctx *ctx, eq_cache *k, int64_t block, const eq_place *pl
     int64_t end = place->position + T, Hkv = k->config->Hkv;
     assert(T <= k->chunk && end <= k->room);
     const extension e = {k, *place, T, block, keys_until(k, end), out, qkv};
-#pragma omp parallel for schedule(dynamic) num_threads(ctx->threads)
-    for (int64_t kv = 0; kv < Hkv; kv++)
-        keep(&e, kv);
+    keep(ctx, &e);
     for (int64_t t = 0; t < T;) {
         step steps[AT_ONCE];
         int64_t n = 0;

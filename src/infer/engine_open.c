@@ -31,6 +31,7 @@ static eq_generation_shape shape_of(const eq_engine_options *o, eq_dtype type)
                                  .rows = rows,
                                  .memory = o->memory,
                                  .chunk = o->chunk,
+                                 .kv_bits = o->kv_bits,
                                  .panels = true,
                                  .activations = o->activations};
 }
@@ -92,6 +93,9 @@ static eq_status check_options(eq_ctx *ctx, const eq_engine_options *o, int64_t 
         return eq_fail(ctx, EQ_EINVAL,
                        "a context of %lld tokens, allowed are 2 to the model's %lld",
                        (long long)o->context, (long long)positions);
+    if (o->kv_bits != 16 && !eq_kv_packed(o->kv_bits))
+        return eq_fail(ctx, EQ_EINVAL, "keys and values in %d bits, allowed are 16, 8 and 4",
+                       o->kv_bits);
     return EQ_OK;
 }
 
@@ -119,6 +123,7 @@ eq_status eq_engine_open(eq_ctx *ctx, eq_engine **out, const eq_engine_model *mo
     eq_dtype type = EQ_F32;
     int64_t positions = model->decoder->config.positions;
     if (!o.context) o.context = positions;
+    if (!o.kv_bits) o.kv_bits = 16;
     if (!o.chunk) o.chunk = o.slots == 1 ? CHUNK_ALONE : CHUNK_BESIDE;
     eq_status st = check_options(ctx, &o, positions);
     if (st == EQ_OK) st = eq_precision_type(ctx, &type, o.precision);

@@ -39,13 +39,14 @@ static void layout(eq_generation *g, const eq_generation_shape *shape, int threa
 {
     const eq_config *c = &g->decoder->config;
     int64_t rows = most_rows(shape), chunk = eq_cache_rows(shape->chunk);
-    const eq_cache_shape cache = {shape->B, shape->room, shape->chunk, shape->type};
+    const eq_cache_shape cache = {shape->B, shape->room, shape->chunk, shape->type, shape->kv_bits};
     const eq_block_shape step = {rows > chunk ? rows : chunk, 1, shape->type, false};
     g->rows = shape->rows;
     g->cache = eq_cache_layout(&g->arena, c, &cache, threads);
     g->rope = eq_rope_layout(&g->arena, c, rope_rows(g));
     g->here = eq_rope_layout(&g->arena, c, rows);
     g->acts = eq_activations_layout(&g->arena, c, &step, threads);
+    g->acts.plain_keys = shape->kv_bits == 4;
     g->acts.scratch = eq_arena_take(&g->arena, (int64_t)eq_decoder_scratch(g->decoder), 1);
     g->lengths = eq_arena_take(&g->arena, shape->B, sizeof *g->lengths);
     g->places = eq_arena_take(&g->arena, shape->B, sizeof *g->places);
@@ -78,6 +79,7 @@ eq_status eq_generation_init(eq_ctx *ctx, eq_generation *g, const eq_decoder *d,
     if (st == EQ_OK) {
         layout(g, shape, ctx->threads);
         eq_rope_fill(&g->rope, &d->config, 0, rope_rows(g));
+        eq_slabs_set_rope(&g->cache.slabs, &g->rope);
         st = eq_dense_init(ctx, &g->weights, d, shape->type, kind);
     }
     if (st != EQ_OK) eq_generation_deinit(g);

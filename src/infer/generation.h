@@ -12,6 +12,7 @@ typedef struct eq_generation_shape {
     int64_t rows;   /* least of every product of new tokens: results depend on rows; 0: any */
     int64_t memory; /* bytes that all of it may take; 0: what the machine has left */
     int64_t chunk;  /* most tokens of eq_generation_read; 0: it is not called */
+    int kv_bits;    /* 8 or 4: keys and values are packed; else kept in type */
     bool panels;    /* repack quantized weights, for products with these inputs: */
     eq_activation_mode activations;
 } eq_generation_shape;

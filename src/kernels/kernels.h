@@ -7,13 +7,14 @@
  * elements. Sizes are any positive number unless said otherwise. `type` is EQ_F32 or EQ_BF16 and
  * names the element type of the void buffers; arithmetic is always f32. Sums within one row run in
  * an order that depends on the instruction set only; the reference collects them in f64.
- * Conversions, unpack, dequantize, fakequant_forward, quantize_codes, adamw and start_search give
- * the same bits in every table. Gradients of activations overwrite, gradients of parameters are
- * added. */
+ * Conversions, unpack, dequantize, fakequant_forward, quantize_codes, kv_pack, kv_unpack, kv_round,
+ * adamw and start_search give the same bits in every table. Gradients of activations overwrite,
+ * gradients of parameters are added. */
 #ifndef EQ_KERNELS_KERNELS_H
 #define EQ_KERNELS_KERNELS_H
 
 #include "tensor/codes.h"
+#include "tensor/kv.h"
 #include "tensor/panels.h"
 #include <math.h>
 
@@ -69,7 +70,6 @@ typedef struct eq_causal {
 /* Attention of one token over the keys in a cache. Keys lie in blocks of EQ_KEY_BLOCK, transposed:
  * element d of key j is at [j / EQ_KEY_BLOCK][d][j % EQ_KEY_BLOCK], so that loops over d work on
  * many keys at once. */
-enum { EQ_KEY_BLOCK = 32 };
 typedef struct eq_attend {
     int64_t heads; /* of queries, which share the keys */
     int64_t keys;
@@ -77,12 +77,6 @@ typedef struct eq_attend {
     float scale;
     eq_dtype type; /* of queries, keys, values and the result */
 } eq_attend;
-
-/* The elements of a cache of n keys, whole blocks. */
-static inline int64_t eq_key_room(int64_t n)
-{
-    return (n + EQ_KEY_BLOCK - 1) / EQ_KEY_BLOCK * EQ_KEY_BLOCK;
-}
 
 /* The gradient of a loss on one row of logits x, with those of a teacher r (both already multiplied
  * by 1 / temperature); lx, lr: logsumexp of x and r; sharp = temperature, ls: logsumexp of
@@ -170,6 +164,15 @@ typedef struct eq_kernels {
      * [heads, eq_key_room(keys) + D] f32. */
     void (*attend)(void *out, const void *q, const void *k, const void *v, float *scratch,
                    const eq_attend *shape);
+    /* The same over packed keys and values (tensor/kv.h), x^ in f32 and keys in 4 bits rotated:
+     * out, q as above; scratch, overwritten: [heads, 2 eq_key_room(keys) + 2 D] f32. */
+    void (*attend_packed)(void *out, const void *q, const eq_kv *kv, float *scratch,
+                          const eq_attend *shape);
+    /* One row x [D] type of keys or values to codes and grid in 8 or 4 bits; back, as x^ rounded to
+     * type; and both at once in place. The same bits in every table. */
+    void (*kv_pack)(const eq_kv_row *row, const void *x, int64_t D, int bits, eq_dtype type);
+    void (*kv_unpack)(void *x, const eq_kv_row *row, int64_t D, int bits, eq_dtype type);
+    void (*kv_round)(void *x, int64_t D, int bits, eq_dtype type);
     /* out[r * stride] = sum_c a[r][c] * b[r][c]; a and b [rows, lda / ldb] type, n columns. */
     void (*dot_rows)(float *out, int64_t stride, const void *a, int64_t lda, const void *b,
                      int64_t ldb, int64_t rows, int64_t n, eq_dtype type);

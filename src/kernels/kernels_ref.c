@@ -1,5 +1,6 @@
 /* The reference kernels: the definition of what every table computes, in plain loops. Arithmetic
  * is f32; sums within a row are collected in f64, so that the reference can serve as the truth. */
+#include "kernels/kv_loops.h"
 #include "kernels/loops.h"
 #include "kernels/panels_ref.h"
 #include "kernels/tables.h"
@@ -148,13 +149,26 @@ static void softmax_causal_backward(void *p, void *ds, const float *s, const flo
     }
 }
 
+/* s becomes exp(s - its largest), n elements; returns their sum. */
+static double weigh(float *s, int64_t n)
+{
+    float most = -INFINITY;
+    for (int64_t j = 0; j < n; j++)
+        most = s[j] > most ? s[j] : most;
+    double total = 0;
+    for (int64_t j = 0; j < n; j++) {
+        s[j] = expf(s[j] - most);
+        total += s[j];
+    }
+    return total;
+}
+
 static void attend(void *out, const void *q, const void *k, const void *v, float *scratch,
                    const eq_attend *shape)
 {
     const int64_t D = shape->D, keys = shape->keys;
     const eq_dtype type = shape->type;
     for (int64_t h = 0; h < shape->heads; h++) {
-        float most = -INFINITY;
         for (int64_t j = 0; j < keys; j++) {
             double sum = 0;
             for (int64_t d = 0; d < D; d++) {
@@ -162,18 +176,41 @@ static void attend(void *out, const void *q, const void *k, const void *v, float
                 sum += get(q, h * D + d, type) * get(k, at, type);
             }
             scratch[j] = shape->scale * (float)sum;
-            most = scratch[j] > most ? scratch[j] : most;
         }
-        double total = 0;
-        for (int64_t j = 0; j < keys; j++) {
-            scratch[j] = expf(scratch[j] - most);
-            total += scratch[j];
-        }
+        const double total = weigh(scratch, keys);
         for (int64_t d = 0; d < D; d++) {
             double sum = 0;
             for (int64_t j = 0; j < keys; j++)
                 sum += scratch[j] * get(v, j * D + d, type);
             put(out, h * D + d, type, (float)(sum / total));
+        }
+    }
+}
+
+static void attend_packed(void *out, const void *q, const eq_kv *kv, float *scratch,
+                          const eq_attend *shape)
+{
+    const int64_t D = shape->D, keys = shape->keys;
+    float *key = scratch + keys;
+    for (int64_t h = 0; h < shape->heads; h++) {
+        for (int64_t j = 0; j < keys; j++) {
+            const eq_kv_row row = eq_kv_key(kv, j, D);
+            double score = 0;
+            kv_unpack(key, &row, D, kv->bits, EQ_F32);
+            if (kv->bits == 4)
+                rope(key, D, kv->cosine + j * (D / 2), kv->sine + j * (D / 2), 1, 1, D, 1, EQ_F32);
+            for (int64_t d = 0; d < D; d++)
+                score += get(q, h * D + d, shape->type) * key[d];
+            scratch[j] = shape->scale * (float)score;
+        }
+        const double total = weigh(scratch, keys);
+        for (int64_t d = 0; d < D; d++) {
+            double sum = 0;
+            for (int64_t j = 0; j < keys; j++) {
+                const eq_kv_row row = eq_kv_value(kv, j, D);
+                sum += scratch[j] * kv_element(&row, d, D, kv->bits);
+            }
+            put(out, h * D + d, shape->type, (float)(sum / total));
         }
     }
 }

@@ -1,5 +1,6 @@
 #include "kernels/dot_vnni.h"
 
+#include "kernels/kv_body.h"
 #include "kernels/panels_body.h"
 #include "kernels/quant_body.h"
 #include "kernels/rows_body.h"

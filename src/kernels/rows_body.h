@@ -205,6 +205,12 @@ static void softmax_causal_backward(void *p, void *ds, const float *s, const flo
  * time: as many sums as there are registers for. */
 enum { SHARED = 4, VALUES = LANES == 16 ? 4 : 2, KEYS = 2 };
 
+/* Elements of a cache. EQ_U8 stands for codes in 8 bits: signed, and all lanes are read. */
+VEC vec v_kept(const void *x, int64_t i, eq_dtype type, part m)
+{
+    return type == EQ_U8 ? v_load_i8((const char *)x + i) : v_get(x, i, type, m);
+}
+
 /* s[h][j] = q[h] . k[j] for a block of keys. */
 VEC void score_block(float *s, int64_t ld, const float *q, const void *k, int64_t D, int heads,
                      eq_dtype type)
@@ -216,7 +222,7 @@ VEC void score_block(float *s, int64_t ld, const float *q, const void *k, int64_
                 sum[h][i] = v_set(0);
         for (int64_t d = 0; d < D; d++) {
             for (int i = 0; i < KEYS; i++) {
-                const vec key = v_get(k, d * EQ_KEY_BLOCK + from + i * LANES, type, ALL);
+                const vec key = v_kept(k, d * EQ_KEY_BLOCK + from + i * LANES, type, ALL);
                 for (int h = 0; h < heads; h++)
                     sum[h][i] = v_fma(v_set(q[h * D + d]), key, sum[h][i]);
             }
@@ -227,7 +233,8 @@ VEC void score_block(float *s, int64_t ld, const float *q, const void *k, int64_
     }
 }
 
-/* Columns d .. of out[h] = factor[h] sum_j p[h][j] v[j], `count` vectors; m: lanes of the last. */
+/* Columns d .. of out[h] = factor[h] sum_j p[h][j] v[j], `count` vectors; m: lanes of the last;
+ * type: of v. */
 VEC void mix_columns(void *out, const float *p, int64_t ld, const float *factor, const void *v,
                      int64_t d, const eq_attend *shape, int heads, int count, part m, eq_dtype type)
 {
@@ -238,15 +245,35 @@ VEC void mix_columns(void *out, const float *p, int64_t ld, const float *factor,
             sum[h][i] = v_set(0);
     for (int64_t j = 0; j < shape->keys; j++) {
         for (int i = 0; i < count; i++) {
-            const vec value = v_get(v, j * D + d + i * LANES, type, i == count - 1 ? m : ALL);
+            const vec value = v_kept(v, j * D + d + i * LANES, type, i == count - 1 ? m : ALL);
             for (int h = 0; h < heads; h++)
                 sum[h][i] = v_fma(v_set(p[h * ld + j]), value, sum[h][i]);
         }
     }
     for (int h = 0; h < heads; h++)
         for (int i = 0; i < count; i++)
-            v_put(out, h * D + d + i * LANES, type, v_mul(v_set(factor[h]), sum[h][i]),
+            v_put(out, h * D + d + i * LANES, shape->type, v_mul(v_set(factor[h]), sum[h][i]),
                   i == count - 1 ? m : ALL);
+}
+
+/* All columns. */
+VEC void mix_values(void *out, const float *p, int64_t ld, const float *factor, const void *v,
+                    const eq_attend *shape, int heads, eq_dtype type)
+{
+    int64_t d = 0;
+    for (; d + VALUES * LANES <= shape->D; d += VALUES * LANES)
+        mix_columns(out, p, ld, factor, v, d, shape, heads, VALUES, ALL, type);
+    for (; d < shape->D; d += LANES)
+        mix_columns(out, p, ld, factor, v, d, shape, heads, 1, v_part(shape->D - d), type);
+}
+
+/* Queries as f32, n elements. */
+VEC void load_queries(float *queries, const void *q, int64_t n, eq_dtype type)
+{
+    for (int64_t i = 0; i < n; i += LANES) {
+        part m = v_part(n - i);
+        v_store(queries + i, v_get(q, i, type, m), m);
+    }
 }
 
 /* s[j] becomes exp(scale s[j] - its largest); returns 1 / their sum. */
@@ -268,19 +295,12 @@ VEC void attend_heads(void *out, const void *q, const void *k, const void *v, fl
 {
     const int64_t D = shape->D, room = eq_key_room(shape->keys);
     float *queries = scratch + heads * room, factor[SHARED];
-    for (int64_t i = 0; i < heads * D; i += LANES) {
-        part m = v_part(heads * D - i);
-        v_store(queries + i, v_get(q, i, type, m), m);
-    }
+    load_queries(queries, q, heads * D, type);
     for (int64_t j = 0; j < room; j += EQ_KEY_BLOCK)
         score_block(scratch + j, room, queries, at_const(k, j * D, type), D, heads, type);
     for (int h = 0; h < heads; h++)
         factor[h] = weigh(scratch + h * room, shape->keys, shape->scale);
-    int64_t d = 0;
-    for (; d + VALUES * LANES <= D; d += VALUES * LANES)
-        mix_columns(out, scratch, room, factor, v, d, shape, heads, VALUES, ALL, type);
-    for (; d < D; d += LANES)
-        mix_columns(out, scratch, room, factor, v, d, shape, heads, 1, v_part(D - d), type);
+    mix_values(out, scratch, room, factor, v, shape, heads, type);
 }
 
 /* The number of heads and the type are constants in each call. */

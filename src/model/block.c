@@ -119,14 +119,27 @@ static eq_norm_shape norm_shape(const eq_config *c, const eq_activations *a)
 static void rotate(eq_ctx *ctx, const eq_rope *rope, const eq_config *c, eq_activations *a,
                    float sign)
 {
+    int64_t heads = a->plain_keys ? c->H : c->H + c->Hkv;
     int64_t ld = eq_config_qkv(c), half = c->D / 2, per_window = chunks_of(a->T);
 #pragma omp parallel for schedule(static) num_threads(ctx->threads)
     for (int64_t k = 0; k < a->B * per_window; k++) {
         int64_t t = k % per_window * ROWS, row = k / per_window * a->T + t;
         ctx->kernels->rope(row_at(a->qkv, row, ld, a->type), ld, rope->cosine + t * half,
-                           rope->sine + t * half, rows_of(k % per_window, a->T), c->H + c->Hkv,
-                           c->D, sign, a->type);
+                           rope->sine + t * half, rows_of(k % per_window, a->T), heads, c->D, sign,
+                           a->type);
     }
+}
+
+/* Round `count` heads of each row from number `first` on. */
+static void round_heads(eq_ctx *ctx, const eq_config *c, eq_activations *a, int64_t first,
+                        int64_t count)
+{
+    int64_t ld = eq_config_qkv(c);
+#pragma omp parallel for schedule(static) num_threads(ctx->threads)
+    for (int64_t r = 0; r < a->M; r++)
+        for (int64_t h = first; h < first + count; h++)
+            ctx->kernels->kv_round(row_at(a->qkv, 1, r * ld + h * c->D, a->type), c->D, a->kv_bits,
+                                   a->type);
 }
 
 static eq_linear_call unit_call(const eq_activations *a, eq_dtype out, bool accumulate)
@@ -140,7 +153,11 @@ void eq_block_project(eq_ctx *ctx, const eq_block *block, const eq_rope *rope, e
     eq_norm_forward(ctx, a->n1, a->rstd1, a->x, block->norm1, &norm);
     eq_linear_call call = unit_call(a, a->type, false);
     eq_linear_forward(ctx, &block->units[EQ_QKV], a->qkv, a->n1, &call);
-    rotate(ctx, rope, block->config, a, 1.0f);
+    const eq_config *c = block->config;
+    if (a->kv_bits == 4) round_heads(ctx, c, a, c->H, c->Hkv);
+    rotate(ctx, rope, c, a, 1.0f);
+    if (a->kv_bits == 8) round_heads(ctx, c, a, c->H, c->Hkv);
+    if (eq_kv_packed(a->kv_bits)) round_heads(ctx, c, a, c->H + c->Hkv, c->Hkv);
 }
 
 static void swiglu_forward(eq_ctx *ctx, const eq_config *c, eq_activations *a)

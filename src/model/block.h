@@ -35,6 +35,8 @@ void eq_rope_fill(eq_rope *rope, const eq_config *config, int64_t first, int64_t
 typedef struct eq_activations {
     int64_t B, T, M;
     eq_dtype type;        /* of the void buffers: inputs of products */
+    int kv_bits;          /* 8 or 4: round k and v as such a cache keeps them (tensor/kv.h) */
+    bool plain_keys;      /* leave k as it is before its rotation */
     float *x, *h, *y;     /* [M, C]: input, after attention, output. y may be h. */
     float *rstd1, *rstd2; /* [M] */
     void *n1, *n2;        /* [M, C] */
@@ -75,8 +77,8 @@ void eq_block_forward(eq_ctx *ctx, const eq_block *block, const eq_rope *rope,
 void eq_block_recompute(eq_ctx *ctx, const eq_block *block, const eq_rope *rope,
                         eq_activations *acts);
 /* The three parts of it, for callers with an attention of their own (a cache of keys and values):
- * norm and q, k, v rotated by row of `rope` (row r of acts uses row r % T of the tables); output
- * product onward from acts->attn. */
+ * norm and q, k, v rotated by row of `rope` (row r of acts uses row r % T of the tables), k and v
+ * as kv_bits and plain_keys say; output product onward from acts->attn. */
 void eq_block_project(eq_ctx *ctx, const eq_block *block, const eq_rope *rope,
                       eq_activations *acts);
 void eq_block_finish(eq_ctx *ctx, const eq_block *block, eq_activations *acts);

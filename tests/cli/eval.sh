@@ -29,6 +29,22 @@ cmp -s .theme/out first || complain "threads change the perplexity with activati
 expect 0 eval q --text text.txt --context 64 --windows 5 --json --precision f32 --activations exact
 out_json 'list(r) == ["text", "windows", "tokens", "perplexity"]'
 
+# Keys and values in fewer bits: without a reference the reference is the model itself.
+for bits in 8 4; do
+    expect 0 eval m --text text.txt --context 64 --windows 5 --json --precision f32 --kv-bits $bits
+    out_json '1e-9 < r["kl"] < 0.1 and r["top1"] > 0.5'
+    field kl >"kl$bits"
+    cp .theme/out first
+    expect 0 eval m --text text.txt --context 64 --windows 5 --json --precision f32 --kv-bits $bits \
+        --threads 1
+    cmp -s .theme/out first || complain "threads change the perplexity with --kv-bits $bits"
+done
+awk 'NR == FNR { eight = $1 } END { exit !($1 > 10 * eight) }' kl8 kl4 ||
+    complain "4 bits cost no more than 8"
+expect 0 eval m --text text.txt --context 64 --windows 5 --json --precision f32 --kv-bits 8 \
+    --reference other
+out_json 'r["kl"] > 0.1'
+
 expect 0 eval m --text text.txt --context 64 --windows 0 --json
 out_json 'r["windows"] == 2000 // 64'
 expect 0 eval m --text text.txt --context 64 --windows 2

@@ -1,7 +1,6 @@
 # Generation: greedy is repeatable, seeds decide sampling, text comes in whole characters and ends
 # where it is told to.
 tiny m --tokenizer
-field() { python3 -c 'import json, sys; print(json.load(open(".theme/out"))[sys.argv[1]])' "$1"; }
 
 expect 0 generate m -p 'abc' -n 40 --temperature 1 --seed 3 --json
 err_has '^prompt 3 tokens, [0-9.]+ tokens/s; answer [0-9]+ tokens, [0-9.]+ tokens/s$'
@@ -100,6 +99,19 @@ for mode in 8 exact; do
     expect 0 generate q -q -p 'abc' -n 40 --temperature 1 --seed 3 --activations $mode --threads 1
     cmp -s .theme/out first || complain "threads change what a quantized model says: $mode"
 done
+
+# Keys and values in fewer bits: the number of threads changes nothing, and the plan is smaller.
+for bits in 16 8 4; do
+    expect 0 generate m -q -p 'abc' -n 60 --temperature 1 --seed 3 --kv-bits $bits --precision f32
+    cp .theme/out "kv$bits"
+    expect 0 generate m -q -p 'abc' -n 60 --temperature 1 --seed 3 --kv-bits $bits --precision f32 \
+        --threads 1
+    cmp -s .theme/out "kv$bits" || complain "threads change what is said with --kv-bits $bits"
+    expect 1 generate m -p 'abc' -n 0 --memory 100K --kv-bits $bits
+    sed -n 's/.*at once need \([0-9.]*\) MiB.*/\1/p' .theme/err >>plans
+done
+cmp -s kv16 kv4 && complain "keys and values in 4 bits change nothing"
+awk 'NR == 1 { first = $1 } END { exit !($1 < first) }' plans || complain "4 bits need as much memory"
 
 need_model
 expect 0 generate "$MODEL" -p 'The capital of France is' -n 8 --temperature 0

@@ -61,6 +61,9 @@ sys.exit(0 if eval(sys.argv[1]) else 1)' "$1" 2>.theme/json ||
         complain "JSON is not so: $1: $(head -c 500 .theme/out) $(tail -n 1 .theme/json)"
 }
 
+# field NAME: that value of the JSON object on stdout
+field() { python3 -c 'import json, sys; print(json.load(open(".theme/out"))[sys.argv[1]])' "$1"; }
+
 # must_complain CHECK ARGUMENT...: the check complains about the wrong value it is given, once
 planted=0
 must_complain() {

@@ -48,6 +48,8 @@ wrong logits m --tokens '' -o x
 wrong logits m --tokens 99999999999 -o x
 wrong bench --only everything
 wrong generate m -p x --activations 4
+wrong generate m -p x --kv-bits 3
+wrong eval m --text x --kv-bits 2
 wrong inspect m --isa sse
 EQAT_ISA=sse wrong inspect m
 [ -e o ] && complain "wrong usage left an output folder"
