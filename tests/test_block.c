@@ -293,7 +293,7 @@ static void run_steps(float *out, int threads, int64_t *allocations)
         for (int64_t i = 0; i < s.fakes[u].N * s.fakes[u].shape.K; i++)
             s.fakes[u].w[i] = 0.2f * (float)eq_rng_normal(&rng);
     for (int i = 0; i < 2 * C; i++)
-        s.norms[i] = 1;
+        s.vectors[i] = 1;
     eq_student_start(&ctx, &s);
     assert_int_equal(eq_stream_create(&ctx, &input, &stream, NULL), EQ_OK);
     assert_int_equal(eq_stream_create(&ctx, &target, &stream, NULL), EQ_OK);
