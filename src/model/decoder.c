@@ -115,6 +115,7 @@ static eq_status open_unit(eq_ctx *ctx, eq_decoder *d, int64_t i, eq_unit unit)
     eq_part parts[EQ_MAX_PARTS];
     int64_t K = eq_unit_columns(&d->config, unit);
     stored->count = eq_unit_parts(&d->config, unit, parts);
+    d->packing.biased = eq_unit_has_bias(&d->config, unit);
     for (int p = 0; p < stored->count; p++) {
         eq_stored_part *part = &stored->parts[p];
         *part = (eq_stored_part){.row0 = parts[p].row0, .rows = parts[p].rows};
@@ -152,6 +153,7 @@ static eq_status open_block(eq_ctx *ctx, eq_decoder *d, int64_t i)
 
 static eq_status open_end(eq_ctx *ctx, eq_decoder *d, const char *prefix, eq_stored *stored)
 {
+    d->packing.biased = false;
     *stored = (eq_stored){.count = 1, .parts = {{.rows = d->config.V}}};
     return open_part(ctx, d, prefix, &stored->parts[0], d->config.C);
 }

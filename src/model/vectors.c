@@ -8,7 +8,7 @@ static void add(eq_vector *list, int *count, const char *module, const char *suf
     list[(*count)++] = (eq_vector){module, suffix, offset, n, 0};
 }
 
-static bool has_bias(const eq_config *c, eq_unit unit)
+bool eq_unit_has_bias(const eq_config *c, eq_unit unit)
 {
     return unit == EQ_QKV ? c->qkv_bias : unit == EQ_OUT ? c->out_bias : c->mlp_bias;
 }
@@ -23,7 +23,7 @@ int eq_vectors(const eq_config *c, eq_vector list[EQ_MOST_VECTORS])
     for (int u = 0; u < EQ_UNITS; u++) {
         eq_part parts[EQ_MAX_PARTS];
         int count = eq_unit_parts(c, (eq_unit)u, parts);
-        for (int p = 0; has_bias(c, (eq_unit)u) && p < count; p++) {
+        for (int p = 0; eq_unit_has_bias(c, (eq_unit)u) && p < count; p++) {
             add(list, &n, parts[p].name, "bias", parts[p].rows);
             if (u == EQ_QKV && p < 2) list[n - 1].head_size = (int)c->D;
         }
@@ -59,7 +59,7 @@ void eq_block_set_norms(eq_block *b, float *norms, float *dnorms)
 void eq_block_set_biases(eq_block *b, const float *biases)
 {
     for (int u = 0; u < EQ_UNITS; u++) {
-        bool there = has_bias(b->config, (eq_unit)u);
+        bool there = eq_unit_has_bias(b->config, (eq_unit)u);
         b->biases[u] = there ? biases : NULL;
         if (there) biases += eq_unit_rows(b->config, (eq_unit)u);
     }

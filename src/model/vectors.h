@@ -16,6 +16,8 @@ typedef struct eq_vector {
 enum { EQ_MOST_VECTORS = 4 + 7 };
 /* The vectors of every block of such a model in order; returns how many. */
 int eq_vectors(const eq_config *config, eq_vector list[EQ_MOST_VECTORS]);
+/* Whether the linears of a unit have biases: all or none have. */
+bool eq_unit_has_bias(const eq_config *config, eq_unit unit);
 /* Elements of the norms of a block, and of all of its vectors. */
 int64_t eq_norm_elems(const eq_config *config);
 int64_t eq_vector_elems(const eq_config *config);
