@@ -1,5 +1,6 @@
 #include "model/block.h"
 
+#include "model/vectors.h"
 #include <math.h>
 
 /* Rows that one task of a row-wise loop takes. */
@@ -142,27 +143,14 @@ static eq_linear_call unit_call(const eq_activations *a, eq_dtype out, bool accu
     return (eq_linear_call){a->M, a->type, out, accumulate, a->scratch};
 }
 
-/* A unit's product, its bias added. Rows of bf16 go through f32 piece by piece. */
+/* A unit's product, its bias added. */
 static void unit_forward(eq_ctx *ctx, const eq_block *block, eq_unit unit, void *y, const void *x,
                          const eq_linear_call *call)
 {
-    enum { PIECE = 512 };
     const eq_linear *linear = &block->units[unit];
-    const float *bias = block->biases[unit];
-    const eq_kernels *kernels = ctx->kernels;
-    int64_t N = linear->N, pieces = (N + PIECE - 1) / PIECE;
     eq_linear_forward(ctx, linear, y, x, call);
-    if (!bias) return;
-#pragma omp parallel for schedule(static) num_threads(ctx->threads) if (call->M >= ROWS)
-    for (int64_t i = 0; i < call->M * pieces; i++) {
-        float sum[PIECE];
-        int64_t n0 = i % pieces * PIECE, n = N - n0 < PIECE ? N - n0 : PIECE;
-        void *row = row_at(y, i / pieces * N + n0, 1, call->out_type);
-        float *to = call->out_type == EQ_F32 ? row : sum;
-        if (to == sum) kernels->unpack(sum, EQ_F32, row, call->out_type, n);
-        kernels->add(to, bias + n0, n);
-        if (to == sum) kernels->unpack(row, call->out_type, sum, EQ_F32, n);
-    }
+    if (block->biases[unit])
+        eq_bias_add(ctx, y, block->biases[unit], call->M, linear->N, call->out_type);
 }
 
 void eq_block_project(eq_ctx *ctx, const eq_block *block, const eq_rope *rope, eq_activations *a)

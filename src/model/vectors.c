@@ -85,3 +85,24 @@ void eq_block_copy_vectors(float *out, const eq_block *b)
         out += n;
     }
 }
+
+/* Rows of bf16 go through f32 piece by piece. */
+void eq_bias_add(eq_ctx *ctx, void *y, const float *bias, int64_t M, int64_t N, eq_dtype type)
+{
+    enum { PIECE = 512, FEW = 16 };
+    const eq_kernels *kernels = ctx->kernels;
+    int64_t pieces = (N + PIECE - 1) / PIECE;
+#pragma omp parallel for schedule(static) num_threads(ctx->threads) if (M > FEW)
+    for (int64_t i = 0; i < M * pieces; i++) {
+        float sums[PIECE];
+        int64_t first = i % pieces * PIECE, n = N - first < PIECE ? N - first : PIECE;
+        void *at = (char *)y + (size_t)(i / pieces * N + first) * eq_elem_bytes(type);
+        if (type == EQ_F32) {
+            kernels->add(at, bias + first, n);
+            continue;
+        }
+        kernels->unpack(sums, EQ_F32, at, type, n);
+        kernels->add(sums, bias + first, n);
+        kernels->unpack(at, type, sums, EQ_F32, n);
+    }
+}

@@ -27,6 +27,8 @@ int64_t eq_vector_elems(const eq_config *config);
 void eq_block_set_norms(eq_block *block, float *norms, float *dnorms);
 /* Let its biases lie in `biases`, all vectors behind the norms; borrowed. */
 void eq_block_set_biases(eq_block *block, const float *biases);
+/* y[m][n] += bias[n]; y in/out [M, N] of `type`, rounded once more where that is bf16. */
+void eq_bias_add(eq_ctx *ctx, void *y, const float *bias, int64_t M, int64_t N, eq_dtype type);
 /* Copy the norms of a block to out [eq_norm_elems], and all of its vectors to out
  * [eq_vector_elems]. */
 void eq_block_copy_norms(float *out, const eq_block *block);
