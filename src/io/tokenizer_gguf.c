@@ -80,6 +80,7 @@ static eq_status read_settings(eq_ctx *ctx, const eq_gguf *file, eq_vocab *vocab
     memcpy(pre, text.data, n);
     pre[n] = 0;
     vocab->pre = pre;
+    vocab->normalized = !strcmp(pre, "qwen2");
     eq_gguf_bool(file, "tokenizer.ggml.add_bos_token", &vocab->add_bos);
     eq_gguf_string(file, "tokenizer.chat_template", &vocab->chat_template);
     const eq_gguf_family *family = eq_gguf_family_in(file);
