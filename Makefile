@@ -49,6 +49,7 @@ test-clients: setup
 	scripts/venv.sh $(CLIENTS) requirements/clients.txt
 	tests/clients/run.sh $(BUILD)/eqat
 	$(CLIENTS)/bin/python tests/clients/check_foreign.py $(BUILD)/eqat
+	$(CLIENTS)/bin/python tests/clients/check_families.py $(BUILD)/eqat
 
 check:
 	scripts/setup.sh --check

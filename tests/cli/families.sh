@@ -42,6 +42,12 @@ run() { # model, folder, option...
         --tune-epochs 1 --tune-batch 4 --tune-norm-lr 1e-3 "$@"
 }
 
+# What PyTorch computed and transformers confirmed.
+for golden in "$ROOT"/tests/golden/decoder_*; do
+    "$PYTHON" "$ROOT/tests/cli/golden_logits.py" "$EQAT" "$golden" >.theme/out 2>&1 ||
+        complain "$(cat .theme/out)"
+done
+
 tiny plain --tokenizer
 cp plain/tokens.npy .
 for family in llama-bias mistral qwen2 qwen3; do
