@@ -8,6 +8,7 @@ checked against transformers, the closed gradient of the quantizer against autog
 the scales of a whole model against central differences, its packed folder with gptq_reader.
 """
 import argparse
+import importlib
 import json
 import math
 import pathlib
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig
 
 import gptq_reader
 from torch_block import (HEAD_NORMS, NORMS, Dequantize, FakeQuant, Shape, block, decoder, fake_quant,
@@ -121,6 +122,13 @@ def model_config(shape, tied, vocab=VOCAB, family=LLAMA):
         tie_word_embeddings=tied, attn_implementation="sdpa")
 
 
+def theirs(config, kind):
+    """transformers' class of a kind, such as "DecoderLayer", for this family."""
+    name = config.model_type
+    module = importlib.import_module(f"transformers.models.{name}.modeling_{name}")
+    return getattr(module, name.capitalize() + kind)
+
+
 E2E_CONFIG = model_config(E2E, True, E2E_VOCAB)
 
 
@@ -166,11 +174,11 @@ def block_golden(family=LLAMA):
         return {"y": y, **gradients((y * v["dy"]).sum(), "grad.", leaves)}
 
     outputs = in_both_precisions(compute, inputs)
-    model = AutoModelForCausalLM.from_config(model_config(BLOCK, True, family=family)).model
-    layer = model.layers[0].double()
+    config = model_config(BLOCK, True, family=family)
+    layer = theirs(config, "DecoderLayer")(config, 0).double()
     layer.load_state_dict({k: t.double() for k, t in inputs.items() if k not in ("x", "dy")})
     x = inputs["x"].double().requires_grad_()
-    angles = model.rotary_emb(x, torch.arange(T)[None])
+    angles = theirs(config, "RotaryEmbedding")(config)(x, torch.arange(T)[None])
     y = layer(x, position_embeddings=angles)
     y = y[0] if isinstance(y, tuple) else y
     y.backward(inputs["dy"].double())
@@ -228,7 +236,7 @@ def model_logits(tokens, weights, shape):
 
 def check_logits(what, logits, tokens, weights, config):
     """Stop unless transformers computes the same logits."""
-    model = AutoModelForCausalLM.from_config(config).double()
+    model = theirs(config, "ForCausalLM")(config).double()
     model.load_state_dict(weights, strict=not config.tie_word_embeddings)
     check_same(what, logits, model(input_ids=tokens.long()).logits)
 
@@ -236,9 +244,8 @@ def check_logits(what, logits, tokens, weights, config):
 def write_model(folder, weights, config, **more):
     """A Hugging Face folder without a tokenizer."""
     folder.mkdir(parents=True, exist_ok=True)
-    classes = {"llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3"}
-    keys = config.to_diff_dict() | {"dtype": "float32",
-                                    "architectures": [classes[config.model_type] + "ForCausalLM"]}
+    keys = config.to_diff_dict() | {"architectures": [theirs(config, "ForCausalLM").__name__],
+                                    "dtype": "float32"}
     keys = {k: v for k, v in keys.items() if k != "transformers_version"} | more
     (folder / "config.json").write_text(json.dumps(keys, indent=2, sort_keys=True) + "\n")
     write(folder / "model.safetensors", weights)

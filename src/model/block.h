@@ -91,8 +91,8 @@ void eq_block_project(eq_ctx *ctx, const eq_block *block, const eq_rope *rope,
 void eq_block_finish(eq_ctx *ctx, const eq_block *block, eq_activations *acts);
 
 /* acts->dh holds dL/dy on entry. Gives the gradient of each unit to its linear's form, adds those
- * of the norms to those of the block, and leaves dL/dx in acts->dh. Overwrites qkv, gu, act and attn's
- * inputs. */
+ * of the norms to those of the block, and leaves dL/dx in acts->dh. Overwrites qkv, gu, act and
+ * attn's inputs. */
 void eq_block_backward(eq_ctx *ctx, eq_block *block, const eq_rope *rope, eq_activations *acts);
 
 /* Useful work of one step, in FLOP: 2 per weight and token forward and 4 backward, attention 2 T^2

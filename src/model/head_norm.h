@@ -1,4 +1,4 @@
-/* RMSNorm of each head of q and k, before they are rotated (Qwen3).                [docs/math.md] */
+/* RMSNorm of each head of q and k, before they are rotated (Qwen3).            [docs/math.md] */
 #ifndef EQ_MODEL_HEAD_NORM_H
 #define EQ_MODEL_HEAD_NORM_H
 
