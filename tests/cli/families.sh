@@ -97,6 +97,14 @@ for family in llama-bias mistral qwen2 qwen3; do
     [ $family = qwen3 ] || tensors "$family" "$family-t" '\.bias$' same
 done
 
+# Texts are read in form C, also from GGUF, whose folder says so again.
+for model in qwen2 qwen2.gguf qwen2-g; do
+    expect 0 tokenize "$model" --text $'e\u0301 \u00e9'
+    out_has '^195 169 32 195 169$'
+done
+expect 0 tokenize plain --text $'e\u0301'
+out_has '^101 204 129$'
+
 # Four bits fill whole nibbles of AWQ, biases too.
 expect 0 quantize qwen2 -o qwen2-w4 -q --method rtn --init mse --bits 4 --group 32
 expect 0 export qwen2-w4 -o qwen2-awq -q --format awq

@@ -117,15 +117,23 @@ CHAT_TEMPLATE = ("{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' +
                  "'<|im_end|>' + '\\n' }}{% endfor %}")
 
 
-def write_tokenizer(folder, chat):
+QWEN2 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|"
+         r"\s*[\r\n]+|\s+(?!\S)|\s+")
+
+
+def write_tokenizer(folder, chat, qwen):
     names = ["<|end|>"] + (["<|im_start|>", "<|im_end|>"] if chat else [])
     ids = {name: 256 + n for n, name in enumerate(names)}
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True,
              "use_regex": True}
+    split = {"type": "Sequence", "pretokenizers": [
+        {"type": "Split", "pattern": {"Regex": QWEN2}, "behavior": "Isolated", "invert": False},
+        {**level, "trim_offsets": False, "use_regex": False}]}
     tokenizer = {
         "version": "1.0", "truncation": None, "padding": None,
         "added_tokens": [special(number, name) for name, number in ids.items()],
-        "normalizer": None, "pre_tokenizer": level, "post_processor": None, "decoder": level,
+        "normalizer": {"type": "NFC"} if qwen else None,
+        "pre_tokenizer": split if qwen else level, "post_processor": None, "decoder": level,
         "model": {"type": "BPE", "dropout": None, "unk_token": None,
                   "continuing_subword_prefix": None, "end_of_word_suffix": None,
                   "fuse_unk": False, "byte_fallback": False, "ignore_merges": False,
@@ -173,7 +181,7 @@ def main():
     write_config(os.path.join(args.folder, "config.json"), args)
     write_tokens(os.path.join(args.folder, "tokens.npy"), args.windows, args.seqlen, rng)
     if args.tokenizer:
-        write_tokenizer(args.folder, args.chat)
+        write_tokenizer(args.folder, args.chat, args.family.startswith("qwen"))
 
 
 if __name__ == "__main__":
