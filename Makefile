@@ -52,6 +52,7 @@ test-clients: setup
 	$(CLIENTS)/bin/python tests/clients/check_foreign.py $(BUILD)/eqat
 	$(CLIENTS)/bin/python tests/clients/check_openai.py $(BUILD)/eqat
 	$(CLIENTS)/bin/python tests/clients/check_page.py $(BUILD)/eqat
+	$(CLIENTS)/bin/python tests/clients/check_families.py $(BUILD)/eqat
 
 check:
 	scripts/setup.sh --check

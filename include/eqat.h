@@ -97,7 +97,7 @@ typedef enum eq_activation_mode { EQ_ACTIVATIONS_EXACT, EQ_ACTIVATIONS_8BIT } eq
 typedef struct eq_model eq_model;
 
 typedef struct eq_model_info {
-    char family[32]; /* "llama" */
+    char family[32]; /* "llama" (also for Mistral), "qwen2", "qwen3" */
     int64_t blocks, hidden, mlp, heads, kv_heads, head_size, vocabulary, context;
     int64_t parameters;        /* embedding counted once when tied */
     int64_t bytes;             /* of all stored tensors */

@@ -74,7 +74,7 @@ static void fill_info(eq_model *m)
                               .head_size = c->D,
                               .vocabulary = c->V,
                               .context = c->positions,
-                              .parameters = c->L * (linears + 2 * c->C) + ends + c->C,
+                              .parameters = c->L * (linears + eq_vector_elems(c)) + ends + c->C,
                               .bytes = eq_checkpoint_bytes(m->checkpoint),
                               .bits = m->decoder->bits,
                               .group = m->decoder->group,

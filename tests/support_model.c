@@ -14,7 +14,7 @@
 #include <cmocka.h>
 
 enum { BLOCKS = 3, HIDDEN = 64, MLP = 96, HEADS = 4, KV_HEADS = 2, HEAD_SIZE = 16 };
-enum { BLOCK_TENSORS = 9, TENSORS = BLOCKS * BLOCK_TENSORS + 3, NAME = 96 };
+enum { BLOCK_TENSORS = 14, TENSORS = BLOCKS * BLOCK_TENSORS + 3, NAME = 96 };
 
 void context_init(eq_ctx *ctx, int threads)
 {
@@ -33,15 +33,21 @@ void context_deinit(eq_ctx *ctx)
 static const struct {
     const char *name;
     int64_t rows, columns; /* rows 0: a vector */
-} BLOCK[BLOCK_TENSORS] = {{"input_layernorm", 0, HIDDEN},
-                          {"self_attn.q_proj", HEADS *HEAD_SIZE, HIDDEN},
-                          {"self_attn.k_proj", KV_HEADS *HEAD_SIZE, HIDDEN},
-                          {"self_attn.v_proj", KV_HEADS *HEAD_SIZE, HIDDEN},
-                          {"self_attn.o_proj", HIDDEN, HEADS *HEAD_SIZE},
-                          {"post_attention_layernorm", 0, HIDDEN},
-                          {"mlp.gate_proj", MLP, HIDDEN},
-                          {"mlp.up_proj", MLP, HIDDEN},
-                          {"mlp.down_proj", HIDDEN, MLP}};
+    const char *family;    /* NULL: of all */
+} BLOCK[BLOCK_TENSORS] = {{"input_layernorm.weight", 0, HIDDEN, NULL},
+                          {"self_attn.q_proj.weight", HEADS *HEAD_SIZE, HIDDEN, NULL},
+                          {"self_attn.k_proj.weight", KV_HEADS *HEAD_SIZE, HIDDEN, NULL},
+                          {"self_attn.v_proj.weight", KV_HEADS *HEAD_SIZE, HIDDEN, NULL},
+                          {"self_attn.o_proj.weight", HIDDEN, HEADS *HEAD_SIZE, NULL},
+                          {"post_attention_layernorm.weight", 0, HIDDEN, NULL},
+                          {"mlp.gate_proj.weight", MLP, HIDDEN, NULL},
+                          {"mlp.up_proj.weight", MLP, HIDDEN, NULL},
+                          {"mlp.down_proj.weight", HIDDEN, MLP, NULL},
+                          {"self_attn.q_proj.bias", 0, HEADS *HEAD_SIZE, "qwen2"},
+                          {"self_attn.k_proj.bias", 0, KV_HEADS *HEAD_SIZE, "qwen2"},
+                          {"self_attn.v_proj.bias", 0, KV_HEADS *HEAD_SIZE, "qwen2"},
+                          {"self_attn.q_norm.weight", 0, HEAD_SIZE, "qwen3"},
+                          {"self_attn.k_norm.weight", 0, HEAD_SIZE, "qwen3"}};
 
 static void set_entry(eq_tensor_entry *e, const char *name, int64_t rows, int64_t columns)
 {
@@ -50,19 +56,22 @@ static void set_entry(eq_tensor_entry *e, const char *name, int64_t rows, int64_
     e->shape[1] = rows ? columns : 1;
 }
 
-static void list_tensors(eq_tensor_entry entries[TENSORS], char names[TENSORS][NAME])
+static int list_tensors(eq_tensor_entry entries[TENSORS], char names[TENSORS][NAME],
+                        const char *family)
 {
     int n = 0;
     for (int i = 0; i < BLOCKS; i++) {
-        for (int t = 0; t < BLOCK_TENSORS; t++, n++) {
-            snprintf(names[n], NAME, "model.layers.%d.%s.weight", i, BLOCK[t].name);
+        for (int t = 0; t < BLOCK_TENSORS; t++) {
+            if (BLOCK[t].family && strcmp(BLOCK[t].family, family)) continue;
+            snprintf(names[n], NAME, "model.layers.%d.%s", i, BLOCK[t].name);
             set_entry(&entries[n], names[n], BLOCK[t].rows, BLOCK[t].columns);
+            n++;
         }
     }
     set_entry(&entries[n++], "model.embed_tokens.weight", MODEL_VOCABULARY, HIDDEN);
     set_entry(&entries[n++], "lm_head.weight", MODEL_VOCABULARY, HIDDEN);
     set_entry(&entries[n++], "model.norm.weight", 0, HIDDEN);
-    assert_int_equal(n, TENSORS);
+    return n;
 }
 
 /* Norm weights near one; matrices of a size that keeps activations near one. */
@@ -78,32 +87,32 @@ static void write_tensor(eq_safetensors_writer *out, const eq_tensor_entry *e, e
     }
 }
 
-static void write_weights(eq_ctx *ctx, const char *path, bool spoiled)
+static void write_weights(eq_ctx *ctx, const char *path, const char *family, bool spoiled)
 {
     eq_tensor_entry entries[TENSORS];
     char names[TENSORS][NAME];
     eq_safetensors_writer out;
     eq_rng rng;
     eq_rng_init(&rng, 5, 0);
-    list_tensors(entries, names);
-    assert_int_equal(eq_safetensors_begin(ctx, &out, path, entries, TENSORS), EQ_OK);
-    for (int i = 0; i < TENSORS; i++)
-        write_tensor(&out, &entries[i], &rng, spoiled && i == TENSORS - 1);
+    int count = list_tensors(entries, names, family);
+    assert_int_equal(eq_safetensors_begin(ctx, &out, path, entries, count), EQ_OK);
+    for (int i = 0; i < count; i++)
+        write_tensor(&out, &entries[i], &rng, spoiled && i == count - 1);
     assert_int_equal(eq_safetensors_commit(&out), EQ_OK);
 }
 
-static void write_config(eq_ctx *ctx, const char *path)
+static void write_config(eq_ctx *ctx, const char *path, const char *family)
 {
     char text[1024];
-    int n =
-        snprintf(text, sizeof text,
-                 "{\"model_type\": \"llama\", \"hidden_size\": %d, \"intermediate_size\": %d,"
-                 " \"num_hidden_layers\": %d, \"num_attention_heads\": %d,"
-                 " \"num_key_value_heads\": %d, \"head_dim\": %d, \"vocab_size\": %d,"
-                 " \"max_position_embeddings\": %d, \"rms_norm_eps\": 1e-5,"
-                 " \"rope_theta\": 10000.0, \"hidden_act\": \"silu\","
-                 " \"tie_word_embeddings\": false}",
-                 HIDDEN, MLP, BLOCKS, HEADS, KV_HEADS, HEAD_SIZE, MODEL_VOCABULARY, MODEL_CONTEXT);
+    int n = snprintf(text, sizeof text,
+                     "{\"model_type\": \"%s\", \"hidden_size\": %d, \"intermediate_size\": %d,"
+                     " \"num_hidden_layers\": %d, \"num_attention_heads\": %d,"
+                     " \"num_key_value_heads\": %d, \"head_dim\": %d, \"vocab_size\": %d,"
+                     " \"max_position_embeddings\": %d, \"rms_norm_eps\": 1e-5,"
+                     " \"rope_theta\": 10000.0, \"hidden_act\": \"silu\","
+                     " \"tie_word_embeddings\": false}",
+                     family, HIDDEN, MLP, BLOCKS, HEADS, KV_HEADS, HEAD_SIZE, MODEL_VOCABULARY,
+                     MODEL_CONTEXT);
     assert_int_equal(eq_file_write(ctx, path, text, (size_t)n), EQ_OK);
 }
 
@@ -114,13 +123,18 @@ static void file_in(char path[128], const small_model *m, const char *name)
 
 void small_model_open(eq_ctx *ctx, small_model *m, bool spoiled)
 {
+    small_model_open_as(ctx, m, "llama", spoiled);
+}
+
+void small_model_open_as(eq_ctx *ctx, small_model *m, const char *family, bool spoiled)
+{
     char path[128];
     *m = (small_model){.folder = "/tmp/eqat-model-XXXXXX"};
     assert_non_null(mkdtemp(m->folder));
     file_in(path, m, "model.safetensors");
-    write_weights(ctx, path, spoiled);
+    write_weights(ctx, path, family, spoiled);
     file_in(path, m, "config.json");
-    write_config(ctx, path);
+    write_config(ctx, path, family);
     eq_status st = eq_checkpoint_open(ctx, &m->checkpoint, m->folder);
     if (st == EQ_OK) st = eq_decoder_open(ctx, &m->decoder, m->checkpoint);
     assert_string_equal(ctx->message, "");

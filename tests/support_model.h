@@ -20,6 +20,8 @@ typedef struct small_model {
 /* Weights from a fixed stream; `spoiled` makes the last norm infinite. Fails the test when
  * something goes wrong. */
 void small_model_open(eq_ctx *ctx, small_model *model, bool spoiled);
+/* The same of a family, "llama", "qwen2" (with biases) or "qwen3" (with norms of heads). */
+void small_model_open_as(eq_ctx *ctx, small_model *model, const char *family, bool spoiled);
 void small_model_close(small_model *model);
 
 #endif

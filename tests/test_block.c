@@ -21,6 +21,28 @@ enum { B = 2, T = 13, C = 24, H = 3, D = 8, F = 40, M = B * T };
 static const eq_config CONFIG = {
     .L = 1, .C = C, .F = F, .H = H, .Hkv = 1, .D = D, .V = 50, .theta = 1e4, .eps = 1e-5f};
 
+/* The same of other families: biases of q, k and v; norms of the heads of q and k. */
+static const eq_config QWEN2 = {.L = 1,
+                                .C = C,
+                                .F = F,
+                                .H = H,
+                                .Hkv = 1,
+                                .D = D,
+                                .V = 50,
+                                .theta = 1e4,
+                                .eps = 1e-5f,
+                                .qkv_bias = true};
+static const eq_config QWEN3 = {.L = 1,
+                                .C = C,
+                                .F = F,
+                                .H = H,
+                                .Hkv = 1,
+                                .D = D,
+                                .V = 50,
+                                .theta = 1e4,
+                                .eps = 1e-5f,
+                                .qk_norm = true};
+
 /* A trainable dense linear, for the test only: keeps W and adds up dW. */
 typedef struct dense {
     float *w, *dw;
@@ -119,32 +141,46 @@ static int teardown(void **state)
     return 0;
 }
 
-/* Everything of one dense block; arena of a fixed size, far above what these shapes need. */
-static void dense_block_matches(void **state)
+/* Vectors of a block, or gradients of its norms, at their places in `values`. */
+static void for_vectors(eq_safetensors *file, const char *prefix, const eq_config *config,
+                        float *values, bool check)
 {
-    (void)state;
+    eq_vector list[EQ_MOST_VECTORS];
+    int count = eq_vectors(config, list);
+    for (int v = 0; v < count; v++) {
+        char name[96];
+        snprintf(name, sizeof name, "%s%s.%s", prefix, list[v].module, list[v].suffix);
+        if (!check)
+            load(file, values + list[v].offset, name, list[v].n);
+        else if (list[v].offset < eq_norm_elems(config))
+            expect(file, name, values + list[v].offset, list[v].n);
+    }
+}
+
+/* Everything of one dense block; arena of a fixed size, far above what these shapes need. */
+static void check_dense(const char *path, const eq_config *config)
+{
     eq_arena arena;
     eq_safetensors *file;
     dense units[EQ_UNITS];
     assert_int_equal(eq_arena_reserve(&ctx, &arena, 64 << 20), EQ_OK);
-    assert_int_equal(eq_safetensors_open(&ctx, &file, "tests/golden/block.safetensors"), EQ_OK);
-    eq_block block = {.config = &CONFIG,
-                      .norm1 = take(&arena, C),
-                      .norm2 = take(&arena, C),
-                      .dnorm1 = take(&arena, C),
-                      .dnorm2 = take(&arena, C)};
+    assert_int_equal(eq_safetensors_open(&ctx, &file, path), EQ_OK);
+    float *vectors = take(&arena, eq_vector_elems(config));
+    float *dnorms = take(&arena, eq_norm_elems(config));
+    eq_block block = {.config = config};
+    eq_block_set_norms(&block, vectors, dnorms);
+    eq_block_set_biases(&block, vectors + eq_norm_elems(config));
     for (int u = 0; u < EQ_UNITS; u++) {
-        int64_t N = eq_unit_rows(&CONFIG, (eq_unit)u), K = eq_unit_columns(&CONFIG, (eq_unit)u);
+        int64_t N = eq_unit_rows(config, (eq_unit)u), K = eq_unit_columns(config, (eq_unit)u);
         units[u] = (dense){take(&arena, N * K), take(&arena, N * K)};
         for_parts(file, "", "weight", (eq_unit)u, units[u].w, K, false);
         block.units[u] = (eq_linear){&DENSE, ctx.kernels, N, K, &units[u]};
     }
-    load(file, block.norm1, "input_layernorm.weight", C);
-    load(file, block.norm2, "post_attention_layernorm.weight", C);
+    for_vectors(file, "", config, vectors, false);
     const eq_block_shape shape = {B, T, EQ_F32, true};
-    eq_activations acts = eq_activations_layout(&arena, &CONFIG, &shape, ctx.threads);
-    eq_rope rope = eq_rope_layout(&arena, &CONFIG, T);
-    eq_rope_fill(&rope, &CONFIG, 0, T);
+    eq_activations acts = eq_activations_layout(&arena, config, &shape, ctx.threads);
+    eq_rope rope = eq_rope_layout(&arena, config, T);
+    eq_rope_fill(&rope, config, 0, T);
     load(file, acts.x, "x", M * C);
     eq_block_forward(&ctx, &block, &rope, &acts);
     expect(file, "y", acts.y, M * C);
@@ -153,11 +189,28 @@ static void dense_block_matches(void **state)
     expect(file, "grad.x", acts.dh, M * C);
     for (int u = 0; u < EQ_UNITS; u++)
         for_parts(file, "grad.", "weight", (eq_unit)u, units[u].dw, block.units[u].K, true);
-    expect(file, "grad.input_layernorm.weight", block.dnorm1, C);
-    expect(file, "grad.post_attention_layernorm.weight", block.dnorm2, C);
+    for_vectors(file, "grad.", config, dnorms, true);
     assert_int_equal(eq_ctx_status(&ctx), EQ_OK);
     eq_safetensors_close(file);
     eq_arena_release(&arena);
+}
+
+static void dense_block_matches(void **state)
+{
+    (void)state;
+    check_dense("tests/golden/block.safetensors", &CONFIG);
+}
+
+static void block_with_biases_matches(void **state)
+{
+    (void)state;
+    check_dense("tests/golden/block_qwen2.safetensors", &QWEN2);
+}
+
+static void block_with_head_norms_matches(void **state)
+{
+    (void)state;
+    check_dense("tests/golden/block_qwen3.safetensors", &QWEN3);
 }
 
 static void load_fake_block(eq_safetensors *file, eq_fake fakes[EQ_UNITS], eq_block *block,
@@ -293,7 +346,7 @@ static void run_steps(float *out, int threads, int64_t *allocations)
         for (int64_t i = 0; i < s.fakes[u].N * s.fakes[u].shape.K; i++)
             s.fakes[u].w[i] = 0.2f * (float)eq_rng_normal(&rng);
     for (int i = 0; i < 2 * C; i++)
-        s.norms[i] = 1;
+        s.vectors[i] = 1;
     eq_student_start(&ctx, &s);
     assert_int_equal(eq_stream_create(&ctx, &input, &stream, NULL), EQ_OK);
     assert_int_equal(eq_stream_create(&ctx, &target, &stream, NULL), EQ_OK);
@@ -331,6 +384,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(dense_block_matches),
+        cmocka_unit_test(block_with_biases_matches),
+        cmocka_unit_test(block_with_head_norms_matches),
         cmocka_unit_test(fake_block_matches_mse),
         cmocka_unit_test(fake_block_matches_relative),
         cmocka_unit_test(losses_have_their_gradients),

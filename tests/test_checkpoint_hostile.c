@@ -207,7 +207,7 @@ static void rotary_base_that_is_no_number(void **state)
     }
 }
 
-/* A bias must reach the configuration, where the model code refuses it, not be dropped. */
+/* A bias must reach the configuration, by which the model code looks for it, not be dropped. */
 static void bias_is_announced(void **state)
 {
     fixture *f = *state;

@@ -18,15 +18,30 @@ typedef struct fixture {
     int32_t ids[LONG];
 } fixture;
 
-static int setup(void **state)
+static int start(void **state, const char *family)
 {
     fixture *f = calloc(1, sizeof *f);
     *state = f;
     context_init(&f->ctx, 2);
-    small_model_open(&f->ctx, &f->model, false);
+    small_model_open_as(&f->ctx, &f->model, family, false);
     for (int i = 0; i < LONG; i++)
         f->ids[i] = (i * i + 31 * i + 7) % V;
     return 0;
+}
+
+static int setup(void **state)
+{
+    return start(state, "llama");
+}
+
+static int setup_qwen2(void **state)
+{
+    return start(state, "qwen2");
+}
+
+static int setup_qwen3(void **state)
+{
+    return start(state, "qwen3");
 }
 
 static int teardown(void **state)
@@ -374,5 +389,11 @@ int main(void)
         cmocka_unit_test(pieces_see_what_is_kept), cmocka_unit_test(slabs_give_back_rounded_rows),
         cmocka_unit_test(fewer_bits_take_less),
     };
-    return cmocka_run_group_tests_name("generation", tests, setup, teardown);
+    /* what a family changes is the projection, so that the rest need not run again */
+    const struct CMUnitTest again[] = {cmocka_unit_test(steps_equal_full_pass),
+                                       cmocka_unit_test(steps_equal_full_pass_bf16),
+                                       cmocka_unit_test(batch_equals_single)};
+    return cmocka_run_group_tests_name("generation", tests, setup, teardown) +
+           cmocka_run_group_tests_name("generation, qwen2", again, setup_qwen2, teardown) +
+           cmocka_run_group_tests_name("generation, qwen3", again, setup_qwen3, teardown);
 }

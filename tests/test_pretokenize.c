@@ -90,6 +90,40 @@ static void digits(void **state)
     }
 }
 
+static void qwen2(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {
+        {"Hello world", "Hello| world"},
+        {"a  b", "a| | b"},
+        {"a\tb!c", "a|\tb|!c"},
+        {"\u00a0a \u3000b", "\u00a0a| |\u3000b"},
+        {"I'll WE'VE don'T 's", "I|'ll| WE|'VE| don|'T| '|s"},
+        {"it''s 'Sx '\u017f", "it|''|s| '|Sx| '|\u017f"},
+        {"a'\u017fb", "a|'\u017f|b"},
+        {"x123 45", "x|1|2|3| |4|5"},
+        {"x, y. (z)", "x|,| y|.| (|z|)"},
+        {" ?!\n\nb", " ?!\n\n|b"},
+        {"a \n \n  b", "a| \n \n| | b"},
+        {"a\r\n\r\nb", "a|\r\n\r\n|b"},
+        {"\n\ta", "\n|\ta"},
+        {"a \n", "a| \n"},
+        {"a   ", "a|   "},
+        {"  1", " | |1"},
+        {"e\u0301x", "e|\u0301x"},
+        {"\u65e5\u672c \u4e2d\uff0c", "\u65e5\u672c| \u4e2d|\uff0c"},
+        {"a\xff\xfe z", "a|\xff\xfe| z"},
+        {" \xff", " |\xff"},
+        {"!\xff", "!|\xff"},
+        {"'", "'"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        expect_cut("qwen2", cases[i][0], cases[i][1]);
+    const eq_pretokenizer *pre = eq_pretokenizer_find("qwen2");
+    assert_ptr_equal(eq_pretokenizer_by_expression(pre->expression), pre);
+    assert_null(eq_pretokenizer_by_expression("\\s+"));
+}
+
 static void bytes_that_are_no_characters(void **state)
 {
     (void)state;
@@ -117,13 +151,14 @@ static void random_bytes(void **state)
     static const char *const parts[] = {" ",    "  ",   "\n",     "1",     "a",      "'",
                                         "s",    "ll",   "\u00e9", "!",     "\u65e5", "\xff",
                                         "\xe6", "\x97", "\u3000", "\u00bd"};
+    static const char *const rules[] = {"gpt2", "smollm", "qwen2"};
     eq_rng rng;
     eq_rng_init(&rng, 2, 0);
     for (int round = 0; round < 5000; round++) {
         char text[64] = "";
         for (uint64_t i = eq_rng_below(&rng, 14); i > 0; i--)
             strcat(text, parts[eq_rng_below(&rng, sizeof parts / sizeof *parts)]);
-        const eq_pretokenizer *pre = eq_pretokenizer_find(round % 2 ? "gpt2" : "smollm");
+        const eq_pretokenizer *pre = eq_pretokenizer_find(rules[round % 3]);
         size_t n = strlen(text), size = 0;
         for (size_t at = 0; at < n; at += size) {
             size = eq_pretokenize(pre, text + at, n - at);
@@ -141,11 +176,9 @@ static void random_bytes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(both_rules),
-        cmocka_unit_test(digits),
-        cmocka_unit_test(bytes_that_are_no_characters),
-        cmocka_unit_test(names),
-        cmocka_unit_test(random_bytes),
+        cmocka_unit_test(both_rules), cmocka_unit_test(digits),
+        cmocka_unit_test(qwen2),      cmocka_unit_test(bytes_that_are_no_characters),
+        cmocka_unit_test(names),      cmocka_unit_test(random_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

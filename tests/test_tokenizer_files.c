@@ -241,6 +241,33 @@ static void a_template_adds_bos(void **state)
     eq_tokenizer_free(expect_same());
 }
 
+/* qwen2: its expression, and texts in form C; both are written and read again. */
+static void qwen2_folder(void **state)
+{
+    (void)state;
+    small.vocab.pre = "qwen2";
+    small.vocab.normalized = true;
+    write_small();
+    eq_tokenizer *tok = expect_same();
+    int32_t *ids = NULL;
+    int64_t n = 0;
+    assert_int_equal(eq_tokenizer_encode(&ctx, tok, "e\u0301", 3, false, &ids, &n), EQ_OK);
+    assert_true(n == 1 && ids[0] == SMALL_E_ACUTE);
+    eq_free(ids);
+    eq_tokenizer_free(tok);
+    change("tokenizer.json", "normalizer", "null");
+    assert_int_equal(eq_tokenizer_from_folder(&ctx, &tok, folder), EQ_OK);
+    assert_int_equal(eq_tokenizer_encode(&ctx, tok, "e\u0301", 3, false, &ids, &n), EQ_OK);
+    assert_int_equal(n, 3);
+    eq_free(ids);
+    eq_tokenizer_free(tok);
+    change("tokenizer.json", "pre_tokenizer.pretokenizers.1.use_regex", "true");
+    tok = NULL;
+    assert_int_equal(eq_tokenizer_from_folder(&ctx, &tok, folder), EQ_EFORMAT);
+    assert_non_null(strstr(ctx.message, "Split, ByteLevel with its own"));
+    eq_ctx_clear(&ctx);
+}
+
 /* The folder must be refused with a message that holds `part`. */
 static void expect_refused(const char *file, const char *part)
 {
@@ -262,11 +289,14 @@ static void refused_parts(void **state)
 {
     (void)state;
     static const broken_part cases[] = {
-        {"normalizer", "{\"type\": \"NFC\"}", "normalizer NFC is not supported"},
+        {"normalizer", "{\"type\": \"NFKC\"}", "normalizer NFKC is not supported"},
         {"pre_tokenizer", "null", "pre_tokenizer without a type"},
         {"pre_tokenizer", "{\"type\": \"Metaspace\"}", "pre_tokenizer Metaspace"},
         {"pre_tokenizer", "{\"type\": \"ByteLevel\"}", "ByteLevel with add_prefix_space"},
-        {"pre_tokenizer.pretokenizers.0", "{\"type\": \"Split\"}", "pre_tokenizer Split"},
+        {"pre_tokenizer.pretokenizers.0", "{\"type\": \"Split\"}",
+         "pre_tokenizer: Split by no expression is not supported"},
+        {"pre_tokenizer.pretokenizers.0", "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"a+\"}}",
+         "pre_tokenizer: Split by a+ is not supported"},
         {"pre_tokenizer.pretokenizers.0.individual_digits", "false", "Digits without individual"},
         {"pre_tokenizer.pretokenizers.1.use_regex", "false", "ByteLevel without its expression"},
         {"pre_tokenizer.pretokenizers", "[]", "pre_tokenizer without a type"},
@@ -393,6 +423,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(written_and_read, setup, teardown),
         cmocka_unit_test_setup_teardown(variants, setup, teardown),
+        cmocka_unit_test_setup_teardown(qwen2_folder, setup, teardown),
         cmocka_unit_test_setup_teardown(config_as_others_read_it, setup, teardown),
         cmocka_unit_test_setup_teardown(merges_as_strings, setup, teardown),
         cmocka_unit_test_setup_teardown(equal_forms, setup, teardown),

@@ -209,7 +209,7 @@ static void what_is_refused(void **state)
                              "token_type has 5 elements, there are 269 tokens",
                              "tokenizer.ggml.token_type is absent or of another type",
                              "a tokenizer of model 'llama' is not supported",
-                             "pre-tokenizer 'qwen2' is not supported",
+                             "pre-tokenizer 'llama-bpe' is not supported",
                              "the bos token is 2147483647, the vocabulary has 269 tokens",
                              "tokenizer.ggml.add_eos_token is not supported",
                              "tokenizer.ggml.add_space_prefix is not supported"};
@@ -222,7 +222,7 @@ static void what_is_refused(void **state)
         if (i == 4) put_integers(&m, "tokenizer.ggml.token_type", small.types, 5);
         if (i == 5) put_strings(&m, "tokenizer.ggml.token_type", small.tokens, SMALL_COUNT);
         if (i == 6) put_string(&m, "tokenizer.ggml.model", "llama");
-        if (i == 7) put_string(&m, "tokenizer.ggml.pre", "qwen2");
+        if (i == 7) put_string(&m, "tokenizer.ggml.pre", "llama-bpe");
         if (i == 8) put_number(&m, "tokenizer.ggml.bos_token_id", 4294967295u);
         if (i == 9) put_bool(&m, "tokenizer.ggml.add_eos_token", true);
         if (i == 10) put_bool(&m, "tokenizer.ggml.add_space_prefix", true);

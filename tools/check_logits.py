@@ -14,7 +14,7 @@ import tempfile
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 import gptq_reader
 from gguf_reader import Gguf
@@ -22,7 +22,8 @@ from gguf_reader import Gguf
 
 def load_gguf(path):
     gguf = Gguf(path)
-    model = LlamaForCausalLM(LlamaConfig(**gguf.config()))
+    config = gguf.config()
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config), dtype=torch.float32)
     return model, {name: torch.from_numpy(array) for name, array in gguf.weights()}
 
 

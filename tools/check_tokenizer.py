@@ -12,9 +12,12 @@ import random
 import subprocess
 import sys
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import (AddedToken, Regex, Tokenizer, decoders, models, normalizers,
+                        pre_tokenizers)
 
 CONTROL, USER = 3, 4  # token types of GGUF
+QWEN2 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|"
+         r"\s*[\r\n]+|\s+(?!\S)|\s+")
 
 STRINGS = [
     "", " ", "  ", "\n", " \n", "\t\t", "a", " a", "  a", "   a ", "a  b   c    d",
@@ -61,6 +64,10 @@ def from_gguf(path):
     pre = metadata["tokenizer.ggml.pre"]
     if pre == "smollm":
         steps.insert(0, pre_tokenizers.Digits(individual_digits=True))
+    elif pre == "qwen2":
+        steps = [pre_tokenizers.Split(Regex(QWEN2), "isolated"),
+                 pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        result.normalizer = normalizers.NFC()
     elif pre not in ("gpt2", "gpt-2", "default"):
         sys.exit(f"check_tokenizer: {path}: pre-tokenizer {pre} is unknown")
     result.pre_tokenizer = pre_tokenizers.Sequence(steps)

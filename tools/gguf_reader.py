@@ -1,4 +1,4 @@
-"""Read a GGUF file of the Llama architecture as Hugging Face weights, with numpy only.
+"""Read a GGUF file of the architectures llama, qwen2, qwen3 as Hugging Face weights, with numpy only.
 
 Knows F32, F16, Q4_1 and Q8_0 tensors. Meant to check eqat by: plain, not fast, and it trusts files.
 """
@@ -14,7 +14,8 @@ BLOCKS = {0: (1, 4), 1: (1, 2), 3: (32, 20), 8: (32, 34)}
 NAMES = {"attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
          "attn_output": "self_attn.o_proj", "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj",
          "ffn_down": "mlp.down_proj", "attn_norm": "input_layernorm",
-         "ffn_norm": "post_attention_layernorm"}
+         "ffn_norm": "post_attention_layernorm", "attn_q_norm": "self_attn.q_norm",
+         "attn_k_norm": "self_attn.k_norm"}
 OUTER = {"token_embd.weight": "model.embed_tokens.weight",
          "output_norm.weight": "model.norm.weight", "output.weight": "lm_head.weight"}
 
@@ -73,13 +74,18 @@ class Gguf:
         return values.astype(np.float32).reshape(shape)
 
     def architecture(self, key, default=None):
-        return self.metadata.get("llama." + key, default)
+        return self.metadata.get(f"{self.family()}.{key}", default)
+
+    def family(self):
+        return self.metadata["general.architecture"]
 
     def config(self):
         """What config.json would say."""
         hidden = self.architecture("embedding_length")
         heads = self.architecture("attention.head_count")
+        biased = "blk.0.attn_output.bias" in self.tensors, "blk.0.ffn_up.bias" in self.tensors
         return {
+            "model_type": self.family(), "attention_bias": biased[0], "mlp_bias": biased[1],
             "hidden_size": hidden, "num_attention_heads": heads,
             "num_key_value_heads": self.architecture("attention.head_count_kv", heads),
             "head_dim": self.architecture("attention.key_length", hidden // heads),
@@ -103,7 +109,7 @@ class Gguf:
                 yield OUTER[name], array
                 continue
             _, layer, part, leaf = name.split(".")
-            if part in heads:  # rows of a rotary pair are neighbours here, D/2 apart there
+            if part in heads and self.family() == "llama":  # rows of a rotary pair are neighbours here, D/2 apart there
                 pairs = array.reshape(heads[part], -1, 2, *array.shape[1:])
                 array = pairs.swapaxes(1, 2).reshape(array.shape)
             yield f"model.layers.{layer}.{NAMES[part]}.{leaf}", array

@@ -8,20 +8,21 @@ checked against transformers, the closed gradient of the quantizer against autog
 the scales of a whole model against central differences, its packed folder with gptq_reader.
 """
 import argparse
+import importlib
 import json
 import math
 import pathlib
+from collections import namedtuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
-from transformers import LlamaConfig, LlamaForCausalLM
-from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRotaryEmbedding
+from transformers import AutoConfig
 
 import gptq_reader
-from torch_block import (NORMS, Dequantize, FakeQuant, Shape, block, decoder, fake_quant, least_scale,
-                         linear_sizes, rope_tables)
+from torch_block import (HEAD_NORMS, NORMS, Dequantize, FakeQuant, Shape, block, decoder, fake_quant,
+                         least_scale, linear_sizes, rope_tables)
 
 BLOCK = Shape(C=24, H=3, Hkv=1, D=8, F=40, eps=1e-5, theta=1e4)
 TIED = BLOCK._replace(F=16)
@@ -30,15 +31,28 @@ B, T, LAYERS, VOCAB = 2, 13, 2, 50
 BITS, GROUP = 2, 8
 E2E = Shape(C=64, H=4, Hkv=2, D=16, F=32, eps=1e-5, theta=1e4)  # N and K suit GPTQ's 32 fields
 E2E_T, E2E_VOCAB, E2E_GROUP, TOP = 24, 80, 32, 8
+# What a family has besides Llama's block: model_type, keys of its configuration, linears with a
+# bias, norms of heads.
+Family = namedtuple("Family", "model_type keys biased head_norms", defaults=({}, (), ()))
+LLAMA = Family("llama")
+QKV = tuple(f"self_attn.{name}_proj" for name in "qkv")
+BIASED = Family("llama", {"attention_bias": True, "mlp_bias": True}, tuple(linear_sizes(BLOCK)))
+QWEN2 = Family("qwen2", {}, QKV)
+QWEN3 = Family("qwen3", {}, (), HEAD_NORMS)
+QWEN3_SHAPE = Shape(C=16, H=4, Hkv=2, D=8, F=16, eps=1e-6, theta=1e6)  # H * D is not C
 LOSSES = ("ce", "kl", "kl_t2", "mix", "ce_mask", "kl_mask", "top")
 
 
-def random_weights(shape, prefix=""):
+def random_weights(shape, prefix="", family=LLAMA):
     """Weights of one block; norms near 1, linears so large that attention is not flat."""
     weights = {prefix + name + ".weight": torch.randn(N, K) * 1.5 * K**-0.5
                for name, (N, K) in linear_sizes(shape).items()}
     for name in NORMS:
         weights[prefix + name + ".weight"] = 1 + 0.2 * torch.randn(shape.C)
+    for name in family.biased:
+        weights[prefix + name + ".bias"] = 0.5 * torch.randn(linear_sizes(shape)[name][0])
+    for name in family.head_norms:
+        weights[prefix + name + ".weight"] = 1 + 0.2 * torch.randn(shape.D)
     return weights
 
 
@@ -99,16 +113,23 @@ def write(path, tensors, **sizes):
     print(f"{path.name}: {len(tensors)} tensors, {path.stat().st_size} bytes")
 
 
-def llama_config(shape, tied, vocab=VOCAB):
-    return LlamaConfig(
-        hidden_size=shape.C, num_attention_heads=shape.H, num_key_value_heads=shape.Hkv,
+def model_config(shape, tied, vocab=VOCAB, family=LLAMA):
+    return AutoConfig.for_model(
+        family.model_type, **family.keys, hidden_size=shape.C, num_attention_heads=shape.H, num_key_value_heads=shape.Hkv,
         head_dim=shape.D, intermediate_size=shape.F, rms_norm_eps=shape.eps, vocab_size=vocab,
         rope_parameters={"rope_type": "default", "rope_theta": shape.theta},
         num_hidden_layers=LAYERS, max_position_embeddings=64, bos_token_id=1, eos_token_id=2,
         tie_word_embeddings=tied, attn_implementation="sdpa")
 
 
-E2E_CONFIG = llama_config(E2E, True, E2E_VOCAB)
+def theirs(config, kind):
+    """transformers' class of a kind, such as "DecoderLayer", for this family."""
+    name = config.model_type
+    module = importlib.import_module(f"transformers.models.{name}.modeling_{name}")
+    return getattr(module, name.capitalize() + kind)
+
+
+E2E_CONFIG = model_config(E2E, True, E2E_VOCAB)
 
 
 def check_same(what, ours, theirs):
@@ -142,9 +163,10 @@ def quantizer_golden(bits):
     return {**inputs, **in_both_precisions(compute, inputs)}
 
 
-def block_golden():
+def block_golden(family=LLAMA):
     """A block with its full-precision weights: forward, and gradients for a given dy."""
-    inputs = {"x": random_stream(BLOCK), "dy": torch.randn(B, T, BLOCK.C), **random_weights(BLOCK)}
+    inputs = {"x": random_stream(BLOCK), "dy": torch.randn(B, T, BLOCK.C),
+              **random_weights(BLOCK, family=family)}
 
     def compute(v):
         leaves = {k: t.requires_grad_() for k, t in v.items() if k != "dy"}
@@ -152,11 +174,11 @@ def block_golden():
         return {"y": y, **gradients((y * v["dy"]).sum(), "grad.", leaves)}
 
     outputs = in_both_precisions(compute, inputs)
-    config = llama_config(BLOCK, True)
-    layer = LlamaDecoderLayer(config, 0).double()
-    layer.load_state_dict({k: t.double() for k, t in inputs.items() if k.endswith(".weight")})
+    config = model_config(BLOCK, True, family=family)
+    layer = theirs(config, "DecoderLayer")(config, 0).double()
+    layer.load_state_dict({k: t.double() for k, t in inputs.items() if k not in ("x", "dy")})
     x = inputs["x"].double().requires_grad_()
-    angles = LlamaRotaryEmbedding(config)(x, torch.arange(T)[None])
+    angles = theirs(config, "RotaryEmbedding")(config)(x, torch.arange(T)[None])
     y = layer(x, position_embeddings=angles)
     y = y[0] if isinstance(y, tuple) else y
     y.backward(inputs["dy"].double())
@@ -214,7 +236,7 @@ def model_logits(tokens, weights, shape):
 
 def check_logits(what, logits, tokens, weights, config):
     """Stop unless transformers computes the same logits."""
-    model = LlamaForCausalLM(config).double()
+    model = theirs(config, "ForCausalLM")(config).double()
     model.load_state_dict(weights, strict=not config.tie_word_embeddings)
     check_same(what, logits, model(input_ids=tokens.long()).logits)
 
@@ -222,18 +244,19 @@ def check_logits(what, logits, tokens, weights, config):
 def write_model(folder, weights, config, **more):
     """A Hugging Face folder without a tokenizer."""
     folder.mkdir(parents=True, exist_ok=True)
-    keys = config.to_diff_dict() | {"architectures": ["LlamaForCausalLM"], "dtype": "float32"}
+    keys = config.to_diff_dict() | {"architectures": [theirs(config, "ForCausalLM").__name__],
+                                    "dtype": "float32"}
     keys = {k: v for k, v in keys.items() if k != "transformers_version"} | more
     (folder / "config.json").write_text(json.dumps(keys, indent=2, sort_keys=True) + "\n")
     write(folder / "model.safetensors", weights)
 
 
-def decoder_golden(folder, shape, tied):
+def decoder_golden(folder, shape, tied, family=LLAMA):
     """A whole model as a Hugging Face folder, with logits, losses and gradients beside it."""
     weights = {"model.embed_tokens.weight": torch.randn(VOCAB, shape.C),
                "model.norm.weight": 1 + 0.2 * torch.randn(shape.C)}
     for i in range(LAYERS):
-        weights.update(random_weights(shape, f"model.layers.{i}."))
+        weights.update(random_weights(shape, f"model.layers.{i}.", family))
     if not tied:
         weights["lm_head.weight"] = torch.randn(VOCAB, shape.C) * 0.5
     inputs = {"tokens": torch.randint(VOCAB, (B, T), dtype=torch.int32),
@@ -253,7 +276,7 @@ def decoder_golden(folder, shape, tied):
                             {k: t for k, t in leaves.items() if last_layer not in k})}
 
     outputs = in_both_precisions(compute, inputs | weights)
-    config = llama_config(shape, tied)
+    config = model_config(shape, tied, family=family)
     check_logits(folder.name, outputs["logits"], inputs["tokens"], weights, config)
     write_model(folder, weights, config)
     write(folder / "expected.safetensors", inputs | outputs)
@@ -456,6 +479,13 @@ def main():
     write(out / "block_fake.safetensors", fake_block_golden(), bits=BITS, g=GROUP, **sizes)
     decoder_golden(out / "decoder_tied", TIED, True)
     decoder_golden(out / "decoder_untied", UNTIED, False)
+
+    torch.manual_seed(23)
+    write(out / "block_qwen2.safetensors", block_golden(QWEN2), **sizes)
+    write(out / "block_qwen3.safetensors", block_golden(QWEN3), **sizes)
+    decoder_golden(out / "decoder_qwen2", TIED, True, QWEN2)
+    decoder_golden(out / "decoder_qwen3", QWEN3_SHAPE, False, QWEN3)
+    decoder_golden(out / "decoder_biased", TIED, True, BIASED)
 
     torch.manual_seed(27)
     teacher, data = e2e_teacher(), e2e_data()

@@ -1,4 +1,4 @@
-"""A Llama decoder, its block, the group quantizer and frozen codes in plain PyTorch.
+"""A decoder of the Llama kind (also Qwen2, Qwen3), its block, the group quantizer and frozen codes in plain PyTorch.
 
 Shared by tools/make_golden.py (in f32 and f64, where it is checked against transformers) and by
 bench/peer_*.py (under bf16 autocast). Names of weights are those of Hugging Face files.
@@ -24,6 +24,9 @@ def linear_sizes(shape):
 NORMS = ("input_layernorm", "post_attention_layernorm")
 
 
+HEAD_NORMS = ("self_attn.q_norm", "self_attn.k_norm")  # of Qwen3, [D], before heads are rotated
+
+
 def rope_tables(T, shape, dtype=torch.float32):
     """Cosines and sines, each [T, D/2], of the angles t * theta^(-2i/D)."""
     i = torch.arange(shape.D // 2, dtype=torch.float32)
@@ -39,22 +42,30 @@ def rotate(x, tables):
 
 
 def block(x, weights, shape, tables):
-    """One decoder block: x [B, T, C] -> [B, T, C]; weights maps "<name>.weight" to tensors."""
+    """One decoder block: x [B, T, C] -> [B, T, C].
+
+    weights maps "<name>.weight" to tensors, and what a family has besides: "<linear>.bias", norms
+    of heads.
+    """
     B, T, _ = x.shape
 
     def linear(name, h):
-        return F.linear(h, weights[name + ".weight"])
+        return F.linear(h, weights[name + ".weight"], weights.get(name + ".bias"))
 
     def norm(name, h):
         return F.rms_norm(h, (shape.C,), weights[name + ".weight"], shape.eps)
 
     def heads(name, h, count):
-        return linear("self_attn." + name, h).view(B, T, count, shape.D).transpose(1, 2)
+        split = linear(f"self_attn.{name}_proj", h).view(B, T, count, shape.D)
+        weight = weights.get(f"self_attn.{name}_norm.weight")
+        if weight is not None:
+            split = F.rms_norm(split, (shape.D,), weight, shape.eps)
+        return split.transpose(1, 2)
 
     h = norm("input_layernorm", x)
-    q = rotate(heads("q_proj", h, shape.H), tables)
-    k = rotate(heads("k_proj", h, shape.Hkv), tables)
-    v = heads("v_proj", h, shape.Hkv)
+    q = rotate(heads("q", h, shape.H), tables)
+    k = rotate(heads("k", h, shape.Hkv), tables)
+    v = heads("v", h, shape.Hkv)
     a = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=shape.H != shape.Hkv)
     x = x + linear("self_attn.o_proj", a.transpose(1, 2).reshape(B, T, shape.H * shape.D))
     h = norm("post_attention_layernorm", x)

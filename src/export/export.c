@@ -80,7 +80,8 @@ static bool same_config(const eq_config *a, const eq_config *b)
     return !strcmp(a->family, b->family) && a->L == b->L && a->C == b->C && a->F == b->F &&
            a->H == b->H && a->Hkv == b->Hkv && a->D == b->D && a->V == b->V &&
            a->positions == b->positions && (float)a->theta == (float)b->theta && a->eps == b->eps &&
-           a->tied == b->tied;
+           a->tied == b->tied && a->qk_norm == b->qk_norm && a->qkv_bias == b->qkv_bias &&
+           a->out_bias == b->out_bias && a->mlp_bias == b->mlp_bias;
 }
 
 static eq_status check_weight(eq_ctx *ctx, const eq_export_job *job, const eq_weight *want,

@@ -24,12 +24,12 @@ static void contents_free(contents *c)
 static void list_weight(contents *c, const eq_export_job *job, const eq_weight *w,
                         const eq_export_layout *layout)
 {
-    const char *suffixes[EQ_LAYOUT_TENSORS] = {"weight"};
+    const char *suffixes[EQ_LAYOUT_TENSORS] = {w->suffix};
     eq_tensor_entry *e = c->entries + c->count;
     int n = 1;
     if (w->packed)
         n = layout->describe(job, w, e, suffixes);
-    else if (w->norm)
+    else if (w->vector)
         *e = (eq_tensor_entry){NULL, w->type, 1, {w->K}};
     else
         *e = (eq_tensor_entry){NULL, w->type, 2, {w->N, w->K}};

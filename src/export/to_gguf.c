@@ -279,17 +279,29 @@ static eq_status write_matrix(eq_ctx *ctx, eq_gguf_writer *writer, const eq_weig
     return st;
 }
 
+/* Numbers of a bias stand where the rows of its linear do. */
+static eq_status write_vector(eq_ctx *ctx, eq_gguf_writer *writer, const eq_weight *w, bool pairs)
+{
+    float *turned = eq_alloc(ctx, w->K, sizeof *turned);
+    if (!turned) return EQ_ENOMEM;
+    for (int64_t i = 0; i < w->K; i++)
+        turned[i] = w->vector[eq_tensor_row_at(pairs ? w->head_size : 0, i)];
+    eq_status st = eq_gguf_write(writer, turned, (size_t)w->K * sizeof *turned);
+    eq_free(turned);
+    return st;
+}
+
 static eq_status list_entries(eq_ctx *ctx, const eq_export_job *job, eq_tensor_entry *entries,
                               char (*names)[TENSOR_NAME])
 {
     for (int64_t i = 0; i < job->count; i++) {
         const eq_weight *w = &job->weights[i];
         char name[EQ_MODULE_NAME + 8];
-        snprintf(name, sizeof name, "%s.weight", w->module);
+        snprintf(name, sizeof name, "%s.%s", w->module, w->suffix);
         if (!eq_gguf_tensor_name(names[i], TENSOR_NAME, name))
             return eq_fail(ctx, EQ_EINTERNAL, "%s has no name in GGUF files", name);
         entries[i] = (eq_tensor_entry){names[i], w->type, 2, {w->N, w->K}};
-        if (w->norm) entries[i] = (eq_tensor_entry){names[i], w->type, 1, {w->K}};
+        if (w->vector) entries[i] = (eq_tensor_entry){names[i], w->type, 1, {w->K}};
     }
     return EQ_OK;
 }
@@ -301,8 +313,8 @@ static eq_status write_tensors(eq_ctx *ctx, eq_gguf_writer *writer, const eq_exp
     for (int64_t i = 0; st == EQ_OK && i < job->count; i++) {
         const eq_weight *w = &job->weights[i];
         st = eq_export_progress(ctx, job, "writing", i);
-        if (st == EQ_OK && w->norm)
-            st = eq_gguf_write(writer, w->norm, (size_t)w->K * sizeof(float));
+        if (st == EQ_OK && w->vector)
+            st = write_vector(ctx, writer, w, family->rotary_pairs);
         else if (st == EQ_OK)
             st = write_matrix(ctx, writer, w, family->rotary_pairs);
     }

@@ -3,20 +3,12 @@
 #include <math.h>
 #include <stdio.h>
 
-/* norm1 and norm2 of a block. */
-enum { BLOCK_NORMS = 2, BLOCK_LINEARS = 7, ENDS = 3 };
-static const char *const NORMS[BLOCK_NORMS] = {"input_layernorm", "post_attention_layernorm"};
-
-static void add_norm(eq_weight *w, const eq_decoder *d, const float *norm)
-{
-    w->N = 1;
-    w->K = d->config.C;
-    w->norm = norm;
-}
+enum { BLOCK_LINEARS = 7, ENDS = 3 };
 
 static void add_end(eq_weight *w, const eq_decoder *d, const char *module, const eq_stored *stored)
 {
     snprintf(w->module, sizeof w->module, "%s", module);
+    w->suffix = "weight";
     w->N = d->config.V;
     w->K = d->config.C;
     w->stored = &stored->parts[0];
@@ -29,6 +21,7 @@ static int64_t add_unit(eq_weight *w, const eq_decoder *d, int64_t i, eq_unit un
     int count = eq_unit_parts(&d->config, unit, parts);
     for (int p = 0; p < count; p++, w++) {
         snprintf(w->module, sizeof w->module, "model.layers.%lld.%s", (long long)i, parts[p].name);
+        w->suffix = "weight";
         w->N = parts[p].rows;
         w->K = eq_unit_columns(&d->config, unit);
         w->stored = &d->blocks[i].stored[unit].parts[p];
@@ -40,14 +33,20 @@ static int64_t add_unit(eq_weight *w, const eq_decoder *d, int64_t i, eq_unit un
 
 static int64_t add_block(eq_weight *w, const eq_decoder *d, int64_t i)
 {
-    const eq_block *block = &d->blocks[i].block;
-    const float *norms[BLOCK_NORMS] = {block->norm1, block->norm2};
+    const float *vectors = d->vectors + i * eq_vector_elems(&d->config);
+    eq_vector list[EQ_MOST_VECTORS];
+    int count = eq_vectors(&d->config, list);
     int64_t n = 0;
     for (int u = 0; u < EQ_UNITS; u++)
         n += add_unit(w + n, d, i, (eq_unit)u);
-    for (int t = 0; t < BLOCK_NORMS; t++, n++) {
-        snprintf(w[n].module, sizeof w[n].module, "model.layers.%lld.%s", (long long)i, NORMS[t]);
-        add_norm(&w[n], d, norms[t]);
+    for (int v = 0; v < count; v++, n++) {
+        snprintf(w[n].module, sizeof w[n].module, "model.layers.%lld.%s", (long long)i,
+                 list[v].module);
+        w[n].suffix = list[v].suffix;
+        w[n].N = 1;
+        w[n].K = list[v].n;
+        w[n].vector = vectors + list[v].offset;
+        w[n].head_size = list[v].head_size;
     }
     return n;
 }
@@ -56,14 +55,14 @@ eq_status eq_weights_list(eq_ctx *ctx, const eq_decoder *d, eq_weight **weights,
 {
     const eq_config *c = &d->config;
     int64_t n = 0;
-    eq_weight *w = eq_alloc(ctx, c->L * (BLOCK_LINEARS + BLOCK_NORMS) + ENDS, sizeof *w);
+    eq_weight *w = eq_alloc(ctx, c->L * (BLOCK_LINEARS + EQ_MOST_VECTORS) + ENDS, sizeof *w);
     *weights = w;
     if (!w) return EQ_ENOMEM;
     add_end(&w[n++], d, "model.embed_tokens", &d->embedding_stored);
     for (int64_t i = 0; i < c->L; i++)
         n += add_block(w + n, d, i);
-    snprintf(w[n].module, sizeof w[n].module, "model.norm");
-    add_norm(&w[n++], d, d->norms + 2 * c->L * c->C);
+    w[n++] = (eq_weight){
+        .module = "model.norm", .suffix = "weight", .N = 1, .K = c->C, .vector = d->final_norm};
     if (!c->tied) add_end(&w[n++], d, "lm_head", &d->head_stored);
     *count = n;
     return EQ_OK;
@@ -76,7 +75,7 @@ bool eq_weight_is_packed(const eq_weight *w)
 
 eq_dtype eq_weight_type(const eq_weight *w)
 {
-    return w->norm ? EQ_F32 : w->stored->tensor.type;
+    return w->vector ? EQ_F32 : w->stored->tensor.type;
 }
 
 eq_status eq_weight_check_grid(eq_ctx *ctx, eq_weight *w, bool *halves, int *least)
@@ -108,8 +107,8 @@ double eq_weight_bits(const eq_weight *w)
 
 void eq_weight_rows(float *out, const eq_weight *w, int64_t row0, int64_t rows)
 {
-    if (w->norm)
-        memcpy(out, w->norm, (size_t)w->K * sizeof *out);
+    if (w->vector)
+        memcpy(out, w->vector, (size_t)w->K * sizeof *out);
     else if (w->stored->packed)
         eq_qmatrix_unpack(out, EQ_F32, &w->stored->matrix, row0, rows);
     else

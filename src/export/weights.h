@@ -6,13 +6,14 @@
 
 enum { EQ_MODULE_NAME = 80 };
 
-/* A matrix or the vector of a norm. */
+/* A matrix, or the vector of a norm or a bias. */
 typedef struct eq_weight {
-    char module[EQ_MODULE_NAME];  /* "model.layers.0.mlp.up_proj", without ".weight" */
-    int64_t N, K;                 /* N is 1 for a norm */
+    char module[EQ_MODULE_NAME];  /* "model.layers.0.mlp.up_proj", without the suffix */
+    const char *suffix;           /* "weight" or "bias" */
+    int64_t N, K;                 /* N is 1 for a vector */
     const eq_stored_part *stored; /* of a matrix; borrowed from the decoder */
-    const float *norm;            /* [K] of a norm, else NULL; borrowed from the decoder */
-    bool linear;                  /* one of a block's linears */
+    const float *vector;          /* [K] of a vector, else NULL; borrowed from the decoder */
+    bool linear;                  /* the matrix of one of a block's linears */
     int head_size;                /* D for q and k, whose rows are rotated by heads; else 0 */
     /* Set by the plan of a format: */
     bool packed;                     /* it goes by the layout of its format */

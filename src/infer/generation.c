@@ -114,8 +114,8 @@ static eq_status finish(eq_ctx *ctx, eq_generation *g, int64_t n)
     const eq_config *c = &g->decoder->config;
     eq_activations *a = &g->acts;
     set_rows(g, n > g->rows ? n : g->rows, n);
-    ctx->kernels->rmsnorm_forward(a->n1, a->rstd1, a->x, g->decoder->norms + 2 * c->L * c->C, a->M,
-                                  c->C, c->eps, a->type);
+    ctx->kernels->rmsnorm_forward(a->n1, a->rstd1, a->x, g->decoder->final_norm, a->M, c->C, c->eps,
+                                  a->type);
     eq_linear_call call = {a->M, a->type, EQ_F32, false, a->scratch};
     eq_linear_forward(ctx, &g->weights.head, g->logits, a->n1, &call);
     return eq_ctx_status(ctx);

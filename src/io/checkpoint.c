@@ -143,7 +143,8 @@ static eq_status open_gguf(eq_ctx *ctx, eq_checkpoint *ck)
 {
     eq_status st = eq_gguf_open(ctx, &ck->gguf, ck->path);
     if (st == EQ_OK) st = eq_gguf_to_config(ctx, ck->gguf, &ck->config);
-    if (st == EQ_OK) ck->head_size = json_integer_value(json_object_get(ck->config, "head_dim"));
+    if (st == EQ_OK && eq_gguf_family_in(ck->gguf)->rotary_pairs)
+        ck->head_size = json_integer_value(json_object_get(ck->config, "head_dim"));
     return st;
 }
 
@@ -200,7 +201,8 @@ bool eq_checkpoint_has(const eq_checkpoint *ck, const char *name)
 static eq_status set_rope_pairs(eq_ctx *ctx, const eq_checkpoint *ck, const char *name,
                                 eq_tensor *t)
 {
-    if (!strstr(name, "q_proj") && !strstr(name, "k_proj")) return EQ_OK;
+    bool rotated = strstr(name, "q_proj") || strstr(name, "k_proj");
+    if (!ck->head_size || !rotated) return EQ_OK;
     if (ck->head_size % 2 || t->shape[0] % ck->head_size)
         return eq_fail(ctx, EQ_EFORMAT, "%s: tensor %s has %lld rows, no whole heads of %lld",
                        ck->path, name, (long long)t->shape[0], (long long)ck->head_size);

@@ -22,6 +22,7 @@ typedef struct builder {
     eq_marked example; /* of one line */
     eq_marker marker;  /* puts into example */
     eq_ids ids;        /* of one text */
+    char *normal;      /* owned; a text that was normalized, or NULL */
     int64_t examples, cut, dropped;
 } builder;
 
@@ -35,6 +36,7 @@ static void builder_deinit(builder *b)
     eq_marked_deinit(&b->example);
     eq_marker_deinit(&b->marker);
     eq_free(b->ids.data);
+    eq_free(b->normal);
 }
 
 /* Whether there are windows enough. */
@@ -67,11 +69,13 @@ static eq_status add_text(builder *b)
 
 /* ---- instructions -------------------------------------------------------------------------- */
 
-/* Cut the text to its first `most` tokens, in front of a character. */
+/* Cut the text, normalized, to its first `most` tokens, in front of a character. */
 static eq_status cut_text(builder *b, eq_text *text, int64_t most)
 {
     b->ids.count = 0;
-    eq_status st = eq_tokenizer_append_content(b->ctx, b->source->tok, *text, &b->ids);
+    eq_free(b->normal);
+    eq_status st = eq_tokenizer_normalize(b->ctx, b->source->tok, text, &b->normal);
+    if (st == EQ_OK) st = eq_tokenizer_append_content(b->ctx, b->source->tok, *text, &b->ids);
     if (st != EQ_OK || b->ids.count <= most) return st;
     size_t end = 0, start = 0;
     for (int64_t i = 0; i < most; i++)

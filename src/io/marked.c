@@ -61,7 +61,7 @@ void eq_marker_deinit(eq_marker *marker)
     *marker = (eq_marker){0};
 }
 
-eq_status eq_marker_content(eq_ctx *ctx, eq_marker *marker, eq_text text, bool counts)
+static eq_status append_text(eq_ctx *ctx, eq_marker *marker, eq_text text, bool counts)
 {
     if (!text.size) return EQ_OK;
     if (marker->room - marker->size < text.size) {
@@ -87,6 +87,17 @@ eq_status eq_marker_content(eq_ctx *ctx, eq_marker *marker, eq_text text, bool c
     memset(marker->counts + marker->size, counts, text.size);
     marker->size += text.size;
     return EQ_OK;
+}
+
+/* Each piece is normalized by itself, so that its bytes are known: marks at the start of one do not
+ * join what stands before it. */
+eq_status eq_marker_content(eq_ctx *ctx, eq_marker *marker, eq_text text, bool counts)
+{
+    char *owned = NULL;
+    eq_status st = eq_tokenizer_normalize(ctx, marker->tok, &text, &owned);
+    if (st == EQ_OK) st = append_text(ctx, marker, text, counts);
+    eq_free(owned);
+    return st;
 }
 
 eq_status eq_marker_markup(eq_ctx *ctx, eq_marker *marker, const char *text, bool counts)

@@ -277,14 +277,14 @@ static eq_status read_order(eq_ctx *ctx, const linear *l)
 static eq_status check_bias(eq_ctx *ctx, const linear *l)
 {
     eq_tensor t;
-    if (!has_part(l, "bias")) return EQ_OK;
+    if (l->packing->biased || !has_part(l, "bias")) return EQ_OK;
     eq_status st = get_part(ctx, l, "bias", FLOATING, &t);
     size_t size = st == EQ_OK ? eq_elem_bytes(t.type) : 0;
     for (int64_t n = 0; st == EQ_OK && n < eq_tensor_elems(&t); n++) {
         float value = 0;
         eq_dtype_to_f32(&value, (const char *)t.data + (size_t)n * size, t.type, 1);
         if (value != 0)
-            st = eq_fail(ctx, EQ_EFORMAT, "%s: %s.bias is not 0: a bias is not supported",
+            st = eq_fail(ctx, EQ_EFORMAT, "%s: %s.bias is not 0, but the model has no such bias",
                          eq_checkpoint_path(l->checkpoint), l->prefix);
     }
     return st;

@@ -8,7 +8,7 @@
 bool eq_packing_has(const eq_checkpoint *checkpoint, const char *prefix);
 /* The linear under a prefix, in the tensors that the packing's format names; scales are F16, BF16
  * or F32. What is stored is checked against the shape, the packing and quantization_config; a bias
- * must be 0. EQ_EFORMAT names file and tensor.
+ * must be 0 unless packing->biased. EQ_EFORMAT names file and tensor.
  *
  * packing  in/out
  * q        in   N and K, as the model's configuration has them; out the rest, borrowed from the

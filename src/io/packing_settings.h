@@ -35,6 +35,7 @@ typedef struct eq_packing {
     int bits;       /* 2, 3, 4 or 8; 0 until the first linear */
     int64_t group;  /* columns of all groups, -1 for whole rows; 0 until the first linear */
                     /* quantization_config may have others for single linears (io/overrides.h) */
+    bool biased;    /* set by the caller: the linear that is read next may have a bias */
 } eq_packing;
 
 /* Read quantization_config, or its absence. What is not read is refused with EQ_EFORMAT, by file,

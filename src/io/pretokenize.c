@@ -4,12 +4,29 @@
 
 #include <string.h>
 
+static const eq_pretokenizer KNOWN[] = {
+    {"gpt2", false, NULL},
+    {"gpt-2", false, NULL},
+    {"default", false, NULL},
+    {"smollm", true, NULL},
+    {"qwen2", true,
+     "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| "
+     "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
+     "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"},
+};
+enum { COUNT = sizeof KNOWN / sizeof *KNOWN };
+
 const eq_pretokenizer *eq_pretokenizer_find(const char *name)
 {
-    static const eq_pretokenizer known[] = {
-        {"gpt2", false}, {"gpt-2", false}, {"default", false}, {"smollm", true}};
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (!strcmp(known[i].name, name)) return &known[i];
+    for (size_t i = 0; i < COUNT; i++)
+        if (!strcmp(KNOWN[i].name, name)) return &KNOWN[i];
+    return NULL;
+}
+
+const eq_pretokenizer *eq_pretokenizer_by_expression(const char *expression)
+{
+    for (size_t i = 0; i < COUNT; i++)
+        if (KNOWN[i].expression && !strcmp(KNOWN[i].expression, expression)) return &KNOWN[i];
     return NULL;
 }
 
@@ -52,13 +69,59 @@ static size_t space_piece(const eq_pretokenizer *rule, const char *text, size_t 
         last = at;
         at += length;
     }
-    bool end =
-        at == n || class == EQ_CHAR_INVALID || (rule->single_digits && class == EQ_CHAR_NUMBER);
+    bool cut = rule->single_digits && !rule->expression && class == EQ_CHAR_NUMBER;
+    bool end = at == n || class == EQ_CHAR_INVALID || cut;
     return end || last == 0 ? at : last;
+}
+
+/* ---- qwen2 --------------------------------------------------------------------------------- */
+
+/* As contraction, in letters of any case; U+017F is a small s. */
+static size_t contraction_any_case(const char *text, size_t n)
+{
+    char lower[3] = {0};
+    if (n >= 3 && !memcmp(text, "'\u017f", 3)) return 3;
+    for (size_t i = 0; i < n && i < 3; i++)
+        lower[i] = text[i] >= 'A' && text[i] <= 'Z' ? (char)(text[i] | 0x20) : text[i];
+    return contraction(lower, n < 3 ? n : 3);
+}
+
+static bool is_line_end(char c)
+{
+    return c == '\r' || c == '\n';
+}
+
+/* White space: up to its last line end, if there is one. */
+static size_t space_or_lines(const eq_pretokenizer *rule, const char *text, size_t n)
+{
+    size_t run = run_length(text, n, 0, EQ_CHAR_SPACE), lines = run;
+    while (lines && !is_line_end(text[lines - 1]))
+        lines--;
+    return lines ? lines : space_piece(rule, text, n);
+}
+
+static size_t qwen2_piece(const eq_pretokenizer *rule, const char *text, size_t n)
+{
+    size_t first = 0, second = 0;
+    eq_char_class class = peek(text, n, &first);
+    size_t short_form = contraction_any_case(text, n);
+    if (short_form) return short_form;
+    if (class == EQ_CHAR_LETTER || class == EQ_CHAR_INVALID) return run_length(text, n, 0, class);
+    if (class == EQ_CHAR_NUMBER) return first;
+    eq_char_class next = first < n ? peek(text + first, n - first, &second) : EQ_CHAR_INVALID;
+    if (next == EQ_CHAR_LETTER && !is_line_end(*text))
+        return first + run_length(text, n, first, EQ_CHAR_LETTER);
+    size_t space = *text == ' ' && next == EQ_CHAR_OTHER ? 1 : 0;
+    if (class == EQ_CHAR_SPACE && !space) return space_or_lines(rule, text, n);
+    size_t end = space + run_length(text, n, space, EQ_CHAR_OTHER);
+    while (end < n && is_line_end(text[end]))
+        end++;
+    return end;
 }
 
 size_t eq_pretokenize(const eq_pretokenizer *rule, const char *text, size_t n)
 {
+    if (rule->expression) return qwen2_piece(rule, text, n);
     size_t first = 0, second = 0;
     eq_char_class class = peek(text, n, &first);
     size_t short_form = contraction(text, n);

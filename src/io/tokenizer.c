@@ -1,6 +1,7 @@
 #include "io/tokenizer.h"
 
 #include "io/characters.h"
+#include "io/normalize.h"
 #include "io/tokenizer_parts.h"
 
 #include <string.h>
@@ -77,7 +78,8 @@ static eq_status fill_settings(eq_ctx *ctx, eq_tokenizer *tok, const eq_vocab *v
     const char *pre = vocab->pre ? vocab->pre : "";
     tok->pre = eq_pretokenizer_find(pre);
     if (!tok->pre)
-        return eq_fail(ctx, EQ_EFORMAT, "%s: pre-tokenizer '%s' is not supported (gpt2, smollm)",
+        return eq_fail(ctx, EQ_EFORMAT,
+                       "%s: pre-tokenizer '%s' is not supported (gpt2, smollm, qwen2)",
                        vocab->source, pre);
     const char *names[] = {"bos", "eos", "unk", "pad", "missing"};
     const int32_t ids[] = {vocab->bos, vocab->eos, vocab->unk, vocab->pad, vocab->missing};
@@ -94,6 +96,7 @@ static eq_status fill_settings(eq_ctx *ctx, eq_tokenizer *tok, const eq_vocab *v
     tok->pad = vocab->pad;
     tok->missing = vocab->missing;
     tok->add_bos = vocab->add_bos;
+    tok->normalized = vocab->normalized;
     tok->max_length = vocab->max_length;
     const eq_text *chat = &vocab->chat_template;
     if (!chat->data) return EQ_OK;
@@ -164,16 +167,24 @@ static eq_status append_piece(eq_ctx *ctx, const eq_tokenizer *tok, eq_text piec
     return st;
 }
 
+eq_status eq_tokenizer_normalize(eq_ctx *ctx, const eq_tokenizer *tok, eq_text *text, char **owned)
+{
+    *owned = NULL;
+    return tok->normalized ? eq_normalize(ctx, text, owned) : EQ_OK;
+}
+
 /* Append the tokens of text [n] without added tokens in it. */
 static eq_status append_plain(eq_ctx *ctx, const eq_tokenizer *tok, eq_text text, eq_word *word,
                               eq_ids *ids)
 {
-    eq_status st = EQ_OK;
+    char *owned = NULL;
+    eq_status st = eq_tokenizer_normalize(ctx, tok, &text, &owned);
     for (size_t at = 0; at < text.size && st == EQ_OK;) {
         size_t size = eq_pretokenize(tok->pre, text.data + at, text.size - at);
         st = append_piece(ctx, tok, (eq_text){text.data + at, size}, word, ids);
         at += size;
     }
+    eq_free(owned);
     return st;
 }
 

@@ -30,6 +30,7 @@ typedef struct eq_vocab {
     int32_t bos, eos, unk, pad; /* ids, -1 when absent */
     int32_t missing;            /* emitted for a byte that has no token; -1: it is dropped */
     bool add_bos;               /* bos goes before every text */
+    bool normalized;            /* texts are read in Unicode's form C */
     eq_text chat_template;      /* .data NULL when absent */
     int64_t max_length;         /* tokens that the model can take, 0 when unknown */
 } eq_vocab;
@@ -87,9 +88,15 @@ eq_status eq_tokenizer_encode(eq_ctx *ctx, const eq_tokenizer *tok, const char *
  * become the tokens of their letters. Added tokens that are text are found; no bos is put first. */
 eq_status eq_tokenizer_append_content(eq_ctx *ctx, const eq_tokenizer *tok, eq_text text,
                                       eq_ids *ids);
+/* The text as it is read: in form C where the tokenizer normalizes, so that its bytes are those of
+ * its tokens.
+ *
+ * text   in/out
+ * owned  out     for eq_free; NULL when text stays */
+eq_status eq_tokenizer_normalize(eq_ctx *ctx, const eq_tokenizer *tok, eq_text *text, char **owned);
 /* The special token whose name the text begins with, the longest one; -1 when there is none. */
 int32_t eq_tokenizer_special(const eq_tokenizer *tok, eq_text text);
-/* Where a token lies in the text that eq_tokenizer_append_content made it from.
+/* Where a token lies in the normalized text that eq_tokenizer_append_content made it from.
  *
  * at     in   where the token before it ends, 0 for the first one
  * start  out  its first byte; bytes before it were dropped

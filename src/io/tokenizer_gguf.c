@@ -1,4 +1,5 @@
 /* The tokenizer that the metadata of a GGUF file describes. */
+#include "io/gguf_config.h"
 #include "io/tokenizer.h"
 
 #include <string.h>
@@ -79,9 +80,14 @@ static eq_status read_settings(eq_ctx *ctx, const eq_gguf *file, eq_vocab *vocab
     memcpy(pre, text.data, n);
     pre[n] = 0;
     vocab->pre = pre;
+    vocab->normalized = !strcmp(pre, "qwen2");
     eq_gguf_bool(file, "tokenizer.ggml.add_bos_token", &vocab->add_bos);
     eq_gguf_string(file, "tokenizer.chat_template", &vocab->chat_template);
-    eq_gguf_integer(file, "llama.context_length", &vocab->max_length);
+    const eq_gguf_family *family = eq_gguf_family_in(file);
+    char key[EQ_GGUF_KEY];
+    if (family)
+        eq_gguf_integer(file, eq_gguf_family_key(key, family, "context_length"),
+                        &vocab->max_length);
     read_ids(file, vocab);
     return EQ_OK;
 }

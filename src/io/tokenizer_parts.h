@@ -13,7 +13,7 @@ struct eq_tokenizer {
     const eq_pretokenizer *pre; /* borrowed from a constant table */
     int32_t bos, eos, unk, pad; /* -1 when absent */
     int32_t missing;            /* for a byte without a token; -1: dropped */
-    bool add_bos;
+    bool add_bos, normalized;
     char *chat_template; /* owned; NULL when absent */
     size_t chat_template_size;
     int64_t max_length; /* 0 when unknown */

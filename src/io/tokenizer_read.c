@@ -1,6 +1,7 @@
 /* Reading tokenizer.json: the parts that are understood become an eq_vocab, every other part that
  * would change the ids is refused by name. */
 #include "io/json_file.h"
+#include "io/pretokenize.h"
 #include "io/tokenizer.h"
 
 #include <string.h>
@@ -66,31 +67,49 @@ static eq_text text_of(const json_t *string)
 
 /* ---- the pipeline around the model --------------------------------------------------------- */
 
-static eq_status check_byte_level(const reader *r, const json_t *part)
+static eq_status check_byte_level(const reader *r, const json_t *part, bool regex)
 {
     if (!has_type(part, "ByteLevel")) return refuse(r, "pre_tokenizer", type_of(part));
     if (flag(part, "add_prefix_space", true))
         return refuse(r, "pre_tokenizer", "ByteLevel with add_prefix_space");
-    if (!flag(part, "use_regex", true))
-        return refuse(r, "pre_tokenizer", "ByteLevel without its expression");
+    if (flag(part, "use_regex", true) != regex)
+        return refuse(r, "pre_tokenizer",
+                      regex ? "ByteLevel without its expression" : "Split, ByteLevel with its own");
     return EQ_OK;
+}
+
+/* A Split by an expression that is known, then ByteLevel without its own. */
+static eq_status read_split(reader *r, const json_t *split, const json_t *level)
+{
+    const json_t *pattern = json_object_get(split, "pattern");
+    const char *expression = json_string_value(json_object_get(pattern, "Regex"));
+    const char *behavior = json_string_value(json_object_get(split, "behavior"));
+    const eq_pretokenizer *pre = expression ? eq_pretokenizer_by_expression(expression) : NULL;
+    if (!pre)
+        return refuse(r, "pre_tokenizer: Split by", expression ? expression : "no expression");
+    if (!behavior || strcmp(behavior, "Isolated") || flag(split, "invert", false))
+        return refuse(r, "pre_tokenizer", "Split that is not Isolated");
+    r->vocab.pre = pre->name;
+    return check_byte_level(r, level, false);
 }
 
 static eq_status read_pre_tokenizer(reader *r)
 {
     const json_t *part = json_object_get(r->root, "pre_tokenizer");
     r->vocab.pre = "gpt2";
-    if (!has_type(part, "Sequence")) return check_byte_level(r, part);
+    if (!has_type(part, "Sequence")) return check_byte_level(r, part, true);
     const json_t *steps = json_object_get(part, "pretokenizers");
     const json_t *digits = json_array_get(steps, 0);
-    if (json_array_size(steps) == 1) return check_byte_level(r, digits);
+    if (json_array_size(steps) == 1) return check_byte_level(r, digits, true);
+    if (has_type(digits, "Split") && json_array_size(steps) == 2)
+        return read_split(r, digits, json_array_get(steps, 1));
     if (!has_type(digits, "Digits")) return refuse(r, "pre_tokenizer", type_of(digits));
     if (!flag(digits, "individual_digits", false))
         return refuse(r, "pre_tokenizer", "Digits without individual_digits");
     if (json_array_size(steps) != 2)
         return refuse(r, "pre_tokenizer", "a Sequence other than Digits, ByteLevel");
     r->vocab.pre = "smollm";
-    return check_byte_level(r, json_array_get(steps, 1));
+    return check_byte_level(r, json_array_get(steps, 1), true);
 }
 
 /* Id of a token by its name, -1 when there is none. */
@@ -140,10 +159,12 @@ static eq_status read_post_processor(reader *r)
     return st;
 }
 
-static eq_status check_pipeline(const reader *r)
+static eq_status check_pipeline(reader *r)
 {
     const json_t *normalizer = json_object_get(r->root, "normalizer");
-    if (!absent(normalizer)) return refuse(r, "normalizer", type_of(normalizer));
+    r->vocab.normalized = has_type(normalizer, "NFC");
+    if (!absent(normalizer) && !r->vocab.normalized)
+        return refuse(r, "normalizer", type_of(normalizer));
     const json_t *decoder = json_object_get(r->root, "decoder");
     if (!has_type(decoder, "ByteLevel")) return refuse(r, "decoder", type_of(decoder));
     const json_t *model = json_object_get(r->root, "model");

@@ -56,12 +56,25 @@ static void put_added_tokens(eq_output *out, const eq_tokenizer *tok)
     eq_output_printf(out, "\n  ],\n");
 }
 
+static void put_split(eq_output *out, const char *expression)
+{
+    eq_output_printf(out, "  \"pre_tokenizer\": {\"type\": \"Sequence\", \"pretokenizers\": [\n"
+                          "    {\"type\": \"Split\", \"pattern\": {\"Regex\": ");
+    put_string(out, expression, strlen(expression));
+    eq_output_printf(out, "},\n     \"behavior\": \"Isolated\", \"invert\": false},\n"
+                          "    {\"type\": \"ByteLevel\", \"add_prefix_space\": false, "
+                          "\"trim_offsets\": false, \"use_regex\": false}]},\n");
+}
+
 static void put_pipeline(eq_output *out, const eq_tokenizer *tok)
 {
     const char *level = "{\"type\": \"ByteLevel\", \"add_prefix_space\": false, "
                         "\"trim_offsets\": true, \"use_regex\": true}";
-    eq_output_printf(out, "  \"normalizer\": null,\n");
-    if (tok->pre->single_digits)
+    eq_output_printf(out, "  \"normalizer\": %s,\n",
+                     tok->normalized ? "{\"type\": \"NFC\"}" : "null");
+    if (tok->pre->expression)
+        put_split(out, tok->pre->expression);
+    else if (tok->pre->single_digits)
         eq_output_printf(out,
                          "  \"pre_tokenizer\": {\"type\": \"Sequence\", \"pretokenizers\": [\n"
                          "    {\"type\": \"Digits\", \"individual_digits\": true},\n    %s]},\n",

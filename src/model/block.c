@@ -1,5 +1,6 @@
 #include "model/block.h"
 
+#include "model/vectors.h"
 #include <math.h>
 
 /* Rows that one task of a row-wise loop takes. */
@@ -47,6 +48,11 @@ static eq_attention attention_shape(const eq_config *c, const eq_activations *a)
     return (eq_attention){a->B, a->T, c->H, c->Hkv, c->D, a->type};
 }
 
+static eq_head_norm head_norm_shape(const eq_config *c, const eq_activations *a)
+{
+    return (eq_head_norm){a->M, c->H, c->Hkv, c->D, c->eps, a->type};
+}
+
 static size_t linear_scratch(const eq_config *c)
 {
     const int64_t sizes[EQ_UNITS][2] = {
@@ -84,6 +90,8 @@ static void layout_forward(eq_arena *arena, eq_activations *a, const eq_config *
     a->lse = eq_arena_take(arena, M * c->H, sizeof(float));
     a->gu = eq_arena_take(arena, M * 2 * c->F, e);
     a->act = eq_arena_take(arena, M * c->F, e);
+    const eq_head_norm heads = head_norm_shape(c, a);
+    if (c->qk_norm) a->head_norm = eq_head_norm_layout(arena, &heads, a->threads, backward);
 }
 
 eq_activations eq_activations_beside(eq_arena *arena, const eq_config *c,
@@ -99,6 +107,7 @@ eq_activations eq_activations_layout(eq_arena *arena, const eq_config *c,
 {
     eq_activations a = {
         .B = shape->B, .T = shape->T, .M = shape->B * shape->T, .type = shape->type};
+    a.threads = threads;
     a.x = eq_arena_take(arena, a.M * c->C, sizeof(float));
     a.y = shape->backward ? eq_arena_take(arena, a.M * c->C, sizeof(float)) : a.x;
     layout_forward(arena, &a, c, shape->backward);
@@ -147,13 +156,26 @@ static eq_linear_call unit_call(const eq_activations *a, eq_dtype out, bool accu
     return (eq_linear_call){a->M, a->type, out, accumulate, a->scratch};
 }
 
+/* A unit's product, its bias added. */
+static void unit_forward(eq_ctx *ctx, const eq_block *block, eq_unit unit, void *y, const void *x,
+                         const eq_linear_call *call)
+{
+    const eq_linear *linear = &block->units[unit];
+    eq_linear_forward(ctx, linear, y, x, call);
+    if (block->biases[unit])
+        eq_bias_add(ctx, y, block->biases[unit], call->M, linear->N, call->out_type);
+}
+
 void eq_block_project(eq_ctx *ctx, const eq_block *block, const eq_rope *rope, eq_activations *a)
 {
     const eq_norm_shape norm = norm_shape(block->config, a);
     eq_norm_forward(ctx, a->n1, a->rstd1, a->x, block->norm1, &norm);
     eq_linear_call call = unit_call(a, a->type, false);
-    eq_linear_forward(ctx, &block->units[EQ_QKV], a->qkv, a->n1, &call);
+    unit_forward(ctx, block, EQ_QKV, a->qkv, a->n1, &call);
     const eq_config *c = block->config;
+    const eq_head_norm heads = head_norm_shape(c, a);
+    if (c->qk_norm)
+        eq_head_norm_forward(ctx, a->qkv, block->q_norm, block->k_norm, &heads, &a->head_norm);
     if (a->kv_bits == 4) round_heads(ctx, c, a, c->H, c->Hkv);
     rotate(ctx, rope, c, a, 1.0f);
     if (a->kv_bits == 8) round_heads(ctx, c, a, c->H, c->Hkv);
@@ -187,9 +209,9 @@ static void finish_inner(eq_ctx *ctx, const eq_block *block, eq_activations *a)
     const eq_norm_shape norm = norm_shape(c, a);
     eq_linear_call residual = unit_call(a, EQ_F32, true), plain = unit_call(a, a->type, false);
     copy_rows(ctx, a->h, a->x, a->M, c->C);
-    eq_linear_forward(ctx, &block->units[EQ_OUT], a->h, a->attn, &residual);
+    unit_forward(ctx, block, EQ_OUT, a->h, a->attn, &residual);
     eq_norm_forward(ctx, a->n2, a->rstd2, a->h, block->norm2, &norm);
-    eq_linear_forward(ctx, &block->units[EQ_GATE_UP], a->gu, a->n2, &plain);
+    unit_forward(ctx, block, EQ_GATE_UP, a->gu, a->n2, &plain);
     swiglu_forward(ctx, c, a);
 }
 
@@ -198,7 +220,7 @@ void eq_block_finish(eq_ctx *ctx, const eq_block *block, eq_activations *a)
     eq_linear_call residual = unit_call(a, EQ_F32, true);
     finish_inner(ctx, block, a);
     copy_rows(ctx, a->y, a->h, a->M, block->config->C);
-    eq_linear_forward(ctx, &block->units[EQ_DOWN], a->y, a->act, &residual);
+    unit_forward(ctx, block, EQ_DOWN, a->y, a->act, &residual);
 }
 
 static void attend(eq_ctx *ctx, const eq_block *block, const eq_rope *rope, eq_activations *a)
@@ -266,6 +288,10 @@ void eq_block_backward(eq_ctx *ctx, eq_block *block, const eq_rope *rope, eq_act
     eq_linear_backward(ctx, &block->units[EQ_OUT], a->dattn, dh, a->attn, &call);
     eq_attention_backward(ctx, a->qkv, a->dattn, a->attn, a->lse, &shape, &a->attention);
     rotate(ctx, rope, c, a, -1.0f);
+    const eq_head_norm heads = head_norm_shape(c, a);
+    if (c->qk_norm)
+        eq_head_norm_backward(ctx, a->qkv, block->dq_norm, block->dk_norm, block->q_norm,
+                              block->k_norm, &heads, &a->head_norm);
     eq_linear_backward(ctx, &block->units[EQ_QKV], a->dn, a->qkv, a->n1, &call);
     const eq_norm_shape norm = norm_shape(c, a);
     const eq_norm_saved saved = {a->x, block->norm1, a->rstd1};

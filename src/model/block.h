@@ -2,12 +2,16 @@
  * line.
  *
  *   n1 = rmsnorm(x)      qkv = n1 Wqkv^T, q and k rotated     h = x + attention(qkv) Wo^T
- *   n2 = rmsnorm(h)      gu = n2 Wgu^T                        y = h + (silu(gate) * up) Wd^T */
+ *   n2 = rmsnorm(h)      gu = n2 Wgu^T                        y = h + (silu(gate) * up) Wd^T
+ *
+ * where a family has them, each product has its bias added, and each head of q and k goes through
+ * an rmsnorm before it is rotated. */
 #ifndef EQ_MODEL_BLOCK_H
 #define EQ_MODEL_BLOCK_H
 
 #include "model/attention.h"
 #include "model/config.h"
+#include "model/head_norm.h"
 #include "model/linear.h"
 #include "model/norm.h"
 
@@ -19,6 +23,9 @@ typedef struct eq_block {
     eq_linear units[EQ_UNITS];
     float *norm1, *norm2;   /* [C]; owner: whoever made the block */
     float *dnorm1, *dnorm2; /* [C] gradients that backward adds to; NULL: none wanted */
+    float *q_norm, *k_norm; /* [D] with config->qk_norm, as those above */
+    float *dq_norm, *dk_norm;
+    const float *biases[EQ_UNITS]; /* [N] of a unit, never trained; NULL: it has none */
 } eq_block;
 
 /* Rotary tables of positions 0 .. T-1: [T, D/2] each, in an arena. */
@@ -46,7 +53,9 @@ typedef struct eq_activations {
     void *gu;             /* [M, 2F] */
     void *act;            /* [M, F] */
     void *scratch;        /* for eq_linear */
+    int threads;          /* that the buffers are for */
     eq_attention_scratch attention;
+    eq_head_norm_scratch head_norm; /* with config->qk_norm */
     /* backward only */
     float *dh;    /* [M, C]: gradient of y, then of h, then of x */
     void *dn;     /* [M, C] in type: dh rounded for products, then the gradient of n1 or n2 */
@@ -84,8 +93,8 @@ void eq_block_project(eq_ctx *ctx, const eq_block *block, const eq_rope *rope,
 void eq_block_finish(eq_ctx *ctx, const eq_block *block, eq_activations *acts);
 
 /* acts->dh holds dL/dy on entry. Gives the gradient of each unit to its linear's form, adds those
- * of the norms to block->dnorm1/2, and leaves dL/dx in acts->dh. Overwrites qkv, gu, act and attn's
- * inputs. */
+ * of the norms to those of the block, and leaves dL/dx in acts->dh. Overwrites qkv, gu, act and
+ * attn's inputs. */
 void eq_block_backward(eq_ctx *ctx, eq_block *block, const eq_rope *rope, eq_activations *acts);
 
 /* Useful work of one step, in FLOP: 2 per weight and token forward and 4 backward, attention 2 T^2

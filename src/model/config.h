@@ -7,7 +7,7 @@
 #include <jansson.h>
 
 typedef struct eq_config {
-    char family[32];   /* model_type: "llama" */
+    char family[32];   /* what computes it: "llama" (also for mistral), "qwen2", "qwen3" */
     int64_t L;         /* blocks */
     int64_t C;         /* hidden size */
     int64_t F;         /* MLP width */
@@ -18,13 +18,15 @@ typedef struct eq_config {
     double theta;      /* base of the rotary frequencies */
     float eps;         /* of RMSNorm */
     bool tied;         /* the head is the embedding */
+    bool qk_norm;      /* RMSNorm of each head of q and k before it is rotated */
+    bool qkv_bias, out_bias, mlp_bias; /* biases of q, k, v; of the output; of gate, up, down */
 } eq_config;
 
 /* Width of the q, k and v rows together: (H + 2 Hkv) D. */
 int64_t eq_config_qkv(const eq_config *config);
 
-/* Read and check config.json; path is for messages. A family, activation, scaling or bias that eqat
- * does not compute is refused by name (EQ_EFORMAT). */
+/* Read and check config.json; path is for messages. A family, activation, scaling or window that
+ * eqat does not compute is refused by name (EQ_EFORMAT). */
 eq_status eq_config_parse(eq_ctx *ctx, eq_config *config, const json_t *json, const char *path);
 
 #endif

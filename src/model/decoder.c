@@ -60,12 +60,24 @@ static eq_status find_weight(eq_ctx *ctx, eq_checkpoint *ck, const char *name, e
     return st;
 }
 
-static eq_status load_norm(eq_ctx *ctx, eq_checkpoint *ck, const char *name, float *out, int64_t C)
+/* A norm or a bias. That of rows in rotary pairs is turned with them, number by number. */
+static eq_status load_vector(eq_ctx *ctx, eq_checkpoint *ck, const char *name, float *out,
+                             int64_t n)
 {
     eq_tensor t;
-    eq_status st = find_weight(ctx, ck, name, &t, 1, C);
-    if (st == EQ_OK) eq_tensor_rows_f32(out, C, &t, 0, 1);
-    return st;
+    eq_status st = find_weight(ctx, ck, name, &t, 1, n);
+    if (st != EQ_OK) return st;
+    if (t.rope_pairs && eq_dtype_get(t.type)->block_elems != 1)
+        return eq_fail(ctx, EQ_EFORMAT, "%s: %s is %s, expected single numbers",
+                       eq_checkpoint_path(ck), name, eq_dtype_get(t.type)->name);
+    if (!t.rope_pairs) {
+        eq_tensor_rows_f32(out, n, &t, 0, 1);
+        return EQ_OK;
+    }
+    t.dims = 2;
+    t.shape[1] = 1;
+    eq_tensor_rows_f32(out, 1, &t, 0, n);
+    return EQ_OK;
 }
 
 static eq_status open_packed(eq_ctx *ctx, eq_decoder *d, const char *prefix, eq_stored_part *part,
@@ -103,6 +115,7 @@ static eq_status open_unit(eq_ctx *ctx, eq_decoder *d, int64_t i, eq_unit unit)
     eq_part parts[EQ_MAX_PARTS];
     int64_t K = eq_unit_columns(&d->config, unit);
     stored->count = eq_unit_parts(&d->config, unit, parts);
+    d->packing.biased = eq_unit_has_bias(&d->config, unit);
     for (int p = 0; p < stored->count; p++) {
         eq_stored_part *part = &stored->parts[p];
         *part = (eq_stored_part){.row0 = parts[p].row0, .rows = parts[p].rows};
@@ -119,15 +132,20 @@ static eq_status open_unit(eq_ctx *ctx, eq_decoder *d, int64_t i, eq_unit unit)
 static eq_status open_block(eq_ctx *ctx, eq_decoder *d, int64_t i)
 {
     eq_block *block = &d->blocks[i].block;
-    int64_t C = d->config.C;
-    char name[NAME_BYTES];
-    block->config = &d->config;
-    block->norm1 = d->norms + 2 * i * C;
-    block->norm2 = block->norm1 + C;
-    snprintf(name, sizeof name, "model.layers.%lld.input_layernorm.weight", (long long)i);
-    eq_status st = load_norm(ctx, d->checkpoint, name, block->norm1, C);
-    snprintf(name, sizeof name, "model.layers.%lld.post_attention_layernorm.weight", (long long)i);
-    if (st == EQ_OK) st = load_norm(ctx, d->checkpoint, name, block->norm2, C);
+    const eq_config *c = &d->config;
+    float *vectors = d->vectors + i * eq_vector_elems(c);
+    eq_vector list[EQ_MOST_VECTORS];
+    int count = eq_vectors(c, list);
+    eq_status st = EQ_OK;
+    block->config = c;
+    eq_block_set_norms(block, vectors, NULL);
+    eq_block_set_biases(block, vectors + eq_norm_elems(c));
+    for (int v = 0; st == EQ_OK && v < count; v++) {
+        char name[NAME_BYTES];
+        snprintf(name, sizeof name, "model.layers.%lld.%s.%s", (long long)i, list[v].module,
+                 list[v].suffix);
+        st = load_vector(ctx, d->checkpoint, name, vectors + list[v].offset, list[v].n);
+    }
     for (int u = 0; st == EQ_OK && u < EQ_UNITS; u++)
         st = open_unit(ctx, d, i, (eq_unit)u);
     return st;
@@ -135,6 +153,7 @@ static eq_status open_block(eq_ctx *ctx, eq_decoder *d, int64_t i)
 
 static eq_status open_end(eq_ctx *ctx, eq_decoder *d, const char *prefix, eq_stored *stored)
 {
+    d->packing.biased = false;
     *stored = (eq_stored){.count = 1, .parts = {{.rows = d->config.V}}};
     return open_part(ctx, d, prefix, &stored->parts[0], d->config.C);
 }
@@ -143,8 +162,7 @@ static eq_status open_ends(eq_ctx *ctx, eq_decoder *d)
 {
     const eq_config *c = &d->config;
     eq_status st = open_end(ctx, d, "model.embed_tokens", &d->embedding_stored);
-    if (st == EQ_OK)
-        st = load_norm(ctx, d->checkpoint, "model.norm.weight", d->norms + 2 * c->L * c->C, c->C);
+    if (st == EQ_OK) st = load_vector(ctx, d->checkpoint, "model.norm.weight", d->final_norm, c->C);
     if (st == EQ_OK && !c->tied) st = open_end(ctx, d, "lm_head", &d->head_stored);
     if (st == EQ_OK) eq_decoder_link_ends(d, ctx->kernels);
     return st;
@@ -169,9 +187,10 @@ eq_status eq_decoder_open(eq_ctx *ctx, eq_decoder **out, eq_checkpoint *checkpoi
         eq_config_parse(ctx, c, eq_checkpoint_config(checkpoint), eq_checkpoint_path(checkpoint));
     if (st == EQ_OK) {
         d->blocks = eq_alloc(ctx, c->L, sizeof *d->blocks);
-        d->norms = eq_alloc(ctx, (2 * c->L + 1) * c->C, sizeof *d->norms);
-        if (!d->blocks || !d->norms) st = EQ_ENOMEM;
+        d->vectors = eq_alloc(ctx, c->L * eq_vector_elems(c) + c->C, sizeof *d->vectors);
+        if (!d->blocks || !d->vectors) st = EQ_ENOMEM;
     }
+    if (st == EQ_OK) d->final_norm = d->vectors + c->L * eq_vector_elems(c);
     for (int64_t i = 0; st == EQ_OK && i < c->L; i++)
         st = open_block(ctx, d, i);
     if (st == EQ_OK) st = open_ends(ctx, d);
@@ -187,7 +206,7 @@ void eq_decoder_close(eq_decoder *d)
 {
     if (!d) return;
     eq_free(d->blocks);
-    eq_free(d->norms);
+    eq_free(d->vectors);
     eq_free(d);
 }
 
@@ -317,10 +336,9 @@ void eq_decoder_logits(eq_ctx *ctx, const eq_decoder *d, eq_decoder_pass *p, int
                        int64_t rows)
 {
     const eq_config *c = &d->config;
-    const float *norm = d->norms + 2 * c->L * c->C;
     eq_activations *a = &p->acts;
-    ctx->kernels->rmsnorm_forward(a->n1, a->rstd1, a->x + row0 * c->C, norm, rows, c->C, c->eps,
-                                  a->type);
+    ctx->kernels->rmsnorm_forward(a->n1, a->rstd1, a->x + row0 * c->C, d->final_norm, rows, c->C,
+                                  c->eps, a->type);
     eq_linear_call call = {rows, a->type, EQ_F32, false, a->scratch};
     eq_linear_forward(ctx, &d->head, p->logits, a->n1, &call);
 }

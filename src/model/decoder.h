@@ -3,7 +3,7 @@
 #ifndef EQ_MODEL_DECODER_H
 #define EQ_MODEL_DECODER_H
 
-#include "model/block.h"
+#include "model/vectors.h"
 
 typedef struct eq_decoder_block {
     eq_block block;
@@ -14,7 +14,8 @@ typedef struct eq_decoder {
     eq_config config;
     eq_checkpoint *checkpoint; /* borrowed */
     eq_decoder_block *blocks;  /* owned, [L] */
-    float *norms; /* owned, [2L + 1, C]: norm1 and norm2 of each block, the final norm */
+    float *vectors;            /* owned: those of each block, then the final norm [C] */
+    float *final_norm;         /* the last of them */
     eq_stored embedding_stored, head_stored;
     eq_linear embedding, head; /* [V, C] over these; the same weight when tied */
     eq_packing packing;

@@ -297,8 +297,8 @@ static void fill_student(eq_ctx *ctx, eq_student *s, eq_rng *rng)
         eq_fake *f = &s->fakes[u];
         random_fill(f->w, f->N * f->shape.K, 0.05f, rng);
     }
-    for (int64_t i = 0; i < 2 * s->config->C; i++)
-        s->norms[i] = 1;
+    for (int64_t i = 0; i < eq_norm_elems(s->config); i++)
+        s->vectors[i] = 1;
     s->options.start = EQ_START_MINMAX;
     eq_student_start(ctx, s);
 }

@@ -25,14 +25,15 @@ static int64_t block_elements(const eq_config *c)
 static eq_status fill(eq_ctx *ctx, model *m, const eq_config *c)
 {
     int64_t n = c->V * c->C + c->L * block_elements(c), groups = 2 * c->F * c->C / GROUP;
+    int64_t vectors = eq_vector_elems(c) + c->C;
     eq_rng rng;
     eq_rng_init(&rng, 1, 0);
     m->weights = eq_alloc(ctx, n, sizeof *m->weights);
     m->words = eq_alloc(ctx, 2 * c->F * c->C * BITS / 32, sizeof *m->words);
     m->scales = eq_alloc(ctx, groups, sizeof *m->scales);
-    m->decoder.norms = eq_alloc(ctx, (2 * c->L + 1) * c->C, sizeof(float));
+    m->decoder.vectors = eq_alloc(ctx, vectors, sizeof(float));
     m->decoder.blocks = eq_alloc(ctx, c->L, sizeof *m->decoder.blocks);
-    if (!m->weights || !m->words || !m->scales || !m->decoder.norms || !m->decoder.blocks)
+    if (!m->weights || !m->words || !m->scales || !m->decoder.vectors || !m->decoder.blocks)
         return EQ_ENOMEM;
     for (int64_t i = 0; i < n; i++)
         m->weights[i] = eq_f32_bf16(0.05f * (float)(2 * eq_rng_uniform(&rng) - 1));
@@ -40,8 +41,9 @@ static eq_status fill(eq_ctx *ctx, model *m, const eq_config *c)
         m->words[i] = (uint32_t)eq_rng_next(&rng);
     for (int64_t i = 0; i < groups; i++)
         m->scales[i] = eq_f32_f16(0.02f);
-    for (int64_t i = 0; i < (2 * c->L + 1) * c->C; i++)
-        m->decoder.norms[i] = 1;
+    for (int64_t i = 0; i < vectors; i++)
+        m->decoder.vectors[i] = 1;
+    m->decoder.final_norm = m->decoder.vectors + eq_vector_elems(c);
     return EQ_OK;
 }
 
@@ -88,7 +90,9 @@ static void connect(eq_ctx *ctx, model *m)
     eq_decoder *d = &m->decoder;
     const eq_config *c = &d->config;
     int64_t at = 0;
-    m->packed = (eq_block){.config = c, .norm1 = d->norms, .norm2 = d->norms};
+    m->packed = (eq_block){.config = c};
+    eq_block_set_norms(&m->packed, d->vectors, NULL);
+    eq_block_set_biases(&m->packed, d->vectors + eq_norm_elems(c));
     for (int64_t i = 0; i < c->L; i++)
         d->blocks[i].block = m->packed;
     for (int u = 0; u < EQ_UNITS; u++)
@@ -158,7 +162,7 @@ eq_status eq_bench_whole_run(eq_ctx *ctx, const eq_config *config, eq_dtype type
     if (st == EQ_OK) result->flops = eq_whole_flops(&shape);
     eq_whole_deinit(&w);
     eq_free(schemes);
-    eq_free(m.decoder.norms);
+    eq_free(m.decoder.vectors);
     eq_free(m.decoder.blocks);
     eq_free(m.weights);
     eq_free(m.words);

@@ -20,9 +20,10 @@ static void layout(eq_student *s, const eq_student_shape *shape, int threads)
     const eq_block_shape block = {B, shape->T, shape->type, true};
     for (int u = 0; u < EQ_UNITS; u++)
         s->importance[u] = eq_arena_take(&s->arena, eq_unit_columns(c, (eq_unit)u), sizeof(float));
-    float **vectors[] = {&s->norms, &s->dnorms, &s->norm_m, &s->norm_v};
-    for (int i = 0; i < 4; i++)
-        *vectors[i] = eq_arena_take(&s->arena, 2 * c->C, sizeof(float));
+    float **norms[] = {&s->dnorms, &s->norm_m, &s->norm_v};
+    s->vectors = eq_arena_take(&s->arena, eq_vector_elems(c), sizeof(float));
+    for (int i = 0; i < 3; i++)
+        *norms[i] = eq_arena_take(&s->arena, eq_norm_elems(c), sizeof(float));
     s->acts = eq_activations_layout(&s->arena, c, &block, threads);
     s->rope = eq_rope_layout(&s->arena, c, shape->T);
     s->rows = eq_arena_take(&s->arena, M, sizeof(float));
@@ -65,12 +66,9 @@ eq_status eq_student_init(eq_ctx *ctx, eq_student *s, const eq_student_shape *sh
     if (st != EQ_OK) return st;
     layout(s, shape, ctx->threads);
     eq_rope_fill(&s->rope, s->config, 0, shape->T);
-    int64_t C = s->config->C;
-    s->block = (eq_block){.config = s->config,
-                          .norm1 = s->norms,
-                          .norm2 = s->norms + C,
-                          .dnorm1 = s->dnorms,
-                          .dnorm2 = s->dnorms + C};
+    s->block = (eq_block){.config = s->config};
+    eq_block_set_norms(&s->block, s->vectors, s->dnorms);
+    eq_block_set_biases(&s->block, s->vectors + eq_norm_elems(s->config));
     set_grids(ctx, s, &shape->schemes[0]);
     return EQ_OK;
 }
@@ -94,14 +92,13 @@ static void load_unit(eq_ctx *ctx, eq_fake *f, const eq_linear *source)
 void eq_student_load(eq_ctx *ctx, eq_student *s, const eq_block *source,
                      const eq_block_scheme *scheme)
 {
-    size_t bytes = (size_t)s->config->C * sizeof(float);
+    size_t norm_bytes = (size_t)eq_norm_elems(s->config) * sizeof(float);
     set_grids(ctx, s, scheme);
     for (int u = 0; u < EQ_UNITS; u++)
         load_unit(ctx, &s->fakes[u], &source->units[u]);
-    memcpy(s->block.norm1, source->norm1, bytes);
-    memcpy(s->block.norm2, source->norm2, bytes);
-    memset(s->norm_m, 0, 2 * bytes);
-    memset(s->norm_v, 0, 2 * bytes);
+    eq_block_copy_vectors(s->vectors, source);
+    memset(s->norm_m, 0, norm_bytes);
+    memset(s->norm_v, 0, norm_bytes);
 }
 
 /* How many windows of a stream go at once, from `first` on. */
@@ -226,15 +223,15 @@ static eq_status train_step(eq_ctx *ctx, void *self, int64_t first, int64_t coun
 {
     training *job = self;
     eq_student *s = job->student;
-    int64_t C = s->config->C;
+    int64_t norms = eq_norm_elems(s->config);
     s->step.weights = eq_adamw_step(&s->optimizer, s->options.weight_lr, t);
     s->step.quant = eq_adamw_step(&s->optimizer, s->options.quant_lr, t);
     eq_status st = forward_loss(ctx, s, job->data, first, count, loss);
     if (st != EQ_OK) return st;
-    memset(s->dnorms, 0, (size_t)(2 * C) * sizeof *s->dnorms);
+    memset(s->dnorms, 0, (size_t)norms * sizeof *s->dnorms);
     eq_block_backward(ctx, &s->block, &s->rope, &s->acts);
     if (s->step.train_weights)
-        ctx->kernels->adamw(s->norms, s->norm_m, s->norm_v, s->dnorms, 2 * C, &s->step.weights);
+        ctx->kernels->adamw(s->vectors, s->norm_m, s->norm_v, s->dnorms, norms, &s->step.weights);
     return eq_ctx_status(ctx);
 }
 

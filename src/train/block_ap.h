@@ -18,8 +18,8 @@ typedef struct eq_student {
     eq_dtype type;
     eq_block block; /* over the members below */
     eq_fake fakes[EQ_UNITS];
-    float *norms;                    /* [2, C] norm1, norm2 */
-    float *dnorms, *norm_m, *norm_v; /* [2, C] gradients and moments */
+    float *vectors;                  /* norms, then biases, which do not change */
+    float *dnorms, *norm_m, *norm_v; /* [eq_norm_elems] gradients and moments */
     float *importance[EQ_UNITS];     /* [K] mean square of each input channel of a unit */
     eq_fake_step step;
     eq_optimizer optimizer;

@@ -41,11 +41,12 @@ int64_t eq_block_file_entries(const eq_config *c, const eq_block_scheme *scheme,
         snprintf(prefix, sizeof prefix, "model.layers.%lld.%s", (long long)block, linears[i].name);
         eq_packed_entries(&entries[n], &names[n], prefix, &linears[i].shape);
     }
-    static const char *const NORMS[] = {"input_layernorm", "post_attention_layernorm"};
-    for (int i = 0; i < 2; i++, n++) {
-        snprintf(names[n], EQ_TENSOR_NAME, "model.layers.%lld.%s.weight", (long long)block,
-                 NORMS[i]);
-        entries[n] = (eq_tensor_entry){names[n], EQ_F32, 1, {c->C}};
+    eq_vector vectors[EQ_MOST_VECTORS];
+    int count = eq_vectors(c, vectors);
+    for (int i = 0; i < count; i++, n++) {
+        snprintf(names[n], EQ_TENSOR_NAME, "model.layers.%lld.%s.%s", (long long)block,
+                 vectors[i].module, vectors[i].suffix);
+        entries[n] = (eq_tensor_entry){names[n], EQ_F32, 1, {vectors[i].n}};
     }
     return n;
 }
@@ -73,9 +74,11 @@ eq_status eq_block_file_write(eq_ctx *ctx, const eq_block *block, const eq_block
     linear_place linears[LINEARS];
     eq_safetensors_writer w = {0};
     eq_frozen f = {0};
-    int64_t n = eq_block_file_entries(block->config, scheme, index, entries, names);
-    list_linears(linears, block->config, scheme);
-    eq_status st = frozen_init(ctx, &f, block, scheme);
+    const eq_config *c = block->config;
+    int64_t n = eq_block_file_entries(c, scheme, index, entries, names);
+    list_linears(linears, c, scheme);
+    float *vectors = eq_alloc(ctx, eq_vector_elems(c), sizeof *vectors);
+    eq_status st = vectors ? frozen_init(ctx, &f, block, scheme) : EQ_ENOMEM;
     if (st == EQ_OK) st = eq_safetensors_begin(ctx, &w, path, entries, n);
     if (st != EQ_OK) goto done;
     for (int i = 0; i < LINEARS; i++) {
@@ -84,11 +87,11 @@ eq_status eq_block_file_write(eq_ctx *ctx, const eq_block *block, const eq_block
         if (fresh) unit->form->freeze(ctx, unit, f.codes, f.scales, f.zeros);
         eq_packed_write(&w, &linears[i].shape, linears[i].row0, &f);
     }
-    size_t norm_bytes = (size_t)block->config->C * sizeof(float);
-    eq_safetensors_write(&w, block->norm1, norm_bytes);
-    eq_safetensors_write(&w, block->norm2, norm_bytes);
+    eq_block_copy_vectors(vectors, block);
+    eq_safetensors_write(&w, vectors, (size_t)eq_vector_elems(c) * sizeof *vectors);
     st = eq_safetensors_commit(&w);
 done:
+    eq_free(vectors);
     eq_frozen_deinit(&f);
     return st;
 }
@@ -102,6 +105,22 @@ static eq_status find_linear(eq_ctx *ctx, eq_block_file *f, const linear_place *
     return eq_packed_find(ctx, f->file, &part->matrix, e, &l->shape);
 }
 
+/* entries: those behind the linears. */
+static eq_status read_vectors(eq_ctx *ctx, eq_block_file *f, const eq_config *c,
+                              const eq_tensor_entry *entries)
+{
+    eq_vector list[EQ_MOST_VECTORS];
+    int count = eq_vectors(c, list);
+    f->vectors = eq_alloc(ctx, eq_vector_elems(c), sizeof *f->vectors);
+    eq_status st = f->vectors ? EQ_OK : EQ_ENOMEM;
+    for (int i = 0; st == EQ_OK && i < count; i++) {
+        eq_tensor t;
+        st = eq_safetensors_expect(ctx, f->file, &entries[i], &t);
+        if (st == EQ_OK) eq_tensor_rows_f32(f->vectors + list[i].offset, list[i].n, &t, 0, 1);
+    }
+    return st;
+}
+
 eq_status eq_block_file_open(eq_ctx *ctx, eq_block_file *f, const eq_config *config,
                              const eq_block_scheme *scheme, int64_t block, const char *path)
 {
@@ -109,25 +128,19 @@ eq_status eq_block_file_open(eq_ctx *ctx, eq_block_file *f, const eq_config *con
     eq_tensor_entry entries[EQ_BLOCK_TENSORS];
     char names[EQ_BLOCK_TENSORS][EQ_TENSOR_NAME];
     linear_place linears[LINEARS];
-    int64_t n = eq_block_file_entries(config, scheme, block, entries, names), C = config->C;
+    eq_block_file_entries(config, scheme, block, entries, names);
     list_linears(linears, config, scheme);
     eq_status st = eq_safetensors_open(ctx, &f->file, path);
     for (int i = 0; st == EQ_OK && i < LINEARS; i++)
         st = find_linear(ctx, f, &linears[i], &entries[i * EQ_PACKED_TENSORS]);
-    if (st == EQ_OK) {
-        f->norms = eq_alloc(ctx, 2 * C, sizeof *f->norms);
-        if (!f->norms) st = EQ_ENOMEM;
-    }
-    for (int i = 0; st == EQ_OK && i < 2; i++) {
-        eq_tensor t;
-        st = eq_safetensors_expect(ctx, f->file, &entries[n - 2 + i], &t);
-        if (st == EQ_OK) eq_tensor_rows_f32(f->norms + i * C, C, &t, 0, 1);
-    }
+    if (st == EQ_OK) st = read_vectors(ctx, f, config, &entries[LINEARS * EQ_PACKED_TENSORS]);
     if (st != EQ_OK) {
         eq_block_file_close(f);
         return st;
     }
-    f->block = (eq_block){.config = config, .norm1 = f->norms, .norm2 = f->norms + C};
+    f->block = (eq_block){.config = config};
+    eq_block_set_norms(&f->block, f->vectors, NULL);
+    eq_block_set_biases(&f->block, f->vectors + eq_norm_elems(config));
     for (int u = 0; u < EQ_UNITS; u++)
         f->block.units[u] =
             eq_linear_stored(ctx->kernels, &f->stored[u], eq_unit_columns(config, (eq_unit)u));
@@ -137,6 +150,6 @@ eq_status eq_block_file_open(eq_ctx *ctx, eq_block_file *f, const eq_config *con
 void eq_block_file_close(eq_block_file *f)
 {
     eq_safetensors_close(f->file);
-    eq_free(f->norms);
+    eq_free(f->vectors);
     *f = (eq_block_file){0};
 }

@@ -265,12 +265,25 @@ static eq_status train_block(eq_ctx *ctx, state *s, eq_stream *target)
     return st;
 }
 
+/* The first vector of the block with a value that is not finite, NULL when all are. */
+static const char *spoiled_vector(const state *s, const char **suffix)
+{
+    eq_vector list[EQ_MOST_VECTORS];
+    int count = eq_vectors(s->student.config, list);
+    for (int v = 0; v < count; v++) {
+        const float *values = s->student.vectors + list[v].offset;
+        *suffix = list[v].suffix;
+        if (eq_first_not_finite(values, list[v].n) < list[v].n) return list[v].module;
+    }
+    return NULL;
+}
+
 /* A weight that is not finite would spoil its group silently: rounding has no loss that shows it.
  * */
 static eq_status check_weights(eq_ctx *ctx, const state *s)
 {
     const eq_config *c = &s->job->teacher->config;
-    const char *name = NULL;
+    const char *name = NULL, *suffix = "weight";
     for (int u = 0; !name && u < EQ_UNITS; u++) {
         eq_part parts[EQ_MAX_PARTS];
         const eq_fake *f = &s->student.fakes[u];
@@ -279,14 +292,11 @@ static eq_status check_weights(eq_ctx *ctx, const state *s)
         for (int p = 0; p < count; p++)
             if (row >= parts[p].row0 && row < parts[p].row0 + parts[p].rows) name = parts[p].name;
     }
-    int64_t norm = eq_first_not_finite(s->student.norms, 2 * c->C);
-    if (!name && norm < 2 * c->C)
-        name = norm < c->C ? "input_layernorm" : "post_attention_layernorm";
+    if (!name) name = spoiled_vector(s, &suffix);
     if (!name) return EQ_OK;
-    return eq_fail(ctx, EQ_ENUMERIC,
-                   "%s: block %lld/%lld: %s.weight has a value that is not finite",
+    return eq_fail(ctx, EQ_ENUMERIC, "%s: block %lld/%lld: %s.%s has a value that is not finite",
                    eq_checkpoint_path(s->job->teacher->checkpoint), (long long)s->block + 1,
-                   (long long)c->L, name);
+                   (long long)c->L, name, suffix);
 }
 
 /* Before the block file, whose presence says that the block is done. */

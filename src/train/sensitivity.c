@@ -96,8 +96,7 @@ size_t eq_sensitivity_bytes(const eq_sensitivity_job *job, int threads)
 static eq_logits_end end_of(trial *t)
 {
     const eq_decoder *d = t->job->teacher;
-    const eq_config *c = &d->config;
-    return (eq_logits_end){d->norms + 2 * c->L * c->C, &t->head, c->eps};
+    return (eq_logits_end){d->final_norm, &t->head, d->config.eps};
 }
 
 /* The student's acts.x through `first`, which may be NULL, then the teacher's blocks from number i

@@ -324,7 +324,7 @@ static eq_status write_blocks(eq_ctx *ctx, tuning *t, float *norm)
                   : EQ_ENOMEM;
         eq_free(path);
     }
-    if (st == EQ_OK) memcpy(norm, t->whole.norms + 2 * c->L * c->C, (size_t)c->C * sizeof *norm);
+    if (st == EQ_OK) memcpy(norm, t->whole.final_norm, (size_t)c->C * sizeof *norm);
     return st;
 }
 

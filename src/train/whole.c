@@ -57,13 +57,19 @@ static void layout_passes(eq_whole *w, int threads)
     w->loss = eq_logits_loss_layout(&w->arena, &loss);
 }
 
+/* Elements of the norms of all blocks. */
+static int64_t norms_before_final(const eq_config *c)
+{
+    return c->L * eq_norm_elems(c);
+}
+
 static void layout(eq_whole *w, int threads)
 {
     const eq_whole_shape *s = &w->shape;
     const eq_config *c = &s->base->config;
     eq_arena *a = &w->arena;
     bool all = s->train == EQ_TRAIN_ALL;
-    int64_t n = linears(s), norms = (2 * c->L + 1) * c->C;
+    int64_t n = linears(s), norms = norms_before_final(c) + c->C;
     w->parameters = (eq_parameters){.list = eq_arena_take(a, 2 * n + 1, sizeof(eq_parameter))};
     w->blocks = eq_arena_take(a, c->L, sizeof *w->blocks);
     if (all)
@@ -94,13 +100,12 @@ size_t eq_whole_bytes(const eq_whole_shape *shape, int threads)
 static void connect_block(eq_ctx *ctx, eq_whole *w, int64_t i)
 {
     const eq_config *c = &w->shape.base->config;
-    float *norms = w->norms + 2 * i * c->C;
+    bool trained = w->shape.train != EQ_TRAIN_SCALES;
+    int64_t first = i * eq_norm_elems(c);
     eq_block *b = &w->blocks[i];
-    *b = (eq_block){.config = c, .norm1 = norms, .norm2 = norms + c->C};
-    if (w->shape.train != EQ_TRAIN_SCALES) {
-        b->dnorm1 = w->dnorms + 2 * i * c->C;
-        b->dnorm2 = b->dnorm1 + c->C;
-    }
+    *b = (eq_block){.config = c};
+    eq_block_set_norms(b, w->norms + first, trained ? w->dnorms + first : NULL);
+    memcpy(b->biases, w->shape.base->blocks[i].block.biases, sizeof b->biases);
     for (int u = 0; u < EQ_UNITS; u++) {
         int64_t k = i * EQ_UNITS + u;
         b->units[u] = w->fakes ? eq_linear_fake(ctx->kernels, &w->fakes[k])
@@ -118,8 +123,8 @@ eq_status eq_whole_init(eq_ctx *ctx, eq_whole *w, const eq_whole_shape *shape)
     eq_rope_fill(&w->rope, c, 0, shape->T);
     for (int64_t i = 0; i < c->L; i++)
         connect_block(ctx, w, i);
-    memcpy(w->norms + 2 * c->L * c->C, shape->base->norms + 2 * c->L * c->C,
-           (size_t)c->C * sizeof(float));
+    w->final_norm = w->norms + norms_before_final(c);
+    memcpy(w->final_norm, shape->base->final_norm, (size_t)c->C * sizeof(float));
     w->head = shape->base->head;
     if (shape->teacher) w->teacher_head = shape->teacher->head;
     return EQ_OK;
@@ -151,9 +156,7 @@ static eq_status load_fake(eq_ctx *ctx, eq_fake *f, const eq_linear *source)
 
 eq_status eq_whole_load(eq_ctx *ctx, eq_whole *w, int64_t i, const eq_block *source)
 {
-    size_t bytes = (size_t)w->shape.base->config.C * sizeof(float);
-    memcpy(w->blocks[i].norm1, source->norm1, bytes);
-    memcpy(w->blocks[i].norm2, source->norm2, bytes);
+    eq_block_copy_norms(w->blocks[i].norm1, source);
     eq_status st = EQ_OK;
     for (int u = 0; st == EQ_OK && u < EQ_UNITS; u++) {
         int64_t k = i * EQ_UNITS + u;
@@ -246,10 +249,9 @@ static eq_status model_backward(eq_ctx *ctx, eq_whole *w)
     return st;
 }
 
-static eq_logits_end end_of(const eq_decoder *d, const float *norms, eq_linear *head)
+static eq_logits_end end_of(const eq_decoder *d, const float *norm, eq_linear *head)
 {
-    const eq_config *c = &d->config;
-    return (eq_logits_end){norms + 2 * c->L * c->C, head, c->eps};
+    return (eq_logits_end){norm, head, d->config.eps};
 }
 
 eq_status eq_whole_window_pass(eq_ctx *ctx, eq_whole *w, const eq_whole_window *window,
@@ -266,12 +268,12 @@ eq_status eq_whole_window_pass(eq_ctx *ctx, eq_whole *w, const eq_whole_window *
                                .x = input_of(w, c->L),
                                .teacher = w->teacher_hidden,
                                .top = window->top,
-                               .end = end_of(base, w->norms, &w->head)};
-    if (alongside) logits.teacher_end = end_of(teacher, teacher->norms, &w->teacher_head);
+                               .end = end_of(base, w->final_norm, &w->head)};
+    if (alongside) logits.teacher_end = end_of(teacher, teacher->final_norm, &w->teacher_head);
     bool norms = w->shape.train != EQ_TRAIN_SCALES;
     *loss =
         eq_logits_loss_window(ctx, &w->loss, &logits, window->share, backward ? w->acts.dh : NULL,
-                              norms ? w->dnorms + 2 * c->L * c->C : NULL);
+                              norms ? w->dnorms + norms_before_final(c) : NULL);
     if (backward) st = model_backward(ctx, w);
     return st == EQ_OK ? eq_ctx_status(ctx) : st;
 }
@@ -279,7 +281,7 @@ eq_status eq_whole_window_pass(eq_ctx *ctx, eq_whole *w, const eq_whole_window *
 eq_status eq_whole_find_top(eq_ctx *ctx, eq_whole *w, const int32_t *ids, const eq_logits_top *out)
 {
     const eq_decoder *teacher = w->shape.teacher;
-    const eq_logits_end end = end_of(teacher, teacher->norms, &w->teacher_head);
+    const eq_logits_end end = end_of(teacher, teacher->final_norm, &w->teacher_head);
     eq_status st = teacher_forward(ctx, w, ids);
     if (st == EQ_OK) eq_logits_find_top(ctx, &w->loss, &end, w->teacher_hidden, out);
     return st == EQ_OK ? eq_ctx_status(ctx) : st;

@@ -28,7 +28,8 @@ typedef struct eq_whole {
     eq_scales *scales;         /* [L * EQ_UNITS]; EQ_TRAIN_SCALES and EQ_TRAIN_NORMS */
     eq_fake *fakes;            /* [L * EQ_UNITS]; EQ_TRAIN_ALL */
     void *effective[EQ_UNITS]; /* of one block, in type */
-    float *norms, *dnorms;     /* [2L + 1, C]: as eq_decoder.norms */
+    float *norms, *dnorms;     /* [eq_norm_elems] of each block, then the final norm [C] */
+    float *final_norm;         /* the last of the norms */
     eq_parameters parameters;
     eq_activations acts;
     eq_activations *kept; /* [shape.kept] of the last blocks */

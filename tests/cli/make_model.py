@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Write a small random Llama model as a Hugging Face folder, with nothing but the standard library.
+"""Write a small random model as a Hugging Face folder, with nothing but the standard library.
 
   make_model.py FOLDER [--blocks 3] [--tokenizer] [--tied] [--seed 1] [--windows 20] [--seqlen 32]
-      [--vocabulary 257] [--chat]
+      [--vocabulary 257] [--chat] [--wide] [--family llama|llama-bias|mistral|qwen2|qwen3]
 
 The folder also gets tokens.npy, int32 [windows, seqlen], for calibration. With --tokenizer there
 are one token per byte and <|end|>, so that any text can be tokenized; with --chat (and a vocabulary
@@ -16,28 +16,55 @@ import random
 import struct
 
 HIDDEN, MLP, HEADS, KV_HEADS, HEAD_SIZE = 64, 96, 4, 2, 16
+ATTENTION, GATED = ("q", "k", "v", "o"), ("gate", "up", "down")
+# model_type, class, what config.json says besides, projections with a bias, norms of heads
+FAMILIES = {
+    "llama": ("llama", "LlamaForCausalLM", {"attention_bias": False, "mlp_bias": False}, (), False),
+    "llama-bias": ("llama", "LlamaForCausalLM", {"attention_bias": True, "mlp_bias": True},
+                   ATTENTION + GATED, False),
+    "mistral": ("mistral", "MistralForCausalLM", {"sliding_window": None}, (), False),
+    "qwen2": ("qwen2", "Qwen2ForCausalLM",
+              {"use_sliding_window": False, "sliding_window": 64, "max_window_layers": 2},
+              ATTENTION[:3], False),
+    "qwen3": ("qwen3", "Qwen3ForCausalLM",
+              {"attention_bias": False, "use_sliding_window": False, "sliding_window": None,
+               "max_window_layers": 2}, (), True)}
 
 
-def tensor_list(blocks, tied, vocabulary):
+def projections():
+    """(name, shape) of the linears of a block."""
+    for name, rows in (("q", HEADS), ("k", KV_HEADS), ("v", KV_HEADS)):
+        yield f"self_attn.{name}_proj", (rows * HEAD_SIZE, HIDDEN)
+    yield "self_attn.o_proj", (HIDDEN, HEADS * HEAD_SIZE)
+    yield "mlp.gate_proj", (MLP, HIDDEN)
+    yield "mlp.up_proj", (MLP, HIDDEN)
+    yield "mlp.down_proj", (HIDDEN, MLP)
+
+
+def tensor_list(blocks, tied, vocabulary, family):
     """(name, shape) of every tensor."""
+    _, _, _, biased, head_norms = FAMILIES[family]
     yield "model.embed_tokens.weight", (vocabulary, HIDDEN)
     for i in range(blocks):
         block = f"model.layers.{i}."
         yield block + "input_layernorm.weight", (HIDDEN,)
-        for name, rows in (("q", HEADS), ("k", KV_HEADS), ("v", KV_HEADS)):
-            yield f"{block}self_attn.{name}_proj.weight", (rows * HEAD_SIZE, HIDDEN)
-        yield block + "self_attn.o_proj.weight", (HIDDEN, HEADS * HEAD_SIZE)
-        yield block + "post_attention_layernorm.weight", (HIDDEN,)
-        yield block + "mlp.gate_proj.weight", (MLP, HIDDEN)
-        yield block + "mlp.up_proj.weight", (MLP, HIDDEN)
-        yield block + "mlp.down_proj.weight", (HIDDEN, MLP)
+        for name, shape in projections():
+            if name.startswith("mlp.gate"):
+                yield block + "post_attention_layernorm.weight", (HIDDEN,)
+            yield f"{block}{name}.weight", shape
+            if name.split(".")[1].removesuffix("_proj") in biased:
+                yield f"{block}{name}.bias", shape[:1]
+        for name in ("q", "k") if head_norms else ():
+            yield f"{block}self_attn.{name}_norm.weight", (HEAD_SIZE,)
     yield "model.norm.weight", (HIDDEN,)
     if not tied:
         yield "lm_head.weight", (vocabulary, HIDDEN)
 
 
-def values(shape, rng):
+def values(name, shape, rng):
     """Norm weights near one; matrices of a size that keeps activations near one."""
+    if name.endswith(".bias"):
+        return array.array("f", (0.3 * rng.gauss(0, 1) for _ in range(shape[0])))
     if len(shape) == 1:
         return array.array("f", (1 + 0.1 * rng.gauss(0, 1) for _ in range(shape[0])))
     scale = shape[1] ** -0.5
@@ -46,8 +73,8 @@ def values(shape, rng):
 
 def write_tensors(path, args, rng):
     header, pieces, offset = {}, [], 0
-    for name, shape in tensor_list(args.blocks, args.tied, args.vocabulary):
-        data = values(shape, rng).tobytes()
+    for name, shape in tensor_list(args.blocks, args.tied, args.vocabulary, args.family):
+        data = values(name, shape, rng).tobytes()
         header[name] = {"dtype": "F32", "shape": shape,
                         "data_offsets": [offset, offset + len(data)]}
         offset += len(data)
@@ -59,13 +86,14 @@ def write_tensors(path, args, rng):
 
 
 def write_config(path, args):
+    model_type, architecture, more, _, _ = FAMILIES[args.family]
     config = {
-        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": HIDDEN,
+        "architectures": [architecture], "model_type": model_type, "hidden_size": HIDDEN,
         "intermediate_size": MLP, "num_hidden_layers": args.blocks, "num_attention_heads": HEADS,
         "num_key_value_heads": KV_HEADS, "head_dim": HEAD_SIZE, "max_position_embeddings": 512,
         "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "vocab_size": args.vocabulary,
-        "tie_word_embeddings": args.tied, "hidden_act": "silu", "attention_bias": False,
-        "mlp_bias": False, "torch_dtype": "float32", "bos_token_id": 256, "eos_token_id": 256}
+        "tie_word_embeddings": args.tied, "hidden_act": "silu",
+        "torch_dtype": "float32", "bos_token_id": 256, "eos_token_id": 256, **more}
     with open(path, "w", encoding="utf-8") as out:
         json.dump(config, out, indent=1)
 
@@ -89,15 +117,23 @@ CHAT_TEMPLATE = ("{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' +
                  "'<|im_end|>' + '\\n' }}{% endfor %}")
 
 
-def write_tokenizer(folder, chat):
+QWEN2 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|"
+         r"\s*[\r\n]+|\s+(?!\S)|\s+")
+
+
+def write_tokenizer(folder, chat, qwen):
     names = ["<|end|>"] + (["<|im_start|>", "<|im_end|>"] if chat else [])
     ids = {name: 256 + n for n, name in enumerate(names)}
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True,
              "use_regex": True}
+    split = {"type": "Sequence", "pretokenizers": [
+        {"type": "Split", "pattern": {"Regex": QWEN2}, "behavior": "Isolated", "invert": False},
+        {**level, "trim_offsets": False, "use_regex": False}]}
     tokenizer = {
         "version": "1.0", "truncation": None, "padding": None,
         "added_tokens": [special(number, name) for name, number in ids.items()],
-        "normalizer": None, "pre_tokenizer": level, "post_processor": None, "decoder": level,
+        "normalizer": {"type": "NFC"} if qwen else None,
+        "pre_tokenizer": split if qwen else level, "post_processor": None, "decoder": level,
         "model": {"type": "BPE", "dropout": None, "unk_token": None,
                   "continuing_subword_prefix": None, "end_of_word_suffix": None,
                   "fuse_unk": False, "byte_fallback": False, "ignore_merges": False,
@@ -128,21 +164,24 @@ def main():
     parser.add_argument("--chat", action="store_true")
     parser.add_argument("--tied", action="store_true")
     parser.add_argument("--wide", action="store_true", help="rows of 256 and 512")
+    parser.add_argument("--family", choices=FAMILIES, default="llama")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--vocabulary", type=int, default=257)
     parser.add_argument("--windows", type=int, default=20)
     parser.add_argument("--seqlen", type=int, default=32)
     args = parser.parse_args()
+    global HIDDEN, MLP, HEAD_SIZE
     if args.wide:
-        global HIDDEN, MLP, HEAD_SIZE
         HIDDEN, MLP, HEAD_SIZE = 256, 512, 64
+    if args.family == "qwen3":
+        HEAD_SIZE *= 2  # heads together are wider than the hidden size
     rng = random.Random(args.seed)
     os.makedirs(args.folder, exist_ok=True)
     write_tensors(os.path.join(args.folder, "model.safetensors"), args, rng)
     write_config(os.path.join(args.folder, "config.json"), args)
     write_tokens(os.path.join(args.folder, "tokens.npy"), args.windows, args.seqlen, rng)
     if args.tokenizer:
-        write_tokenizer(args.folder, args.chat)
+        write_tokenizer(args.folder, args.chat, args.family.startswith("qwen"))
 
 
 if __name__ == "__main__":

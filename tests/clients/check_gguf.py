@@ -42,12 +42,12 @@ def values(tensor):
 
 
 def hugging_face(name, array, heads):
-    """Its name there, and its rows in the order there."""
+    """Its name there, and its rows in the order there; heads: of what is in rotary pairs."""
     if name in OUTER:
         return OUTER[name], array
     _, layer, part, leaf = name.split(".")
     if part in heads:
-        pairs = array.reshape(heads[part], -1, 2, array.shape[1])
+        pairs = array.reshape(heads[part], -1, 2, *array.shape[1:])
         array = pairs.swapaxes(1, 2).reshape(array.shape)
     return f"model.layers.{layer}.{NAMES[part]}.{leaf}", array
 
@@ -59,13 +59,16 @@ def field(reader, key):
 def main():
     eqat, model, path = sys.argv[1:]
     reader = GGUFReader(path)
-    assert field(reader, "general.architecture") == "llama" and reader.alignment == 32
+    family = field(reader, "general.architecture")
+    assert family in ("llama", "qwen2", "qwen3") and reader.alignment == 32
     assert field(reader, "tokenizer.ggml.model") == "gpt2"
     tokens = field(reader, "tokenizer.ggml.tokens")
-    assert len(tokens) == field(reader, "llama.vocab_size") == len(set(tokens))
+    assert len(tokens) == field(reader, family + ".vocab_size") == len(set(tokens))
     assert len(field(reader, "tokenizer.ggml.token_type")) == len(tokens)
-    heads = {"attn_q": field(reader, "llama.attention.head_count"),
-             "attn_k": field(reader, "llama.attention.head_count_kv")}
+    heads = {"attn_q": field(reader, family + ".attention.head_count"),
+             "attn_k": field(reader, family + ".attention.head_count_kv")}
+    if family != "llama":
+        heads = {}
     most, types = 0.0, {}
     with tempfile.TemporaryDirectory() as folder:
         dense = folder + "/dense"
