@@ -13,12 +13,13 @@ failed=0
 
 check() { "$@" || { echo "failed: $*"; failed=1; }; }
 
-# bits, grid, group: quantized, exported, its weights by another reader, logits and text by llama.cpp.
+# bits, grid, group, limits: quantized, exported, its weights by another reader, logits and text by llama.cpp.
 # llama.cpp multiplies these types with activations of 8 bits, which moves the logits of rounded
 # models the more the worse they are (seen: 0.40 of the largest at 2 bits, 0.10 at 3). The twin with
-# the same weights as halves, which it multiplies with halves, shows that nothing else does.
-for case in '2 symmetric 64 0.6' '3 asymmetric 64 0.15' '4 symmetric 32 0.1' \
-    '4 asymmetric 32 0.1' '8 symmetric 32 0.06'; do
+# the same weights as halves, which it multiplies with halves, shows that nothing else does (seen at 2
+# bits: 0.008 with AVX-512, 0.011 with AVX2; else at most 0.002).
+for case in '2 symmetric 64 0.6 0.03' '3 asymmetric 64 0.15 0.01' '4 symmetric 32 0.1 0.01' \
+    '4 asymmetric 32 0.1 0.01' '8 symmetric 32 0.06 0.01'; do
     # shellcheck disable=SC2086
     set -- $case
     out=$work/$1-$2
@@ -29,7 +30,7 @@ for case in '2 symmetric 64 0.6' '3 asymmetric 64 0.15' '4 symmetric 32 0.1' \
     check $python tests/clients/check_llama.py "$eqat" "$out" "$out.gguf" --most "$4"
     check "$eqat" export "$out" -o "$out-dense" -q --format dense >/dev/null
     check "$eqat" export "$out-dense" -o "$out-f16.gguf" -q --format gguf >/dev/null
-    check $python tests/clients/check_llama.py "$eqat" "$out-dense" "$out-f16.gguf" --most 0.01
+    check $python tests/clients/check_llama.py "$eqat" "$out-dense" "$out-f16.gguf" --most "$5"
     rm -r "$work"/*
 done
 exit $failed
