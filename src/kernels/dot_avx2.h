@@ -71,9 +71,9 @@ VEC void v_store_i8(int8_t *p, vec a)
     _mm_storel_epi64((void *)p, _mm_packs_epi16(half, half));
 }
 
-/* Below 8 bits sums are numbers of 16 bits, each of two products of bytes a quad: those of a segment
- * are at most 8 x 2 x 15 x 127 = 30480. At 8 bits not even one such pair would fit, so that the even
- * and the odd bytes are multiplied as 16-bit numbers there. */
+/* Below 8 bits sums are numbers of 16 bits, each of two products of bytes a quad: those of a
+ * segment are at most 8 x 2 x 15 x 127 = 30480. At 8 bits not even one such pair would fit, so that
+ * the even and the odd bytes are multiplied as 16-bit numbers there. */
 VEC ivec i_dot(ivec sum, ivec codes, ivec x, int bits)
 {
     if (bits < 8) return _mm256_add_epi16(sum, _mm256_maddubs_epi16(codes, x));
