@@ -91,6 +91,14 @@ same() {
 }
 
 # tiny FOLDER OPTION...: a small random Llama model, see make_model.py
+# has_bf16 MODEL: this CPU multiplies bf16
+has_bf16() {
+    "$EQAT" logits "$1" --tokens 1 -o .theme/bf16.npy -q --precision bf16 >.theme/out 2>.theme/err &&
+        return 0
+    grep -q 'no bf16 products' .theme/err || complain "bf16: $(cat .theme/err)"
+    return 1
+}
+
 tiny() { python3 "$ROOT/tests/cli/make_model.py" "$@" || complain "make_model.py $*"; }
 
 # small_run OUT OPTION...: arguments of a short training run on the model of `tiny m`

@@ -12,4 +12,4 @@ perplexity() { # text, precision, wanted value, share that it may be off
 
 perplexity wikitext2_test.txt f32 19.928 0.003
 perplexity c4_heldout.txt f32 34.297 0.003
-perplexity wikitext2_test.txt bf16 19.928 0.005
+if has_bf16 "$MODEL"; then perplexity wikitext2_test.txt bf16 19.928 0.005; fi

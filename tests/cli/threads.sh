@@ -1,6 +1,8 @@
 # The same bytes for any number of threads and wherever the streams live.
 tiny m
-for precision in f32 bf16; do
+precisions=f32
+has_bf16 m && precisions='f32 bf16'
+for precision in $precisions; do
     for threads in 1 2 16; do
         # shellcheck disable=SC2046  # small_run gives separate words
         expect 0 $(small_run "$precision-$threads" --epochs 2 --threads $threads --streams ram) \
@@ -12,7 +14,9 @@ for precision in f32 bf16; do
     same $precision-1 $precision-16
     same $precision-1 $precision-file
 done
-cmp -s f32-1/model.safetensors bf16-1/model.safetensors && complain "the precision changes nothing"
+if [ -e bf16-1 ] && cmp -s f32-1/model.safetensors bf16-1/model.safetensors; then
+    complain "the precision changes nothing"
+fi
 
 # The seed draws documents and samples from the model; windows that are given stay as they are.
 tiny t --tokenizer

@@ -171,6 +171,8 @@ def write_gguf(path, pairs, tensors):
         out += gguf_string(key)
         if isinstance(value, list):
             out += struct.pack("<IIQ", 9, 8, len(value)) + b"".join(map(gguf_string, value))
+        elif isinstance(value, str):
+            out += struct.pack("<I", 8) + gguf_string(value)
         else:
             out += struct.pack("<If" if isinstance(value, float) else "<II",
                                6 if isinstance(value, float) else 4, value)
@@ -202,7 +204,7 @@ def small_gguf(path, q_rows):
                "blk.0.attn_q.weight": (0, (C, C), q_rows.astype("<f4").tobytes())}
     for part in ("attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"):
         tensors[f"blk.0.{part}.weight"] = q4_1(C)
-    write_gguf(path, {"general.architecture": 0, "tokenizer.ggml.tokens": ["a", "é"],
+    write_gguf(path, {"general.architecture": "llama", "tokenizer.ggml.tokens": ["a", "é"],
                       "llama.embedding_length": C, "llama.attention.head_count": HEADS,
                       "llama.feed_forward_length": FF, "llama.block_count": 1,
                       "llama.context_length": 8, "llama.rope.freq_base": 1e5,
