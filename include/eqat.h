@@ -373,7 +373,7 @@ typedef struct eq_generate_options {
     uint64_t seed;
     eq_precision precision;         /* of eq_generate; an engine has its own */
     eq_activation_mode activations; /* the same; 8 bits */
-    int kv_bits;                    /* the same; 16 */
+    int kv_bits;                    /* the same; 0 */
 } eq_generate_options;
 
 EQ_API eq_generate_options eq_generate_defaults(void);
@@ -402,7 +402,9 @@ typedef struct eq_engine_options {
     int64_t memory;  /* bytes that the engine may take; 0: what the machine has free */
     eq_precision precision;
     eq_activation_mode activations; /* 8 bits */
-    int kv_bits; /* of keys and values: 16 (or 0): the type of products; 8, 4: packed */
+    /* Of keys and values: 16: the type of products; 8, 4: packed; 0: 8 when activations are in 8
+     * bits, else 16. */
+    int kv_bits;
 } eq_engine_options;
 
 /* One slot. */

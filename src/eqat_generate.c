@@ -10,16 +10,13 @@ eq_generate_options eq_generate_defaults(void)
                                  .repetition_penalty = 1,
                                  .top_p = 1,
                                  .precision = EQ_PRECISION_AUTO,
-                                 .activations = EQ_ACTIVATIONS_8BIT,
-                                 .kv_bits = 16};
+                                 .activations = EQ_ACTIVATIONS_8BIT};
 }
 
 eq_engine_options eq_engine_defaults(void)
 {
-    return (eq_engine_options){.slots = 1,
-                               .precision = EQ_PRECISION_AUTO,
-                               .activations = EQ_ACTIVATIONS_8BIT,
-                               .kv_bits = 16};
+    return (eq_engine_options){
+        .slots = 1, .precision = EQ_PRECISION_AUTO, .activations = EQ_ACTIVATIONS_8BIT};
 }
 
 int64_t eq_end_tokens(const eq_checkpoint *checkpoint, int32_t ends[EQ_MAX_ENDS])
