@@ -288,14 +288,18 @@ static eq_status open_run(eq_ctx *ctx, call *c, const char *model, const char *o
 
 static eq_status write_card(eq_ctx *ctx, call *c, const char *model, const char *out)
 {
-    const eq_card card = {
-        .out = out,
-        .model = c->reference ? eq_checkpoint_path(c->reference->checkpoint) : model,
-        .plan = c->run.plan,
-        .reference = c->job.teacher,
-        .val = {c->data.val, c->data.val_counts, c->data.val_windows, c->options->data.seqlen},
-        .type = c->job.type,
-        .result = c->result};
+    const eq_eval_windows val = {.ids = c->data.val,
+                                 .counts = c->data.val_counts,
+                                 .n = c->data.val_windows,
+                                 .T = c->options->data.seqlen};
+    const eq_card card = {.out = out,
+                          .model =
+                              c->reference ? eq_checkpoint_path(c->reference->checkpoint) : model,
+                          .plan = c->run.plan,
+                          .reference = c->job.teacher,
+                          .val = val,
+                          .type = c->job.type,
+                          .result = c->result};
     return eq_card_write(ctx, &card);
 }
 
