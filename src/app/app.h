@@ -40,6 +40,7 @@ typedef struct eq_command {
     void (*defaults)(void *args);
     int (*run)(const void *args); /* gives the exit code */
     bool model_optional;
+    bool writes_tokens; /* one at a time: hundreds of short parallel loops each */
 } eq_command;
 
 extern const eq_command eq_cmd_quantize, eq_cmd_tune, eq_cmd_eval, eq_cmd_export, eq_cmd_generate,

@@ -78,5 +78,6 @@ const eq_command eq_cmd_bench = {
                "  eqat bench models/smollm2-135m-instruct.gguf --only step --json\n",
     .options = options,
     .size = sizeof(bench_args),
+    .writes_tokens = true,
     .run = run,
     .model_optional = true};

@@ -361,4 +361,5 @@ const eq_command eq_cmd_chat = {
     .sections = sections,
     .size = sizeof(chat_args),
     .defaults = defaults,
+    .writes_tokens = true,
     .run = run};

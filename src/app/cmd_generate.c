@@ -147,4 +147,5 @@ const eq_command eq_cmd_generate = {
     .sections = sections,
     .size = sizeof(generate_args),
     .defaults = defaults,
+    .writes_tokens = true,
     .run = run};

@@ -209,4 +209,5 @@ const eq_command eq_cmd_serve = {
     .sections = sections,
     .size = sizeof(serve_args),
     .defaults = defaults,
+    .writes_tokens = true,
     .run = run};

@@ -46,6 +46,14 @@ static int run(const eq_command *command, int argc, char **argv)
     return code;
 }
 
+/* NULL when there is none of this name. */
+static const eq_command *find_command(const char *name)
+{
+    for (int i = 0; i < COMMANDS; i++)
+        if (strcmp(name, commands[i]->name) == 0) return commands[i];
+    return NULL;
+}
+
 static int dispatch(int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : NULL;
@@ -61,8 +69,8 @@ static int dispatch(int argc, char **argv)
         printf("eqat %s\n", eq_version());
         return EQ_EXIT_OK;
     }
-    for (int i = 0; i < COMMANDS; i++)
-        if (strcmp(name, commands[i]->name) == 0) return run(commands[i], argc - 1, argv + 1);
+    const eq_command *command = find_command(name);
+    if (command) return run(command, argc - 1, argv + 1);
     fprintf(stderr, "eqat: unknown command '%s' (see eqat --help)\n", name);
     return EQ_EXIT_USAGE;
 }
@@ -75,11 +83,8 @@ static int dispatch(int argc, char **argv)
  * and then sleep. */
 static void limit_spinning(int argc, char **argv)
 {
-    const char *name = argc > 1 ? argv[1] : "";
-    static const char *const NAMES[] = {"generate", "chat", "serve", "bench"};
-    bool tokens = false;
-    for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++)
-        tokens = tokens || strcmp(name, NAMES[i]) == 0;
+    const eq_command *command = find_command(argc > 1 ? argv[1] : "");
+    bool tokens = command && command->writes_tokens;
     if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT")) return;
     if (tokens ? setenv("GOMP_SPINCOUNT", "20000", 1) : setenv("OMP_WAIT_POLICY", "passive", 1))
         return;

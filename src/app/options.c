@@ -17,7 +17,6 @@ const eq_choice eq_precision_choices[] = {
 
 const eq_choice eq_activation_choices[] = {
     {"8", EQ_ACTIVATIONS_8BIT}, {"exact", EQ_ACTIVATIONS_EXACT}, {NULL, 0}};
-const eq_choice eq_kv_choices[] = {{"16", 16}, {"8", 8}, {"4", 4}, {NULL, 0}};
 
 const eq_option eq_common_options[] = {
     {.kind = EQ_OPTION_HEADING, .name = "", .help = "Common options"},

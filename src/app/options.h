@@ -50,10 +50,9 @@ extern const eq_option eq_sampling_section[], eq_engine_section[];
  * ones; NULL behind the last. base out: where its struct stands in the arguments. */
 const eq_option *eq_option_at(const eq_command *command, int index, size_t *base);
 
-/* The choices of --precision, --activations and --kv-bits, for the tables that have them. */
+/* The choices of --precision and --activations, for the tables that have them. */
 extern const eq_choice eq_precision_choices[];
 extern const eq_choice eq_activation_choices[];
-extern const eq_choice eq_kv_choices[];
 
 /* Parse the arguments of one command; argv[0] is its name.
  *

@@ -1,4 +1,4 @@
-/* Options that generate and chat share. */
+/* Options that generate, chat and serve share. */
 #include "app/options.h"
 
 static const eq_choice kept_choices[] = {{"auto", 0}, {"16", 16}, {"8", 8}, {"4", 4}, {NULL, 0}};

@@ -156,9 +156,9 @@ void eq_panels_fill_qmatrix(const eq_panels *p, const eq_qmatrix *q, int64_t pan
     }
 }
 
-/* A block of row r of a panel: grids at once, codes to q, a row's columns side by side. */
-static void take_block(const eq_panels *p, uint8_t *panel, int64_t group, int r,
-                       const eq_ggml_block *t, int64_t groups)
+/* Scales and minimums of row r, of a block whose first group is `group`. */
+static void put_grids(const eq_panels *p, uint8_t *panel, int64_t group, int r,
+                      const eq_ggml_block *t, int64_t groups)
 {
     for (int64_t i = 0; i < groups; i++) {
         const int64_t at = (group + i) * EQ_PANEL_ROWS + r;
@@ -191,7 +191,7 @@ static void fill_blocks(const eq_panels *p, uint8_t *panel, int64_t b,
     eq_ggml_block blocks[EQ_PANEL_ROWS];
     for (int r = 0; r < rows; r++) {
         eq_ggml_block_read(&blocks[r], from[r] + b * info->block_bytes, type);
-        take_block(p, panel, b * groups, r, &blocks[r], groups);
+        put_grids(p, panel, b * groups, r, &blocks[r], groups);
     }
     for (int64_t s = 0; s < segments; s++) {
         quads q;

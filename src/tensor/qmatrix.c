@@ -129,7 +129,7 @@ static uint32_t field_at(const eq_qmatrix *q, const void *words, int64_t start, 
     return value & ((1u << q->bits) - 1);
 }
 
-static float scale_at(const eq_qmatrix *q, int64_t group, int64_t row)
+float eq_qmatrix_scale_at(const eq_qmatrix *q, int64_t row, int64_t group)
 {
     float s = 0;
     int64_t i = q->layout.rows_first ? row * (q->K / q->g) + group : group * q->N + row;
@@ -146,7 +146,7 @@ static float scale_at(const eq_qmatrix *q, int64_t group, int64_t row)
 /* Zero points of format 1 are stored less one. Where no field crosses a word, its writers subtract
  * from whole words, so that the field of a zero point 0 borrows from the next one, and its readers
  * add to whole words, which undoes that. At 3 bits each field wraps by itself. */
-static float zero_at(const eq_qmatrix *q, int64_t group, int64_t row)
+float eq_qmatrix_zero_at(const eq_qmatrix *q, int64_t row, int64_t group)
 {
     uint32_t mask = (1u << q->bits) - 1, one = (uint32_t)q->layout.zero_offset;
     const steps t = zero_steps(q);
@@ -174,8 +174,8 @@ void eq_qmatrix_codes(uint8_t *codes, const eq_qmatrix *q, int64_t row)
 void eq_qmatrix_grid(float *s, float *z, const eq_qmatrix *q, int64_t row)
 {
     for (int64_t k = 0; k < q->K / q->g; k++) {
-        s[k] = scale_at(q, k, row);
-        z[k] = zero_at(q, k, row);
+        s[k] = eq_qmatrix_scale_at(q, row, k);
+        z[k] = eq_qmatrix_zero_at(q, row, k);
     }
 }
 
@@ -259,16 +259,6 @@ static void any_codes(uint32_t codes[RUN][BLOCK], const eq_qmatrix *q, const ste
         run_codes(codes, q, t, row, k, 8);
 }
 
-float eq_qmatrix_scale_at(const eq_qmatrix *q, int64_t row, int64_t group)
-{
-    return scale_at(q, group, row);
-}
-
-float eq_qmatrix_zero_at(const eq_qmatrix *q, int64_t row, int64_t group)
-{
-    return zero_at(q, group, row);
-}
-
 /* Whether all words of the zero points repeat the first ones, those of the first RUN fields at
  * most. Looking at words is quick, and says so of most matrices that have one zero point. */
 static bool zero_words_repeat(const eq_qmatrix *q)
@@ -281,13 +271,13 @@ static bool zero_words_repeat(const eq_qmatrix *q)
 
 bool eq_qmatrix_one_zero(const eq_qmatrix *q, float *z)
 {
-    *z = zero_at(q, 0, 0);
+    *z = eq_qmatrix_zero_at(q, 0, 0);
     if (!q->qzeros) return true;
     const bool repeat = zero_words_repeat(q);
     const int64_t groups = repeat ? 1 : q->K / q->g, rows = repeat && q->N > RUN ? RUN : q->N;
     for (int64_t k = 0; k < groups; k++)
         for (int64_t n = 0; n < rows; n++)
-            if (zero_at(q, k, n) != *z) return false;
+            if (eq_qmatrix_zero_at(q, n, k) != *z) return false;
     return true;
 }
 
@@ -319,8 +309,8 @@ static void unpack_row(void *out, eq_dtype type, const eq_qmatrix *q, int64_t ro
     for (int64_t k = 0, last = -1; k < q->K; k++) {
         int64_t group = eq_qmatrix_group(q, k);
         if (group != last) {
-            s = scale_at(q, group, row);
-            z = zero_at(q, group, row);
+            s = eq_qmatrix_scale_at(q, row, group);
+            z = eq_qmatrix_zero_at(q, row, group);
             last = group;
         }
         store(out, type, k, ((float)code_at(q, row, k) - z) * s);
@@ -339,8 +329,8 @@ static int find_grid(grids *found, const eq_qmatrix *q, int64_t row, int64_t gro
 {
     int at = (int)(group % PLACES);
     for (int r = 0; r < BLOCK && found->group[at] != group + 1; r++) {
-        found->s[at][r] = scale_at(q, group, row + r);
-        found->z[at][r] = zero_at(q, group, row + r);
+        found->s[at][r] = eq_qmatrix_scale_at(q, row + r, group);
+        found->z[at][r] = eq_qmatrix_zero_at(q, row + r, group);
     }
     found->group[at] = group + 1;
     return at;
@@ -393,7 +383,7 @@ static void pack_zeros(uint32_t *words, const uint8_t *zeros, const eq_qmatrix *
     const steps t = zero_steps(q);
     int64_t groups = q->K / q->g, count = shapes.zeros[0] * shapes.zeros[1];
     uint32_t mask = (1u << q->bits) - 1;
-    /* As zero_at undoes it. */
+    /* As eq_qmatrix_zero_at undoes it. */
     uint32_t each = q->bits == 3 ? (uint32_t)q->layout.zero_offset : 0;
     uint32_t all = q->bits != 3 && q->layout.zero_offset ? UINT32_MAX / mask : 0;
     memset(words, 0, (size_t)count * sizeof *words);

@@ -22,14 +22,6 @@ with open(sys.argv[1] + "/model.safetensors", "r+b") as file:
     file.write(struct.pack(f"<{len(rows)}f", *map(abs, rows)))
 PYTHON
 }
-measure() { expect 0 eval "$1" --text text.txt --context 64 --windows 5 --json --precision f32; }
-# same_model MODEL MODEL: the same perplexity, so the same weights and ids
-same_model() {
-    measure "$1"
-    cp .theme/out wanted
-    measure "$2"
-    cmp -s .theme/out wanted || complain "$2 has another perplexity than $1: $(cat .theme/out)"
-}
 # gguf FOLDER BITS [OPTION]...: exported, so many bits per weight, no difference, the same model
 gguf() {
     local folder=$1 bits=$2

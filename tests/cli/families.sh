@@ -27,13 +27,6 @@ wanted = sys.argv[4] == "same"
 sys.exit(0 if a and a.keys() == b.keys() and all(e == wanted for e in equal) else 1)
 PYTHON
 }
-measure() { expect 0 eval "$1" --text text.txt --context 64 --windows 5 --json --precision f32; }
-same_model() {
-    measure "$1"
-    cp .theme/out wanted
-    measure "$2"
-    cmp -s .theme/out wanted || complain "$2 has another perplexity than $1: $(cat .theme/out)"
-}
 run() { # model, folder, option...
     local model=$1 out=$2
     shift 2

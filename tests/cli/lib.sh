@@ -90,7 +90,6 @@ same() {
         complain "$1 and $2 have other numbers of files"
 }
 
-# tiny FOLDER OPTION...: a small random Llama model, see make_model.py
 # has_bf16 MODEL: this CPU multiplies bf16
 has_bf16() {
     "$EQAT" logits "$1" --tokens 1 -o .theme/bf16.npy -q --precision bf16 >.theme/out 2>.theme/err &&
@@ -99,6 +98,7 @@ has_bf16() {
     return 1
 }
 
+# tiny FOLDER OPTION...: a small random Llama model, see make_model.py
 tiny() { python3 "$ROOT/tests/cli/make_model.py" "$@" || complain "make_model.py $*"; }
 
 # small_run OUT OPTION...: arguments of a short training run on the model of `tiny m`
@@ -107,4 +107,14 @@ small_run() {
     shift
     echo quantize m -o "$out" -q --bits 2 --group 32 --calib m/tokens.npy --samples 16 \
         --val-samples 4 --seqlen 32 --batch 2 --precision f32 --tune-epochs 0 "$@"
+}
+
+# measure MODEL: its perplexity on text.txt to .theme/out
+measure() { expect 0 eval "$1" --text text.txt --context 64 --windows 5 --json --precision f32; }
+# same_model MODEL MODEL: the same perplexity, so the same weights and ids
+same_model() {
+    measure "$1"
+    cp .theme/out wanted
+    measure "$2"
+    cmp -s .theme/out wanted || complain "$2 has another perplexity than $1: $(cat .theme/out)"
 }
