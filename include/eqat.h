@@ -158,7 +158,15 @@ EQ_API eq_status eq_evaluate(eq_ctx *ctx, const eq_model *model, const eq_model 
 typedef enum eq_method { EQ_METHOD_RTN, EQ_METHOD_BLOCK_AP } eq_method;
 /* A zero point for each group and a scale above 0, or the fixed zero point 2^(bits-1) and a scale
  * of either sign: levels -2^(bits-1) s .. (2^(bits-1) - 1) s (see docs/math.md). */
-typedef enum eq_grid { EQ_GRID_ASYMMETRIC, EQ_GRID_SYMMETRIC } eq_grid;
+typedef enum eq_grid {
+    EQ_GRID_ASYMMETRIC,
+    EQ_GRID_SYMMETRIC,
+    /* Super-blocks of ggml's K types, of 2, 3 and 4 bits in groups of 16, 16 and 32: scales and
+     * offsets are whole multiples of two halves for 256 columns (see docs/math.md). */
+    EQ_GRID_Q2_K,
+    EQ_GRID_Q3_K,
+    EQ_GRID_Q4_K
+} eq_grid;
 typedef enum eq_start { EQ_START_MINMAX, EQ_START_MSE, EQ_START_WEIGHTED } eq_start;
 typedef enum eq_loss { EQ_LOSS_MSE, EQ_LOSS_RELATIVE, EQ_LOSS_BOUNDED } eq_loss;
 /* Gradients of weights at codes 0 and 2^bits - 1: as of any other, or none (see docs/math.md). */
@@ -254,7 +262,7 @@ typedef struct eq_quantize_options {
     eq_method method;
     int bits;      /* 2, 3, 4 or 8 */
     int64_t group; /* divides every row, or -1: whole rows */
-    eq_grid grid;
+    eq_grid grid;  /* super-blocks: see eq_quantize_on_grid */
     /* Path of a file that gives units of blocks bits and groups of their own (docs/formats.md);
      * NULL: those above for all. */
     const char *recipe;
@@ -290,9 +298,14 @@ typedef struct eq_quantize_result {
 EQ_API eq_tune_options eq_tune_defaults(int bits, eq_preset preset);
 /* Defaults by bit-width. */
 EQ_API eq_quantize_options eq_quantize_defaults(eq_method method, int bits, eq_preset preset);
-/* Set grid and group to those of the ggml type that holds `bits` exactly (Q2_0, Q4_0 for 3 and 4,
- * Q8_0), and embedding and head to Q8_0's: eq_export to a GGUF file then loses nothing. */
+/* Set grid and group to those of the ggml type that holds `bits` exactly (Q2_0, Q3_K, Q4_0, Q8_0),
+ * and embedding and head to Q8_0's: eq_export to a GGUF file then loses nothing. */
 EQ_API void eq_quantize_for_gguf(eq_quantize_options *options);
+/* Bits of a grid of super-blocks; 0 for a grid of any bits. */
+EQ_API int eq_grid_bits(eq_grid grid);
+/* Train on this grid, with bits and group as it has them if it is one of super-blocks. Linears
+ * whose rows are no whole super-blocks of 256 get the grid of Q2_0 (for Q2_K) or Q4_0. */
+EQ_API void eq_quantize_on_grid(eq_quantize_options *options, eq_grid grid);
 /* Quantize the model at `model` into the folder `out`: Hugging Face layout with GPTQ-v2 tensors.
  * Called again after an interruption it goes on where it was and gives the same bytes; with other
  * options or data it refuses (EQ_EMISMATCH). A finished folder is recognised and left as it is. */

@@ -49,6 +49,17 @@ static void write_ends(eq_output *f, const eq_quantize_result *r)
     eq_output_printf(f, "the norms are not quantized. ");
 }
 
+/* What the tensors are, and who reads them. */
+static const char *tensors_of(const eq_card *card)
+{
+    if (card->super)
+        return "Super-blocks of ggml's K types, as eqat reads them and `eqat export --format "
+               "gguf`\nwrites them for other programs";
+    if (card->result->embed_bits != 16)
+        return "GPTQ-v2 tensors, as eqat reads them; other programs have no quantized embedding";
+    return "GPTQ-v2 tensors, as transformers, GPTQModel and eqat read them";
+}
+
 static void write_head(eq_output *f, const eq_card *card)
 {
     const eq_quantize_result *r = card->result;
@@ -59,17 +70,15 @@ static void write_head(eq_output *f, const eq_card *card)
     }
     if (!r->mixed) snprintf(bits, sizeof bits, "%d", r->bits);
     eq_output_printf(f,
-                     "---\nbase_model: %s\nlibrary_name: transformers\ntags:\n- eqat\n- gptq\n"
+                     "---\nbase_model: %s\n%stags:\n- eqat\n%s"
                      "- %s-bit\n---\n\n# %s in %s bits\n\nQuantized with eqat %s: ",
-                     card->model, bits, name, bits, EQAT_VERSION);
+                     card->model, card->super ? "" : "library_name: transformers\n",
+                     card->super ? "" : "- gptq\n", bits, name, bits, EQAT_VERSION);
     eq_free(name);
     write_linears(f, r);
     write_ends(f, r);
-    eq_output_printf(f, "All tensors together have\n%lld bytes. GPTQ-v2 tensors, as %s.\n",
-                     (long long)r->bytes,
-                     r->embed_bits == 16 ? "transformers, GPTQModel and eqat read them"
-                                         : "eqat reads them; other programs have no quantized "
-                                           "embedding");
+    eq_output_printf(f, "All tensors together have\n%lld bytes. %s.\n", (long long)r->bytes,
+                     tensors_of(card));
 }
 
 static void write_table(eq_output *f, const eq_card *card, const eq_eval_result *r)

@@ -1,6 +1,8 @@
 /* Defaults of all options: what docs/results.md found to be best. */
 #include "eqat.h"
 
+#include "quant/scheme.h"
+
 eq_tune_options eq_tune_defaults(int bits, eq_preset preset)
 {
     double scale_lr = bits == 2 ? 1e-3 : bits == 3 ? 2e-4 : 1e-4;
@@ -95,10 +97,26 @@ eq_quantize_options eq_quantize_defaults(eq_method method, int bits, eq_preset p
     return o;
 }
 
+int eq_grid_bits(eq_grid grid)
+{
+    eq_scheme scheme = {.grid = grid};
+    eq_scheme_complete(&scheme);
+    return scheme.bits;
+}
+
+void eq_quantize_on_grid(eq_quantize_options *o, eq_grid grid)
+{
+    eq_scheme scheme = {o->bits, o->group, grid};
+    eq_scheme_complete(&scheme);
+    o->bits = scheme.bits;
+    o->group = scheme.group;
+    o->grid = grid;
+}
+
 void eq_quantize_for_gguf(eq_quantize_options *o)
 {
-    o->grid = EQ_GRID_SYMMETRIC;
     o->group = o->bits == 2 ? 64 : 32;
+    eq_quantize_on_grid(o, o->bits == 3 ? EQ_GRID_Q3_K : EQ_GRID_SYMMETRIC);
     o->embed_bits = o->head_bits = 8;
 }
 

@@ -70,6 +70,7 @@ typedef struct eq_card {
     eq_eval_windows val;         /* n may be 0 */
     eq_dtype type;
     eq_quantize_result *result; /* all but the val_ figures in, those out */
+    bool super;                 /* some linears are super-blocks */
 } eq_card;
 
 /* EQ_ENOMEM when measuring for the card on windows of T tokens, beside `held` bytes that stay,

@@ -51,6 +51,19 @@ static bool is_end_bits(int bits)
     return bits == 0 || bits == 16 || bits == 8 || bits == 4;
 }
 
+/* Super-blocks have bits and groups of their own. */
+static eq_status check_super(eq_ctx *ctx, const eq_quantize_options *o)
+{
+    eq_scheme scheme = eq_scheme_of(o);
+    eq_scheme_complete(&scheme);
+    if (scheme.bits != o->bits || scheme.group != o->group)
+        return eq_fail(ctx, EQ_EINVAL, "the grid %s has %d bits in groups of %lld, not %d and %lld",
+                       eq_grid_name(o->grid), scheme.bits, (long long)scheme.group, o->bits,
+                       (long long)o->group);
+    return check_range(ctx, !(eq_scheme_super(&scheme) && o->target_bpw > 0),
+                       "target-bpw chooses among plain grids, not super-blocks");
+}
+
 static eq_status check_options(eq_ctx *ctx, const eq_quantize_options *o)
 {
     const eq_data_options *d = &o->data;
@@ -78,6 +91,7 @@ static eq_status check_options(eq_ctx *ctx, const eq_quantize_options *o)
     if (st == EQ_OK)
         st = check_range(ctx, o->target_bpw >= 0 && !(o->target_bpw > 0 && o->recipe),
                          "target-bpw must not be negative, and goes without a recipe");
+    if (st == EQ_OK) st = check_super(ctx, o);
     if (st == EQ_OK)
         st = check_range(ctx, !needs_data(o) || d->calib,
                          "calibration data is needed: --calib FILE, or --calib self");
@@ -93,6 +107,10 @@ static eq_status make_schemes(eq_ctx *ctx, call *c)
     c->schemes = eq_schemes_uniform(ctx, &scheme, config->L);
     c->job.schemes = c->schemes;
     if (!c->schemes) return EQ_ENOMEM;
+    if (eq_schemes_plain(c->schemes, config))
+        eq_log(ctx, EQ_LOG_WARNING,
+               "where rows are no whole super-blocks of 256 weights, linears are %s instead of %s",
+               scheme.bits == 2 ? "Q2_0 or Q4_0" : "Q4_0", eq_grid_name(scheme.grid));
     return recipe ? eq_recipe_read(ctx, c->schemes, config, recipe)
                   : eq_schemes_check(ctx, c->schemes, config, NULL);
 }
@@ -185,7 +203,6 @@ json_t *eq_hash_text(uint64_t hash)
 
 /* Names of the enumerations of eqat.h, in their order. */
 static const char *const METHODS[] = {"rtn", "block-ap"};
-static const char *const GRIDS[] = {"asymmetric", "symmetric"};
 static const char *const STARTS[] = {"minmax", "mse", "weighted"};
 static const char *const LOSSES[] = {"mse", "relative", "bounded"};
 static const char *const EDGES[] = {"inside", "clipped"};
@@ -197,8 +214,8 @@ static uint64_t hash_schemes(const eq_block_scheme *schemes, int64_t L)
     uint64_t hash = EQ_HASH_START;
     for (int64_t i = 0; i < L * EQ_UNITS; i++) {
         const eq_scheme *s = &schemes[i / EQ_UNITS].units[i % EQ_UNITS];
-        const int64_t values[2] = {s->bits, s->group};
-        hash = eq_hash(hash, values, sizeof values);
+        const int64_t values[3] = {s->bits, s->group, s->grid};
+        hash = eq_hash(hash, values, eq_scheme_super(s) ? sizeof values : 2 * sizeof *values);
     }
     return hash;
 }
@@ -237,8 +254,9 @@ static void describe_ends(json_t *options, const eq_scheme ends[EQ_ENDS])
 static json_t *describe_run(const eq_ctx *ctx, const call *c, const char *model)
 {
     const eq_quantize_options *o = c->options;
-    json_t *options = json_pack("{s:s, s:i, s:I, s:s}", "method", METHODS[o->method], "bits",
-                                o->bits, "group", (json_int_t)o->group, "grid", GRIDS[o->grid]);
+    json_t *options =
+        json_pack("{s:s, s:i, s:I, s:s}", "method", METHODS[o->method], "bits", o->bits, "group",
+                  (json_int_t)o->group, "grid", eq_grid_name(o->grid));
     json_t *inputs =
         json_pack("{s:o}", "model", eq_hash_text(eq_checkpoint_fingerprint(c->checkpoint)));
     if (needs_data(o)) {
@@ -369,7 +387,8 @@ static eq_status write_card(eq_ctx *ctx, const call *c, const char *model, const
                           .reference = c->decoder,
                           .val = val,
                           .type = c->job.type,
-                          .result = result};
+                          .result = result,
+                          .super = eq_schemes_have_super(c->schemes, c->decoder->config.L)};
     return eq_card_write(ctx, &card);
 }
 

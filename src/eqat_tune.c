@@ -1,6 +1,7 @@
 /* eq_finetune: the end-to-end phase on a quantized model. */
 #include "eqat_internal.h"
 
+#include "tensor/super_block.h"
 #include "train/output.h"
 #include "train/tune.h"
 
@@ -87,7 +88,16 @@ static eq_status check_ends(eq_ctx *ctx, const eq_decoder *d)
     return EQ_OK;
 }
 
-/* All linears packed, those of a unit with the same bits and groups. */
+/* The type of a part's super-blocks; EQ_F32 when it has none. */
+static eq_dtype super_type(const eq_stored_part *part)
+{
+    const eq_dtype type = part->packed ? EQ_F32 : part->tensor.type;
+    for (int i = 0; i < EQ_SUPER_TYPES; i++)
+        if (type == eq_super_types[i]) return type;
+    return EQ_F32;
+}
+
+/* All linears packed or in super-blocks, those of a unit with the same bits and groups. */
 static eq_status check_packed(eq_ctx *ctx, const eq_decoder *d)
 {
     const char *path = eq_checkpoint_path(d->checkpoint);
@@ -97,6 +107,8 @@ static eq_status check_packed(eq_ctx *ctx, const eq_decoder *d)
         const eq_stored *s = &d->blocks[i / EQ_UNITS].stored[i % EQ_UNITS];
         for (int p = 0; p < s->count; p++) {
             const eq_qmatrix *q = &s->parts[p].matrix, *first = &s->parts[0].matrix;
+            if (super_type(&s->parts[p]) && super_type(&s->parts[p]) == super_type(&s->parts[0]))
+                continue;
             if (q->order)
                 return eq_fail(ctx, EQ_EFORMAT,
                                "%s: block %lld: columns in activation order (desc_act) are not "
@@ -148,7 +160,7 @@ static void log_model(eq_ctx *ctx, const eq_decoder *d)
     char group[32] = "whole rows";
     if (d->group > 0) snprintf(group, sizeof group, "groups of %lld", (long long)d->group);
     eq_log(ctx, EQ_LOG_INFO, "plan: %s has %d bits in %s, %s", eq_checkpoint_path(d->checkpoint),
-           d->bits, group, d->packing.format->name);
+           d->bits, group, d->packing.format ? d->packing.format->name : "super-blocks");
 }
 
 static eq_status open_models(eq_ctx *ctx, call *c, const char *model, const char *reference)
@@ -219,7 +231,7 @@ static bool is_symmetric(const eq_decoder *d)
     for (int64_t i = 0; i < d->config.L * EQ_UNITS; i++) {
         const eq_stored *s = &d->blocks[i / EQ_UNITS].stored[i % EQ_UNITS];
         for (int p = 0; p < s->count; p++)
-            if (!s->parts[p].matrix.symmetric) return false;
+            if (s->parts[p].packed && !s->parts[p].matrix.symmetric) return false;
     }
     return true;
 }
@@ -233,8 +245,14 @@ static eq_status make_schemes(eq_ctx *ctx, call *c)
     const eq_scheme scheme = eq_scheme_of(&c->scheme);
     c->schemes = eq_schemes_uniform(ctx, &scheme, d->config.L);
     for (int64_t i = 0; c->schemes && i < d->config.L * EQ_UNITS; i++) {
-        const eq_qmatrix *q = &d->blocks[i / EQ_UNITS].stored[i % EQ_UNITS].parts[0].matrix;
+        const eq_stored_part *part = &d->blocks[i / EQ_UNITS].stored[i % EQ_UNITS].parts[0];
+        const eq_qmatrix *q = &part->matrix;
         eq_scheme *s = &c->schemes[i / EQ_UNITS].units[i % EQ_UNITS];
+        if (!part->packed) {
+            s->grid = eq_grid_of_super(part->tensor.type);
+            eq_scheme_complete(s);
+            continue;
+        }
         s->bits = q->bits;
         if (q->g != eq_scheme_group(s, q->K)) s->group = q->g;
     }
@@ -299,7 +317,8 @@ static eq_status write_card(eq_ctx *ctx, call *c, const char *model, const char 
                           .reference = c->job.teacher,
                           .val = val,
                           .type = c->job.type,
-                          .result = c->result};
+                          .result = c->result,
+                          .super = eq_schemes_have_super(c->schemes, c->model->decoder->config.L)};
     return eq_card_write(ctx, &card);
 }
 

@@ -374,11 +374,14 @@ static void vocabulary(void **state)
     }
 }
 
-static void check_fakequant(void **state, int64_t g, int bits, bool symmetric, eq_dtype type)
+/* shape: that of one group; three are checked. */
+static void check_fakequant(void **state, eq_quant_shape shape, eq_dtype type)
 {
     enum { GROUPS = 3 };
-    const eq_quant_shape shape = {.K = GROUPS * g, .g = g, .bits = bits, .symmetric = symmetric};
-    const float Q = (float)((1 << bits) - 1);
+    const int64_t g = shape.g;
+    const bool symmetric = shape.symmetric;
+    const float Q = (float)((1 << shape.bits) - 1);
+    shape.K = GROUPS * g;
     pair w = pair_make(EQ_F32, shape.K, -1, 1, 35), y = pair_make(type, shape.K, 0, 1, 36);
     pair s = pair_make(EQ_F32, GROUPS, 1 / Q, 2.5f / Q, 37),
          ds = pair_make(EQ_F32, GROUPS, -1, 1, 38);
@@ -395,7 +398,7 @@ static void check_fakequant(void **state, int64_t g, int bits, bool symmetric, e
         }
         k->fakequant_forward(at(&y, i), at(&w, i), scale, zero, &shape, type);
         k->fakequant_backward(at(&dy, i), at(&ds, i), at(&dz, i), at(&w, i), scale, zero, &shape);
-        for (int j = 0; j < GROUPS; j++)
+        for (int j = 0; j < GROUPS && !shape.super; j++)
             zero[j] = rintf(fminf(fmaxf(zero[j], 0), Q));
         codes[i] = test_malloc((size_t)shape.K);
         k->quantize_codes(codes[i], at(&w, i), scale, zero, &shape);
@@ -431,23 +434,26 @@ static void check_search(void **state, eq_quant_shape shape, int scales)
 static void quantizers(void **state)
 {
     const int bits[] = {2, 3, 4, 8};
-    for (int b = 0; b < 8; b++) {
-        eq_quant_shape shape = {.g = 64, .bits = bits[b % 4], .symmetric = b >= 4};
+    const eq_dtype supers[] = {EQ_Q2_K, EQ_Q3_K, EQ_Q4_K};
+    for (int b = 0; b < 11; b++) {
+        eq_quant_shape shape = {.g = 64, .bits = bits[b % 4], .symmetric = b >= 4 && b < 8};
+        if (b >= 8) shape.super = supers[b - 8];
         check_search(state, shape, 33);
         for (int l = 0; l < LENGTH_COUNT; l++) {
             shape.g = LENGTHS[l];
-            check_fakequant(state, shape.g, shape.bits, shape.symmetric, EQ_F32);
-            check_fakequant(state, shape.g, shape.bits, shape.symmetric, EQ_BF16);
+            check_fakequant(state, shape, EQ_F32);
+            check_fakequant(state, shape, EQ_BF16);
             check_search(state, shape, 1 + (int)(shape.g % 33));
         }
     }
 }
 
-/* Rows of frozen codes in groups that begin at bytes or not, the scales of either sign. */
-static void check_codes(void **state, int64_t g, int bits, eq_dtype type)
+/* Rows of frozen codes in groups that begin at bytes or not, the scales of either sign, the zero
+ * points whole or, with super-blocks, not. */
+static void check_codes(void **state, int64_t g, int bits, eq_dtype type, eq_dtype super)
 {
     const int64_t groups = 24 / bits, K = groups * g; /* a whole number of bytes */
-    const eq_quant_shape shape = {.K = K, .g = g, .bits = bits};
+    const eq_quant_shape shape = {.K = K, .g = g, .bits = bits, .super = super};
     const size_t bytes = eq_codes_bytes(K, bits);
     uint8_t *codes = test_malloc((size_t)K), *packed = test_calloc(bytes + EQ_CODES_PAD + 1, 1);
     float *noise = test_malloc((size_t)K * sizeof *noise);
@@ -457,9 +463,13 @@ static void check_codes(void **state, int64_t g, int bits, eq_dtype type)
     eq_codes_pack(packed + 1, codes, K, bits); /* at an odd address */
     for (int64_t i = 0; i < K; i++)
         assert_int_equal(eq_codes_get(packed + 1, i, bits), codes[i]);
-    uint8_t z[12];
-    for (int64_t k = 0; k < groups; k++)
-        z[k] = (uint8_t)(k % (1 << bits));
+    uint8_t whole[12];
+    float real[12];
+    for (int64_t k = 0; k < groups; k++) {
+        whole[k] = (uint8_t)(k % (1 << bits));
+        real[k] = (float)whole[k] + 0.3f;
+    }
+    const void *z = super ? (const void *)real : whole;
     pair s = pair_make(EQ_F32, groups, -0.1f, 0.1f, 51);
     pair y = pair_make(type, K, 0, 1, 53), dy = pair_make(EQ_F32, K, -1, 1, 54);
     pair ds = pair_make(EQ_F32, groups, -1, 1, 55);
@@ -482,8 +492,9 @@ static void frozen_codes(void **state)
     const int bits[] = {2, 3, 4, 8};
     for (int b = 0; b < 4; b++) {
         for (int l = 0; l < LENGTH_COUNT; l++) {
-            check_codes(state, LENGTHS[l], bits[b], EQ_F32);
-            check_codes(state, LENGTHS[l], bits[b], EQ_BF16);
+            check_codes(state, LENGTHS[l], bits[b], EQ_F32, EQ_F32);
+            check_codes(state, LENGTHS[l], bits[b], EQ_BF16, EQ_F32);
+            check_codes(state, LENGTHS[l], bits[b], EQ_F32, EQ_Q4_K);
         }
     }
 }

@@ -163,6 +163,28 @@ def quantizer_golden(bits):
     return {**inputs, **in_both_precisions(compute, inputs)}
 
 
+def super_golden():
+    """The quantizer of a super-block's groups: zero points are real numbers."""
+    bits, group = 4, 32
+    w = torch.randn(6, 96)
+    scale, zero = min_max_grid(w, bits, group)
+    scale.view(-1)[::3] *= 0.5
+    zero += torch.rand_like(zero) - 0.5
+    zero.view(-1)[::5] = 0
+    inputs = {"w": w, "scale": scale, "zero_point": zero, "dy": torch.randn_like(w)}
+    check_no_ties(w.view(6, 3, group) / scale.unsqueeze(-1) + zero.unsqueeze(-1))
+
+    def compute(v):
+        leaves = {k: v[k].requires_grad_() for k in ("w", "scale", "zero_point")}
+        out = {}
+        for prefix, inside in (("", True), ("open.", False)):
+            y = fake_quant(*leaves.values(), bits, edges_inside=inside, real_zeros=True)
+            out |= {"y": y, **gradients((y * v["dy"]).sum(), prefix + "grad.", leaves)}
+        return out
+
+    return {**inputs, **in_both_precisions(compute, inputs)}
+
+
 def block_golden(family=LLAMA):
     """A block with its full-precision weights: forward, and gradients for a given dy."""
     inputs = {"x": random_stream(BLOCK), "dy": torch.randn(B, T, BLOCK.C),
@@ -492,6 +514,9 @@ def main():
     write_model(out / "e2e/teacher", teacher, E2E_CONFIG)
     e2e_golden(out / "e2e/w2", teacher, data, 2, LOSSES, 3)
     e2e_golden(out / "e2e/w3", teacher, data, 3, ("ce", "kl"), 0)
+
+    torch.manual_seed(31)
+    write(out / "quantizer_super.safetensors", super_golden(), bits=4, g=32)
 
 
 if __name__ == "__main__":

@@ -102,19 +102,24 @@ def least_scale(bits):
     return 2.0**-14 if bits == 8 else 1e-4
 
 
-def fake_quant(w, s, z, bits, edges_inside=True):
+def fake_quant(w, s, z, bits, edges_inside=True, real_zeros=False):
     """Quantize-dequantize w [N, K] by groups; s and z are [N, K/g] [EfficientQAT, eq. 1 and 2].
 
     Gradients pass straight through the roundings and the clamps of s and z, not through the clamp
     of the code: a weight outside the range moves z and s but not itself. Codes 0 and 2^bits - 1
     themselves are inside, as in the authors' PyTorch; since 2026 the gradient of torch.clamp is 0
     there, which edges_inside=False repeats. So clamp is kept out of the gradient.
+    With real_zeros, s and z are used as they are and z is added before the rounding.
     """
     top = 2**bits - 1
     group = w.view(*s.shape, -1)
-    s = straight_through(lambda t: t.clamp(least_scale(bits), 1e4), s).unsqueeze(-1)
-    z = straight_through(lambda t: t.round().clamp(0, top), z).unsqueeze(-1)
-    code = straight_through(torch.round, group / s) + z
+    if real_zeros:
+        s, z = s.unsqueeze(-1), z.unsqueeze(-1)
+        code = straight_through(torch.round, group / s + z)
+    else:
+        s = straight_through(lambda t: t.clamp(least_scale(bits), 1e4), s).unsqueeze(-1)
+        z = straight_through(lambda t: t.round().clamp(0, top), z).unsqueeze(-1)
+        code = straight_through(torch.round, group / s) + z
     inside = (code >= 0) & (code <= top) if edges_inside else (code > 0) & (code < top)
     code = torch.where(inside, code, code.detach().clamp(0, top))
     return ((code - z) * s).view_as(w)

@@ -12,7 +12,7 @@ typedef struct quantize_args {
     const char *out;
     eq_preset preset;
     target target;
-    bool started; /* the first pass has set method, bits, preset and target */
+    bool started; /* the first pass has set method, bits, grid, preset and target */
     eq_quantize_options q;
 } quantize_args;
 
@@ -20,8 +20,12 @@ static const eq_choice methods[] = {
     {"block-ap", EQ_METHOD_BLOCK_AP}, {"rtn", EQ_METHOD_RTN}, {NULL, 0}};
 static const eq_choice bits[] = {{"2", 2}, {"3", 3}, {"4", 4}, {"8", 8}, {NULL, 0}};
 static const eq_choice end_bits[] = {{"16", 16}, {"8", 8}, {"4", 4}, {NULL, 0}};
-static const eq_choice grids[] = {
-    {"asymmetric", EQ_GRID_ASYMMETRIC}, {"symmetric", EQ_GRID_SYMMETRIC}, {NULL, 0}};
+static const eq_choice grids[] = {{"asymmetric", EQ_GRID_ASYMMETRIC},
+                                  {"symmetric", EQ_GRID_SYMMETRIC},
+                                  {"q2_k", EQ_GRID_Q2_K},
+                                  {"q3_k", EQ_GRID_Q3_K},
+                                  {"q4_k", EQ_GRID_Q4_K},
+                                  {NULL, 0}};
 static const eq_choice presets[] = {{"default", EQ_PRESET_DEFAULT},
                                     {"fast", EQ_PRESET_FAST},
                                     {"best", EQ_PRESET_BEST},
@@ -70,7 +74,9 @@ static const eq_option options[] = {
      .kind = EQ_OPTION_CHOICE,
      .offset = offsetof(quantize_args, q.grid),
      .choices = grids,
-     .help = "each group's own zero point, or the middle code for all and scales of either sign"},
+     .help = "each group's own zero point, or the middle code for all and scales of either sign; "
+             "or the super-blocks of a ggml type, with its bits and groups, which model.gguf of "
+             "--target gguf holds as they are"},
     {.name = "recipe",
      .kind = EQ_OPTION_STRING,
      .offset = offsetof(quantize_args, q.recipe),
@@ -106,8 +112,9 @@ static const eq_option options[] = {
      .kind = EQ_OPTION_CHOICE,
      .offset = offsetof(quantize_args, target),
      .choices = targets,
-     .help = "gguf: train on the grid of a ggml type (2 bits Q2_0, 3 and 4 Q4_0, 8 Q8_0; embedding "
-             "and head Q8_0) and write FOLDER/model.gguf as well, without loss"},
+     .help =
+         "gguf: train on the grid of a ggml type (2 bits Q2_0, 3 Q3_K, 4 Q4_0, 8 Q8_0, or that "
+         "of --grid; embedding and head Q8_0) and write FOLDER/model.gguf as well, without loss"},
 
     {.kind = EQ_OPTION_HEADING, .name = "", .help = "Start and training"},
     {.name = "init",
@@ -230,8 +237,8 @@ static const eq_section sections[] = {{eq_data_section, offsetof(quantize_args, 
                                       {eq_run_section, offsetof(quantize_args, q.run)},
                                       {NULL, 0}};
 
-/* The first pass starts from 4 bits and finds method, bits, preset and target; the second starts
- * from the defaults that belong to those. */
+/* The first pass starts from 4 bits and finds method, bits, grid, preset and target; the second
+ * starts from the defaults that belong to those. */
 static void defaults(void *arguments)
 {
     quantize_args *args = arguments;
@@ -240,8 +247,15 @@ static void defaults(void *arguments)
         args->q.bits = 4;
         args->started = true;
     }
-    args->q = eq_quantize_defaults(args->q.method, args->q.bits, args->preset);
+    const eq_grid grid = args->q.grid;
+    const int super = eq_grid_bits(grid);
+    const bool choose = args->q.target_bpw > 0;
+    args->q = eq_quantize_defaults(args->q.method, super ? super : args->q.bits, args->preset);
     if (args->target == TARGET_GGUF) eq_quantize_for_gguf(&args->q);
+    if (super) eq_quantize_on_grid(&args->q, grid);
+    if (super || !choose || args->target != TARGET_GGUF) return;
+    eq_quantize_on_grid(&args->q, EQ_GRID_SYMMETRIC);
+    args->q.group = 64; /* as Q2_0 has; any linear may get 2 bits */
 }
 
 /* The finished folder as a GGUF file inside; one that is there is this one. */
@@ -260,12 +274,16 @@ static eq_status write_gguf(eq_session *session, const char *out)
     return status;
 }
 
-/* Q2_0 has blocks of 64, and where bits differ any linear may get 2. */
+/* Plain types have blocks of 32, Q2_0 of 64. */
 static eq_status check_target(eq_session *session, const quantize_args *args)
 {
     const eq_quantize_options *q = &args->q;
-    if (args->target != TARGET_GGUF || q->group == 64 || (!q->recipe && q->target_bpw <= 0))
-        return EQ_OK;
+    if (args->target != TARGET_GGUF || eq_grid_bits(q->grid)) return EQ_OK;
+    if (q->group > 0 && q->group % 32)
+        return eq_session_fail(session, EQ_EINVAL,
+                               "--target gguf needs a --group of whole blocks of 32, or a --grid "
+                               "of super-blocks");
+    if (q->group == 64 || (!q->recipe && q->target_bpw <= 0)) return EQ_OK;
     return eq_session_fail(session, EQ_EINVAL,
                            "--target gguf with --recipe or --target-bpw needs --group 64");
 }

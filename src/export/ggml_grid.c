@@ -1,4 +1,5 @@
 #include "export/ggml_grid.h"
+#include "tensor/super_block.h"
 
 #include <math.h>
 
@@ -143,16 +144,19 @@ static void pack_q8_0(uint8_t *out, const int *code, float d)
         out[2 + e] = (uint8_t)(code[e] - 128);
 }
 
-/* Every scale is 1, stored as 33: a low half of 1 and high bits of 2. */
-static void pack_q3_k(uint8_t *out, const int *code, float d)
+/* Scales of 1, and offsets of z steps. */
+static void pack_super(uint8_t *out, const eq_ggml_grid *grid, const int *code, float d,
+                       const int16_t *z)
 {
-    memset(out, 0, 32);
-    for (int e = 0; e < 256; e++)
-        out[e % 32] |= (uint8_t)((code[e] >> 2) << e / 32);
-    put_2(out + 32, code);
-    memset(out + 96, 0x11, 8);
-    memset(out + 104, 0xaa, 4);
-    put_half(out + 108, d);
+    eq_super_block block = {.d = d, .dmin = z ? d : 0};
+    uint8_t q[EQ_SUPER_BLOCK];
+    for (int i = 0; i < EQ_GGML_MOST_GROUPS; i++) {
+        block.scale[i] = 1;
+        if (z && i < EQ_SUPER_BLOCK / grid->sub) block.min[i] = (uint8_t)z[grid->sub * i];
+    }
+    for (int e = 0; e < EQ_SUPER_BLOCK; e++)
+        q[e] = (uint8_t)code[e];
+    eq_super_block_write(out, grid->type, &block, q);
 }
 
 /* Types of levels: code = level - low, and low stands for -8 in Q4_0 and so on. */
@@ -170,7 +174,7 @@ static void pack_levels(uint8_t *out, const eq_ggml_grid *grid, const eq_grid_ro
         pack_tq2_0(out, code, d);
         break;
     case EQ_Q3_K:
-        pack_q3_k(out, code, d);
+        pack_super(out, grid, code, d, NULL);
         break;
     case EQ_Q4_0:
         pack_q4_0(out, code, d);
@@ -183,45 +187,18 @@ static void pack_levels(uint8_t *out, const eq_ggml_grid *grid, const eq_grid_ro
     }
 }
 
-/* Scales 1 and offsets z of 16 sub-blocks, 4 bits each. */
-static void pack_q2_k(uint8_t *out, const eq_grid_row *r, int64_t k, const int *code)
-{
-    for (int i = 0; i < 16; i++)
-        out[i] = (uint8_t)(1 | r->z[k + 16 * i] << 4);
-    put_2(out + 16, code);
-    put_half(out + 80, r->s[k]);
-    put_half(out + 82, r->s[k]);
-}
-
-/* The same of 8 sub-blocks, 6 bits each: z is below 16, so no bit goes to the upper places. */
-static void pack_q4_k(uint8_t *out, const eq_grid_row *r, int64_t k, const int *code)
-{
-    put_half(out, r->s[k]);
-    put_half(out + 2, r->s[k]);
-    for (int i = 0; i < 4; i++) {
-        out[4 + i] = 1;
-        out[8 + i] = (uint8_t)r->z[k + 32 * i];
-        out[12 + i] = (uint8_t)(1 | r->z[k + 32 * (i + 4)] << 4);
-    }
-    for (int e = 0; e < 256; e += 64)
-        for (int l = 0; l < 32; l++)
-            out[16 + e / 2 + l] = (uint8_t)(code[e + l] | code[e + 32 + l] << 4);
-}
-
 static void pack_offsets(uint8_t *out, const eq_ggml_grid *grid, const eq_grid_row *r, int64_t k)
 {
     int code[256];
     for (int64_t i = 0; i < block_columns(grid); i++)
         code[i] = r->q[k + i];
-    if (grid->type == EQ_Q2_K) {
-        pack_q2_k(out, r, k, code);
-    } else if (grid->type == EQ_Q4_K) {
-        pack_q4_k(out, r, k, code);
-    } else {
-        put_half(out, r->s[k]);
-        put_half(out + 2, offset_of(r->s[k], r->z[k]));
-        put_4(out + 4, code);
+    if (grid->type != EQ_Q4_1) {
+        pack_super(out, grid, code, r->s[k], r->z + k);
+        return;
     }
+    put_half(out, r->s[k]);
+    put_half(out + 2, offset_of(r->s[k], r->z[k]));
+    put_4(out + 4, code);
 }
 
 void eq_ggml_grid_pack(uint8_t *out, const eq_ggml_grid *grid, const eq_grid_row *r)

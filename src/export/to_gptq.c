@@ -44,6 +44,8 @@ eq_status eq_gptq_plan(eq_ctx *ctx, eq_export_job *job)
         w->packed = eq_weight_is_packed(w);
         w->type = w->packed ? EQ_I32 : eq_weight_type(w);
         if (st == EQ_OK && w->packed) st = check(ctx, job, w);
+        if (st == EQ_OK && w->linear && eq_weight_is_blocks(w))
+            st = refuse(ctx, job, w, "is in ggml's blocks, which gguf and dense hold");
     }
     return st;
 }

@@ -74,7 +74,9 @@ eq_status eq_packed_plan(eq_ctx *ctx, eq_export_job *job)
     for (int64_t i = 0; st == EQ_OK && i < job->count; i++) {
         eq_weight *w = &job->weights[i];
         if (w->linear && !eq_weight_is_packed(w))
-            return refuse(ctx, job, w, "is not quantized; eqat quantize comes first");
+            return refuse(ctx, job, w,
+                          eq_weight_is_blocks(w) ? "is in ggml's blocks, which gguf and dense hold"
+                                                 : "is not quantized; eqat quantize comes first");
         if (!is_linear(w)) {
             plan_plain(w);
             continue;

@@ -78,6 +78,11 @@ eq_dtype eq_weight_type(const eq_weight *w)
     return w->vector ? EQ_F32 : w->stored->tensor.type;
 }
 
+bool eq_weight_is_blocks(const eq_weight *w)
+{
+    return !eq_weight_is_packed(w) && eq_dtype_get(eq_weight_type(w))->block_elems > 1;
+}
+
 eq_status eq_weight_check_grid(eq_ctx *ctx, eq_weight *w, bool *halves, int *least)
 {
     const eq_qmatrix *q = &w->stored->matrix;

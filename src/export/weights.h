@@ -31,6 +31,8 @@ eq_status eq_weights_list(eq_ctx *ctx, const eq_decoder *decoder, eq_weight **we
 bool eq_weight_is_packed(const eq_weight *weight);
 /* The type of a weight that is not packed. */
 eq_dtype eq_weight_type(const eq_weight *weight);
+/* Whether that is one of ggml's blocks, which no format of codes holds. */
+bool eq_weight_is_blocks(const eq_weight *weight);
 /* Look at all scales and zero points of a packed weight, and set its `symmetric`.
  * halves out: all scales are finite halves; least out: the lowest zero point. */
 eq_status eq_weight_check_grid(eq_ctx *ctx, eq_weight *weight, bool *halves, int *least);

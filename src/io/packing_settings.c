@@ -117,6 +117,7 @@ eq_status eq_packing_read(eq_ctx *ctx, eq_packing *p, const eq_checkpoint *ck)
         const char *method;
         eq_status (*read)(eq_ctx *ctx, eq_packing *p, const json_t *c, const char *path);
     } METHODS[] = {{"gptq", read_gptq},
+                   {"eqat", read_gptq}, /* the same beside super-blocks */
                    {"awq", read_awq},
                    {"auto-round", read_auto_round},
                    {"intel/auto-round", read_auto_round},

@@ -31,19 +31,24 @@ typedef struct eq_quant_shape {
     /* The zero point is 2^(bits-1) for every group, which the caller keeps in z, and a scale may be
      * negative: the one code more that the grid has below zero then lies above. */
     bool symmetric;
+    /* EQ_Q2_K, EQ_Q3_K or EQ_Q4_K: the groups of those super-blocks (tensor/super_block.h), whose
+     * zero points are real numbers and go into the rounding:
+     *   q = clamp(rne(w / s + z), 0, Q)
+     * EQ_F32: there are none. */
+    eq_dtype super;
 } eq_quant_shape;
 
-/* The least scale: 1e-4, and 2^-14, the smallest normal half, at 8 bits, whose scales are smaller.
- * */
-static inline float eq_least_scale(int bits)
+/* The least scale: 1e-4, and 2^-14, the smallest normal half, at 8 bits, whose scales are smaller;
+ * of super-blocks the smallest half of all. */
+static inline float eq_least_scale(const eq_quant_shape *shape)
 {
-    return bits == 8 ? 0x1p-14f : 1e-4f;
+    return shape->super ? 0x1p-24f : shape->bits == 8 ? 0x1p-14f : 1e-4f;
 }
 
 /* s within [least, 1e4]; on a symmetric grid its magnitude, and the sign stays. NaN stays NaN. */
 static inline float eq_clamp_scale(float s, const eq_quant_shape *shape)
 {
-    const float least = eq_least_scale(shape->bits), most = 1e4f;
+    const float least = eq_least_scale(shape), most = 1e4f;
     const float size = shape->symmetric ? fabsf(s) : s;
     const float clamped = size < least ? least : size > most ? most : size;
     return shape->symmetric ? copysignf(clamped, s) : clamped;
@@ -178,19 +183,20 @@ typedef struct eq_kernels {
                      int64_t ldb, int64_t rows, int64_t n, eq_dtype type);
 
     /* w^ of one row (see eq_quant_shape): y out [K] type; w in [K] f32; s, z in [K/g];
-     * inside, s is clamped (eq_clamp_scale) and z rounded (half to even) and clamped to [0, Q]. */
+     * inside, s is clamped (eq_clamp_scale) and z rounded (half to even) and clamped to [0, Q], but
+     * not with super-blocks. */
     void (*fakequant_forward)(void *y, const float *w, const float *s, const float *z,
                               const eq_quant_shape *shape, eq_dtype type);
     /* Backward of fakequant_forward for one row, straight-through for rounding and the clamps of
-     * s and z; v = rne(w/s) + z:
-     *   0 <= v <= Q:  dw = dy,  ds += dy (rne(w/s) - w/s)
+     * s and z; v = rne(w/s) + z, with super-blocks rne(w/s + z):
+     *   0 <= v <= Q:  dw = dy,  ds += dy (v - z - w/s)
      *   v < 0:        dw = 0,   ds += -dy z,       dz += -dy s
      *   v > Q:        dw = 0,   ds += dy (Q - z),  dz += -dy s           [EfficientQAT, its code]
      * dy in/out [K] f32, replaced by dw; ds, dz in/out [K/g]; w in [K]; s, z in [K/g]. */
     void (*fakequant_backward)(float *dy, float *ds, float *dz, const float *w, const float *s,
                                const float *z, const eq_quant_shape *shape);
     /* Final codes of one row: q out [K]; s in [K/g], used as it is; z in [K/g], whole, in
-     * [0, Q]. A weight that is not a number gets code 0. */
+     * [0, Q], unless of super-blocks. A weight that is not a number gets code 0. */
     void (*quantize_codes)(uint8_t *q, const float *w, const float *s, const float *z,
                            const eq_quant_shape *shape);
     /* One AdamW step on n parameters. w, m, v in/out [n]; g in [n]. */
@@ -209,12 +215,12 @@ typedef struct eq_kernels {
 
     /* One row of frozen codes, packed by eq_codes_pack:  y = (q - z) s  as f32, rounded to type.
      * y out [K] type; codes with EQ_CODES_PAD readable bytes behind the row; s, z in [K/g], used as
-     * they are. */
-    void (*dequantize)(void *y, const uint8_t *codes, const float *s, const uint8_t *z,
+     * they are; z is f32 with super-blocks, else u8. */
+    void (*dequantize)(void *y, const uint8_t *codes, const float *s, const void *z,
                        const eq_quant_shape *shape, eq_dtype type);
     /* Backward of dequantize for the scales:  ds[k] += sum over the group of dy (q - z).
      * ds in/out [K/g]; dy in [K] f32.                                        [EfficientQAT, 3.3] */
-    void (*scale_gradient)(float *ds, const float *dy, const uint8_t *codes, const uint8_t *z,
+    void (*scale_gradient)(float *ds, const float *dy, const uint8_t *codes, const void *z,
                            const eq_quant_shape *shape);
 
     /* Row m of the inputs for products with w from a row of X, x in [K] type. Where a value is not

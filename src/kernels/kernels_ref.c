@@ -233,12 +233,13 @@ static void fakequant_backward(float *dy, float *ds, float *dz, const float *w, 
     const float Q = levels(shape);
     const float edge = shape->edges_clipped ? 0.5f : 0; /* codes are whole numbers */
     for (int64_t k = 0; k < groups; k++) {
-        const float scale = eq_clamp_scale(s[k], shape), zero = clamp_zero(z[k], Q);
+        const float scale = eq_clamp_scale(s[k], shape);
+        const zero_point zero = zero_of(z[k], shape);
         double sum_s = 0, sum_z = 0;
         for (int64_t i = k * g; i < (k + 1) * g; i++) {
-            float u = w[i] / scale, r = rintf(u), v = r + zero;
+            float u = w[i] / scale, v = rintf(u + zero.before) + zero.after;
             bool below = v<edge, above = v> Q - edge;
-            float slope = below ? -zero : above ? Q - zero : r - u;
+            float slope = below ? -zero.z : above ? Q - zero.z : v - zero.z - u;
             sum_s += dy[i] * slope;
             if (!below && !above) continue;
             sum_z -= dy[i] * scale;
@@ -285,22 +286,24 @@ static float start_search(float *s, float *z, const float *w, const float *h,
     return least;
 }
 
-static void dequantize(void *y, const uint8_t *codes, const float *s, const uint8_t *z,
+static void dequantize(void *y, const uint8_t *codes, const float *s, const void *z,
                        const eq_quant_shape *shape, eq_dtype type)
 {
     for (int64_t i = 0; i < shape->K; i++) {
         int64_t k = i / shape->g;
-        put(y, i, type, ((float)eq_codes_get(codes, i, shape->bits) - z[k]) * s[k]);
+        float q = (float)eq_codes_get(codes, i, shape->bits);
+        put(y, i, type, (q - frozen_zero(z, k, shape)) * s[k]);
     }
 }
 
-static void scale_gradient(float *ds, const float *dy, const uint8_t *codes, const uint8_t *z,
+static void scale_gradient(float *ds, const float *dy, const uint8_t *codes, const void *z,
                            const eq_quant_shape *shape)
 {
     for (int64_t k = 0; k < shape->K / shape->g; k++) {
+        const float zero = frozen_zero(z, k, shape);
         double sum = 0;
         for (int64_t i = k * shape->g; i < (k + 1) * shape->g; i++)
-            sum += dy[i] * ((float)eq_codes_get(codes, i, shape->bits) - z[k]);
+            sum += dy[i] * ((float)eq_codes_get(codes, i, shape->bits) - zero);
         ds[k] += (float)sum;
     }
 }

@@ -44,10 +44,23 @@ static inline float levels(const eq_quant_shape *shape)
     return (float)((1 << shape->bits) - 1);
 }
 
-static inline float clamp_zero(float z, float Q)
+/* A zero point, and what of it is added before and after the rounding. */
+typedef struct zero_point {
+    float z, before, after;
+} zero_point;
+
+static inline zero_point zero_of(float z, const eq_quant_shape *shape)
 {
-    float whole = rintf(z);
-    return whole < 0 ? 0 : whole > Q ? Q : whole;
+    if (shape->super) return (zero_point){z, z, 0};
+    float Q = levels(shape), whole = rintf(z);
+    whole = whole < 0 ? 0 : whole > Q ? Q : whole;
+    return (zero_point){whole, 0, whole};
+}
+
+/* The zero point of group k of frozen codes. */
+static inline float frozen_zero(const void *z, int64_t k, const eq_quant_shape *shape)
+{
+    return shape->super ? ((const float *)z)[k] : (float)((const uint8_t *)z)[k];
 }
 
 static void f32_to_bf16(uint16_t *out, const float *in, int64_t n)
@@ -87,11 +100,12 @@ static void fakequant_forward(void *y, const float *w, const float *s, const flo
     const int64_t g = shape->g, groups = shape->K / g;
     const float Q = levels(shape);
     for (int64_t k = 0; k < groups; k++) {
-        const float scale = eq_clamp_scale(s[k], shape), zero = clamp_zero(z[k], Q);
+        const float scale = eq_clamp_scale(s[k], shape);
+        const zero_point zero = zero_of(z[k], shape);
         for (int64_t i = k * g; i < (k + 1) * g; i++) {
-            float v = rintf(w[i] / scale) + zero;
+            float v = rintf(w[i] / scale + zero.before) + zero.after;
             float q = v < 0 ? 0 : v > Q ? Q : v;
-            put(y, i, type, (q - zero) * scale);
+            put(y, i, type, (q - zero.z) * scale);
         }
     }
 }
@@ -103,8 +117,9 @@ static void quantize_codes(uint8_t *q, const float *w, const float *s, const flo
     const int64_t g = shape->g, groups = shape->K / g;
     const float Q = levels(shape);
     for (int64_t k = 0; k < groups; k++) {
+        const zero_point zero = zero_of(z[k], shape);
         for (int64_t i = k * g; i < (k + 1) * g; i++) {
-            float code = rintf(w[i] / s[k]) + z[k];
+            float code = rintf(w[i] / s[k] + zero.before) + zero.after;
             code = code > 0 ? code : 0;
             q[i] = (uint8_t)(int32_t)(code < Q ? code : Q);
         }

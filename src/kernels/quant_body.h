@@ -82,15 +82,17 @@ static void fakequant_backward(float *dy, float *ds, float *dz, const float *w, 
     const float edge = shape->edges_clipped ? 0.5f : 0; /* codes are whole numbers */
     const vec nothing = v_set(0), bottom = v_set(edge), top = v_set(Q - edge);
     for (int64_t k = 0; k < groups; k++) {
-        const float scale = eq_clamp_scale(s[k], shape), zero = clamp_zero(z[k], Q);
+        const float scale = eq_clamp_scale(s[k], shape);
+        const zero_point zero = zero_of(z[k], shape);
+        const vec before = v_set(zero.before), after = v_set(zero.after), origin = v_set(zero.z);
         vec sum_s = nothing, sum_z = nothing;
         for (int64_t i = 0; i < g; i += LANES) {
             part m = v_part(g - i);
-            vec u = v_div(v_load(w + k * g + i, m), v_set(scale)), r = v_round(u);
-            vec v = v_add(r, v_set(zero)), d = v_load(dy + k * g + i, m);
+            vec u = v_div(v_load(w + k * g + i, m), v_set(scale)), d = v_load(dy + k * g + i, m);
+            vec v = v_add(v_round(v_add(u, before)), after);
             mask below = v_less(v, bottom), above = v_less(top, v);
-            vec slope = v_select(above, v_set(Q - zero), v_sub(r, u));
-            slope = v_select(below, v_set(-zero), slope);
+            vec slope = v_select(above, v_set(Q - zero.z), v_sub(v_sub(v, origin), u));
+            slope = v_select(below, v_set(-zero.z), slope);
             vec inside = v_select(below, nothing, v_select(above, nothing, d));
             sum_s = v_fma(d, slope, sum_s);
             sum_z = v_add(sum_z, v_sub(d, inside));
@@ -107,12 +109,12 @@ VEC bool whole_bytes(const eq_quant_shape *shape)
     return shape->g * shape->bits % 8 == 0;
 }
 
-VEC void dequantize_row(void *y, const uint8_t *codes, const float *s, const uint8_t *z,
+VEC void dequantize_row(void *y, const uint8_t *codes, const float *s, const void *z,
                         const eq_quant_shape *shape, int bits, eq_dtype type)
 {
     const int64_t g = shape->g, groups = shape->K / g;
     for (int64_t k = 0; k < groups; k++) {
-        const vec scale = v_set(s[k]), zero = v_set(z[k]);
+        const vec scale = v_set(s[k]), zero = v_set(frozen_zero(z, k, shape));
         for (int64_t i = 0; i < g; i += LANES) {
             vec q = v_codes(codes + (k * g + i) * bits / 8, bits);
             v_put(y, k * g + i, type, v_mul(v_sub(q, zero), scale), v_part(g - i));
@@ -120,7 +122,7 @@ VEC void dequantize_row(void *y, const uint8_t *codes, const float *s, const uin
     }
 }
 
-VEC void dequantize_type(void *y, const uint8_t *codes, const float *s, const uint8_t *z,
+VEC void dequantize_type(void *y, const uint8_t *codes, const float *s, const void *z,
                          const eq_quant_shape *shape, int bits, eq_dtype type)
 {
     if (type == EQ_F32)
@@ -129,7 +131,7 @@ VEC void dequantize_type(void *y, const uint8_t *codes, const float *s, const ui
         dequantize_row(y, codes, s, z, shape, bits, EQ_BF16);
 }
 
-static void dequantize(void *y, const uint8_t *codes, const float *s, const uint8_t *z,
+static void dequantize(void *y, const uint8_t *codes, const float *s, const void *z,
                        const eq_quant_shape *shape, eq_dtype type)
 {
     if (!whole_bytes(shape)) {
@@ -151,12 +153,12 @@ static void dequantize(void *y, const uint8_t *codes, const float *s, const uint
     }
 }
 
-VEC void scale_gradient_row(float *ds, const float *dy, const uint8_t *codes, const uint8_t *z,
+VEC void scale_gradient_row(float *ds, const float *dy, const uint8_t *codes, const void *z,
                             const eq_quant_shape *shape, int bits)
 {
     const int64_t g = shape->g, groups = shape->K / g;
     for (int64_t k = 0; k < groups; k++) {
-        const vec zero = v_set(z[k]);
+        const vec zero = v_set(frozen_zero(z, k, shape));
         vec sum = v_set(0);
         for (int64_t i = 0; i < g; i += LANES) {
             vec q = v_codes(codes + (k * g + i) * bits / 8, bits);
@@ -166,7 +168,7 @@ VEC void scale_gradient_row(float *ds, const float *dy, const uint8_t *codes, co
     }
 }
 
-static void scale_gradient(float *ds, const float *dy, const uint8_t *codes, const uint8_t *z,
+static void scale_gradient(float *ds, const float *dy, const uint8_t *codes, const void *z,
                            const eq_quant_shape *shape)
 {
     if (!whole_bytes(shape)) {

@@ -1,5 +1,7 @@
 #include "model/decoder.h"
 
+#include "tensor/super_block.h"
+
 #include <stdio.h>
 
 enum { NAME_BYTES = 96, LOGITS_BYTES = 64 << 20, LEAST_SLICE = 16 };
@@ -89,15 +91,58 @@ static eq_status open_packed(eq_ctx *ctx, eq_decoder *d, const char *prefix, eq_
     return eq_packing_linear(ctx, &d->packing, d->checkpoint, prefix, &part->matrix);
 }
 
-/* prefix.weight in any floating type, or the packed tensors of that prefix. */
+/* The type of the super-blocks under a prefix; EQ_F32 when there are none. */
+static eq_dtype find_super(const eq_checkpoint *ck, const char *prefix)
+{
+    for (int i = 0; i < EQ_SUPER_TYPES; i++) {
+        char name[NAME_BYTES + 8];
+        snprintf(name, sizeof name, "%s.%s", prefix, eq_super_suffix(eq_super_types[i]));
+        if (eq_checkpoint_has(ck, name)) return eq_super_types[i];
+    }
+    return EQ_F32;
+}
+
+/* Rows of super-blocks, stored as bytes. */
+static eq_status open_super(eq_ctx *ctx, eq_decoder *d, const char *prefix, eq_stored_part *part,
+                            int64_t K)
+{
+    const eq_dtype type = find_super(d->checkpoint, prefix);
+    const eq_ggml_form *form = eq_ggml_form_of(type);
+    const char *path = eq_checkpoint_path(d->checkpoint);
+    eq_tensor *t = &part->tensor;
+    char name[NAME_BYTES + 8];
+    snprintf(name, sizeof name, "%s.%s", prefix, eq_super_suffix(type));
+    if (K % EQ_SUPER_BLOCK)
+        return eq_fail(ctx, EQ_EFORMAT, "%s: %s: rows of %lld are no whole super-blocks", path,
+                       name, (long long)K);
+    eq_status st = eq_checkpoint_tensor(ctx, d->checkpoint, name, t);
+    if (st == EQ_OK && t->type != EQ_U8)
+        st = eq_fail(ctx, EQ_EFORMAT, "%s: %s is %s, expected U8", path, name,
+                     eq_dtype_get(t->type)->name);
+    if (st == EQ_OK)
+        st =
+            expect_shape(ctx, d->checkpoint, name, t, part->rows, (int64_t)eq_dtype_bytes(type, K));
+    t->type = type;
+    t->shape[1] = K;
+    if (d->bits == 16) {
+        d->bits = form->bits;
+        d->group = form->group;
+    }
+    if (d->bits != form->bits || d->group != form->group) d->mixed = true;
+    return st;
+}
+
+/* prefix.weight in any floating type, or the packed tensors or super-blocks of that prefix. */
 static eq_status open_part(eq_ctx *ctx, eq_decoder *d, const char *prefix, eq_stored_part *part,
                            int64_t K)
 {
     char name[NAME_BYTES + 8];
     snprintf(name, sizeof name, "%s.weight", prefix);
-    bool packed = !eq_checkpoint_has(d->checkpoint, name) && eq_packing_has(d->checkpoint, prefix);
-    return packed ? open_packed(ctx, d, prefix, part, K)
-                  : find_weight(ctx, d->checkpoint, name, &part->tensor, part->rows, K);
+    bool plain = eq_checkpoint_has(d->checkpoint, name);
+    if (!plain && eq_packing_has(d->checkpoint, prefix))
+        return open_packed(ctx, d, prefix, part, K);
+    if (!plain && find_super(d->checkpoint, prefix)) return open_super(ctx, d, prefix, part, K);
+    return find_weight(ctx, d->checkpoint, name, &part->tensor, part->rows, K);
 }
 
 /* Bits and group of the block linears, and whether this one has others. */

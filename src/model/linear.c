@@ -1,5 +1,7 @@
 #include "model/linear.h"
 
+#include "tensor/super_block.h"
+
 #include <assert.h>
 
 /* A tile of unpacked weights or of their gradient: small enough for the caches, large enough for
@@ -54,6 +56,34 @@ int eq_stored_bits(const eq_stored *stored)
 {
     const eq_stored_part *part = &stored->parts[0];
     return part->packed ? part->matrix.bits : 16;
+}
+
+/* The same of a row of super-blocks. */
+static void super_grid(const eq_tensor *t, int64_t row, int64_t K, uint8_t *q, float *s, float *z)
+{
+    const eq_ggml_form *form = eq_ggml_form_of(t->type);
+    const int64_t groups = EQ_SUPER_BLOCK / form->group, bytes = eq_dtype_get(t->type)->block_bytes;
+    const uint8_t *from = (const uint8_t *)t->data + (size_t)row * eq_dtype_bytes(t->type, K);
+    for (int64_t b = 0; b < K / EQ_SUPER_BLOCK; b++) {
+        eq_ggml_block block;
+        eq_ggml_block_read(&block, from + b * bytes, t->type);
+        memcpy(q + b * EQ_SUPER_BLOCK, block.q, EQ_SUPER_BLOCK);
+        for (int64_t i = 0; i < groups; i++) {
+            s[b * groups + i] = block.s[i];
+            z[b * groups + i] = form->minimum ? -block.m[i] / block.s[i] : (float)form->zero;
+        }
+    }
+}
+
+void eq_stored_grid(const eq_stored_part *part, int64_t row, int64_t K, uint8_t *q, float *s,
+                    float *z)
+{
+    if (!part->packed) {
+        super_grid(&part->tensor, row, K, q, s, z);
+        return;
+    }
+    eq_qmatrix_codes(q, &part->matrix, row);
+    eq_qmatrix_grid(s, z, &part->matrix, row);
 }
 
 eq_linear eq_linear_stored(const eq_kernels *kernels, eq_stored *stored, int64_t K)

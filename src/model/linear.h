@@ -38,9 +38,10 @@ typedef struct eq_linear_form {
      * be overwritten.
      * Rows are independent of each other: called from several threads. NULL: nothing to train. */
     void (*gradient)(eq_linear *linear, float *dw, int64_t row0, int64_t rows);
-    /* What the file will hold: codes q out [N, K], scales s16 out [N, K/g] (f32 values that fp16
-     * holds), zero points z8 out [N, K/g]. NULL for forms that are not trained. */
-    void (*freeze)(eq_ctx *ctx, const eq_linear *linear, uint8_t *q, float *s16, uint8_t *z8);
+    /* What the file will hold: codes q out [N, K], scales s out [N, K/g] (f32 values that fp16
+     * holds), zero points z out [N, K/g] (whole numbers); with super-blocks what these hold. NULL
+     * for forms that are not trained. */
+    void (*freeze)(eq_ctx *ctx, const eq_linear *linear, uint8_t *q, float *s, float *z);
 } eq_linear_form;
 
 struct eq_linear {
@@ -67,6 +68,10 @@ typedef struct eq_stored {
 
 /* Bits of the first part's codes; 16 when it is not packed. */
 int eq_stored_bits(const eq_stored *stored);
+/* Codes of row `row` of a part, q out [K], with its scales and zero points, s and z out [K/g]: of a
+ * packed part, or of a tensor of super-blocks (K columns). */
+void eq_stored_grid(const eq_stored_part *part, int64_t row, int64_t K, uint8_t *q, float *s,
+                    float *z);
 /* A linear of the form "stored" over `stored` (borrowed), all parts [.., K]. */
 eq_linear eq_linear_stored(const eq_kernels *kernels, eq_stored *stored, int64_t K);
 

@@ -1,5 +1,7 @@
 #include "quant/fake.h"
 
+#include "tensor/super_block.h"
+
 #include <math.h>
 
 enum { CHUNK = 16 }; /* rows of a task */
@@ -15,7 +17,9 @@ eq_fake eq_fake_layout(eq_arena *arena, int64_t N, const eq_quant_shape *shape,
         *full[i] = eq_arena_take(arena, weights, sizeof(float));
     for (int i = 0; i < (kind->keep_gradients ? 4 : 8); i++)
         *small[i] = eq_arena_take(arena, groups, sizeof(float));
-    f.seen = kind->exact_scales ? f.s : eq_arena_take(arena, groups, sizeof(float));
+    const bool as_they_are = kind->exact_scales && !shape->super;
+    f.seen = as_they_are ? f.s : eq_arena_take(arena, groups, sizeof(float));
+    f.seen_z = shape->super ? eq_arena_take(arena, groups, sizeof(float)) : f.z;
     if (kind->keep_gradients)
         f.dw = eq_arena_take(arena, weights, sizeof(float));
     else
@@ -28,14 +32,24 @@ static char *effective_row(const eq_fake *f, int64_t row)
     return (char *)f->effective + (size_t)(row * f->shape.K) * (f->type == EQ_F32 ? 4 : 2);
 }
 
+/* Scales of one row as the file will hold them. */
+static void stored_scales(float *out, const eq_fake *f, int64_t row)
+{
+    int64_t groups = f->shape.K / f->shape.g;
+    for (int64_t i = 0; i < groups; i++)
+        out[i] = eq_f16_f32(eq_f32_f16(eq_clamp_scale(f->s[row * groups + i], &f->shape)));
+}
+
 static void refresh_row(const eq_linear *linear, eq_fake *f, int64_t row)
 {
-    int64_t K = f->shape.K, groups = K / f->shape.g;
-    for (int64_t i = row * groups; f->seen != f->s && i < (row + 1) * groups; i++)
-        f->seen[i] = eq_f16_f32(eq_f32_f16(eq_clamp_scale(f->s[i], &f->shape)));
-    linear->kernels->fakequant_forward(effective_row(f, row), f->w + row * K,
-                                       f->seen + row * groups, f->z + row * groups, &f->shape,
-                                       f->type);
+    int64_t K = f->shape.K, groups = K / f->shape.g, first = row * groups;
+    if (f->shape.super)
+        eq_super_row(f->seen + first, f->seen_z + first, f->s + first, f->z + first, f->shape.super,
+                     K);
+    else if (f->seen != f->s)
+        stored_scales(f->seen + first, f, row);
+    linear->kernels->fakequant_forward(effective_row(f, row), f->w + row * K, f->seen + first,
+                                       f->seen_z + first, &f->shape, f->type);
 }
 
 static void fake_rows(const eq_linear *linear, void *out, eq_dtype type, int64_t row0, int64_t rows)
@@ -46,7 +60,7 @@ static void fake_rows(const eq_linear *linear, void *out, eq_dtype type, int64_t
         int64_t row = row0 + r;
         char *to = (char *)out + (size_t)(r * K) * (type == EQ_F32 ? 4 : 2);
         linear->kernels->fakequant_forward(to, f->w + row * K, f->seen + row * groups,
-                                           f->z + row * groups, &f->shape, type);
+                                           f->seen_z + row * groups, &f->shape, type);
     }
 }
 
@@ -82,7 +96,7 @@ static void fake_gradient(eq_linear *linear, float *dw, int64_t row0, int64_t ro
             memset(f->dz + s, 0, (size_t)groups * sizeof *f->dz);
         }
         linear->kernels->fakequant_backward(dw + r * K, f->ds + s, f->dz + s, f->w + row * K,
-                                            f->seen + s, f->z + s, &f->shape);
+                                            f->seen + s, f->seen_z + s, &f->shape);
         if (f->dw)
             linear->kernels->add(f->dw + row * K, dw + r * K, K);
         else
@@ -90,21 +104,29 @@ static void fake_gradient(eq_linear *linear, float *dw, int64_t row0, int64_t ro
     }
 }
 
-static void fake_freeze(eq_ctx *ctx, const eq_linear *linear, uint8_t *q, float *s16, uint8_t *z8)
+/* The grid of one row as the file will hold it. */
+static void freeze_grid(float *s, float *z, const eq_fake *f, int64_t row)
+{
+    const int64_t K = f->shape.K, groups = K / f->shape.g, first = row * groups;
+    const float top = (float)((1 << f->shape.bits) - 1);
+    if (f->shape.super) {
+        eq_super_row(s, z, f->s + first, f->z + first, f->shape.super, K);
+        return;
+    }
+    stored_scales(s, f, row);
+    for (int64_t i = 0; i < groups; i++)
+        z[i] = fminf(fmaxf(nearbyintf(f->z[first + i]), 0.0f), top);
+}
+
+static void fake_freeze(eq_ctx *ctx, const eq_linear *linear, uint8_t *q, float *s, float *z)
 {
     const eq_fake *fake = linear->state;
     int64_t K = fake->shape.K, groups = K / fake->shape.g;
-    float top = (float)((1 << fake->shape.bits) - 1);
 #pragma omp parallel for schedule(dynamic, CHUNK) num_threads(ctx->threads)
     for (int64_t row = 0; row < fake->N; row++) {
-        float *z = fake->dz + row * groups; /* free by now: holds the whole zero points */
-        for (int64_t i = row * groups; i < (row + 1) * groups; i++) {
-            s16[i] = eq_f16_f32(eq_f32_f16(eq_clamp_scale(fake->s[i], &fake->shape)));
-            float whole = fminf(fmaxf(nearbyintf(fake->z[i]), 0.0f), top);
-            fake->dz[i] = whole;
-            z8[i] = (uint8_t)whole;
-        }
-        ctx->kernels->quantize_codes(q + row * K, fake->w + row * K, s16 + row * groups, z,
+        const int64_t first = row * groups;
+        freeze_grid(s + first, z + first, fake, row);
+        ctx->kernels->quantize_codes(q + row * K, fake->w + row * K, s + first, z + first,
                                      &fake->shape);
     }
 }

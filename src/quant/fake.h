@@ -24,6 +24,7 @@ typedef struct eq_fake {
     float *w;                     /* [N, K] masters */
     float *s, *z;                 /* [N, K/g] */
     float *seen;                  /* [N, K/g] what the forward pass sees of s: see eq_fake_kind */
+    float *seen_z;                /* the same of z, which differs with super-blocks only */
     float *w_m, *w_v;             /* [N, K] moments */
     float *s_m, *s_v, *z_m, *z_v; /* [N, K/g] */
     float *ds, *dz;               /* [N, K/g] gradients of the current step */
@@ -39,7 +40,8 @@ typedef struct eq_fake_kind {
     eq_dtype type; /* of the effective weights */
     bool keep_gradients;
     /* Scales are seen in f32, not rounded to the fp16 that the file will hold. Training leaves many
-     * weights at the border of two codes, where that rounding would change the code afterwards. */
+     * weights at the border of two codes, where that rounding would change the code afterwards.
+     * Super-blocks are always seen as the file will hold them. */
     bool exact_scales;
 } eq_fake_kind;
 
@@ -49,8 +51,9 @@ typedef struct eq_fake_kind {
 eq_fake eq_fake_layout(eq_arena *arena, int64_t N, const eq_quant_shape *shape,
                        const eq_fake_kind *kind);
 /* A linear over `fake` (borrowed). Its form freezes to
- *   s16 = fp16(eq_clamp_scale(s)),  z8 = clamp(rne(z), 0, Q)
- *   q = clamp(rne(W / s16) + z8, 0, Q) */
+ *   s' = fp16(eq_clamp_scale(s)),  z' = clamp(rne(z), 0, Q)
+ *   q = clamp(rne(W / s') + z', 0, Q)
+ * and to what its super-blocks hold (eq_super_row) if it has them. */
 eq_linear eq_linear_fake(const eq_kernels *kernels, eq_fake *fake);
 /* Recompute W^ from w, s, z. */
 void eq_fake_refresh(eq_ctx *ctx, eq_fake *fake);

@@ -49,7 +49,7 @@ static eq_status refuse(const reader *r, const char *what, const char *text)
 
 static eq_status check_keys(const reader *r, json_t *rule)
 {
-    static const char *const KNOWN[] = {"layers", "modules", "bits", "group", "comment"};
+    static const char *const KNOWN[] = {"layers", "modules", "bits", "group", "grid", "comment"};
     const char *key = NULL;
     json_t *value = NULL;
     json_object_foreach(rule, key, value)
@@ -58,7 +58,8 @@ static eq_status check_keys(const reader *r, json_t *rule)
         for (size_t i = 0; i < sizeof KNOWN / sizeof *KNOWN; i++)
             known = known || !strcmp(key, KNOWN[i]);
         if (!known)
-            return refuse(r, "known keys are layers, modules, bits, group and comment, not", key);
+            return refuse(r, "known keys are layers, modules, bits, group, grid and comment, not",
+                          key);
     }
     return EQ_OK;
 }
@@ -133,23 +134,42 @@ static eq_status read_modules(reader *r, const json_t *list)
     return st;
 }
 
+static eq_status read_grid(const reader *r, const json_t *value, eq_grid *grid)
+{
+    const char *name = json_string_value(value);
+    if (name && eq_grid_from_name(grid, name)) return EQ_OK;
+    return refuse(r, "grid must be asymmetric, symmetric, q2_k, q3_k or q4_k, not",
+                  name ? name : "(no text)");
+}
+
 static eq_status read_rule(reader *r, json_t *rule)
 {
     if (!json_is_object(rule)) return refuse(r, "is not an object", NULL);
     const json_t *bits = json_object_get(rule, "bits"), *group = json_object_get(rule, "group");
+    const json_t *grid = json_object_get(rule, "grid");
     int64_t b = json_integer_value(bits), g = json_integer_value(group);
+    eq_grid kind = EQ_GRID_ASYMMETRIC;
     eq_status st = check_keys(r, rule);
     if (st == EQ_OK) st = read_layers(r, json_object_get(rule, "layers"));
     if (st == EQ_OK) st = read_modules(r, json_object_get(rule, "modules"));
-    if (st == EQ_OK && !bits && !group) st = refuse(r, "names neither bits nor group", NULL);
+    if (st == EQ_OK && !bits && !group && !grid)
+        st = refuse(r, "names neither bits, group nor grid", NULL);
     if (st == EQ_OK && bits && !eq_qmatrix_has_bits(b))
         st = refuse(r, "bits must be 2, 3, 4 or 8", NULL);
     if (st == EQ_OK && group && g < 1 && g != -1)
         st = refuse(r, "group must be a number of weights, or -1 for whole rows", NULL);
+    if (st == EQ_OK && grid) st = read_grid(r, grid, &kind);
     for (int64_t i = 0; st == EQ_OK && i < r->config->L * MODULES; i++) {
         if (!r->layers[i / MODULES] || !r->named[i % MODULES]) continue;
-        if (bits) r->table[i].bits = (int)b;
-        if (group) r->table[i].group = g;
+        eq_scheme *scheme = &r->table[i], own;
+        if (grid) scheme->grid = kind;
+        if (grid) eq_scheme_complete(scheme);
+        own = *scheme;
+        if (bits) scheme->bits = (int)b;
+        if (group) scheme->group = g;
+        if (eq_scheme_super(scheme) && !eq_scheme_equal(scheme, &own))
+            st = refuse(r, "other bits or groups need another grid than",
+                        eq_grid_name(scheme->grid));
     }
     return st;
 }
@@ -163,10 +183,11 @@ static eq_status merge(const reader *r, eq_block_scheme *schemes)
         bool first = i % MODULES == 0 || m[-1].unit != m->unit;
         if (!first && !eq_scheme_equal(own, before))
             return eq_fail(r->ctx, EQ_EFORMAT,
-                           "%s: block %lld: %s has %d bits in groups of %lld, %s %d in groups of "
-                           "%lld; they are one product and must be equal",
+                           "%s: block %lld: %s has %d bits in groups of %lld (%s), %s %d in groups "
+                           "of %lld (%s); they are one product and must be equal",
                            r->path, (long long)(i / MODULES), m[-1].name, before->bits,
-                           (long long)before->group, m->name, own->bits, (long long)own->group);
+                           (long long)before->group, eq_grid_name(before->grid), m->name, own->bits,
+                           (long long)own->group, eq_grid_name(own->grid));
         schemes[i / MODULES].units[m->unit] = *own;
     }
     return EQ_OK;

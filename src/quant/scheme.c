@@ -1,12 +1,60 @@
 #include "quant/scheme.h"
 
 #include "model/decoder.h"
+#include "tensor/super_block.h"
 
 #include <stdio.h>
+
+/* Grids by their numbers. */
+static const struct {
+    const char *name;
+    eq_dtype super;
+} GRIDS[] = {[EQ_GRID_ASYMMETRIC] = {"asymmetric", EQ_F32},
+             [EQ_GRID_SYMMETRIC] = {"symmetric", EQ_F32},
+             [EQ_GRID_Q2_K] = {"q2_k", EQ_Q2_K},
+             [EQ_GRID_Q3_K] = {"q3_k", EQ_Q3_K},
+             [EQ_GRID_Q4_K] = {"q4_k", EQ_Q4_K}};
+enum { GRID_COUNT = sizeof GRIDS / sizeof *GRIDS };
 
 eq_scheme eq_scheme_of(const eq_quantize_options *options)
 {
     return (eq_scheme){options->bits, options->group, options->grid};
+}
+
+eq_dtype eq_scheme_super(const eq_scheme *scheme)
+{
+    return GRIDS[scheme->grid].super;
+}
+
+void eq_scheme_complete(eq_scheme *scheme)
+{
+    const eq_dtype super = eq_scheme_super(scheme);
+    if (!super) return;
+    scheme->bits = eq_ggml_form_of(super)->bits;
+    scheme->group = eq_ggml_form_of(super)->group;
+}
+
+eq_grid eq_grid_of_super(eq_dtype type)
+{
+    int grid = GRID_COUNT - 1;
+    while (GRIDS[grid].super != type)
+        grid--;
+    return (eq_grid)grid;
+}
+
+bool eq_grid_from_name(eq_grid *grid, const char *name)
+{
+    for (int i = 0; i < GRID_COUNT; i++) {
+        if (strcmp(GRIDS[i].name, name)) continue;
+        *grid = (eq_grid)i;
+        return true;
+    }
+    return false;
+}
+
+const char *eq_grid_name(eq_grid grid)
+{
+    return GRIDS[grid].name;
 }
 
 int64_t eq_scheme_group(const eq_scheme *scheme, int64_t K)
@@ -20,6 +68,10 @@ eq_status eq_scheme_check(eq_ctx *ctx, const eq_scheme *scheme, const char *name
     if (!eq_qmatrix_has_bits(bits))
         return eq_fail(ctx, EQ_EINVAL, "%d bits are not supported, choose 2, 3, 4 or 8", bits);
     int64_t g = eq_scheme_group(scheme, K);
+    if (eq_scheme_super(scheme) && K % EQ_SUPER_BLOCK)
+        return eq_fail(ctx, EQ_EINVAL,
+                       "%s: a row of %lld weights is no whole number of super-blocks of %d", name,
+                       (long long)K, EQ_SUPER_BLOCK);
     if (g < 1 || K % g)
         return eq_fail(ctx, EQ_EINVAL,
                        "%s: a group of %lld does not divide its row of %lld weights", name,
@@ -32,16 +84,24 @@ bool eq_scheme_equal(const eq_scheme *a, const eq_scheme *b)
     return a->bits == b->bits && a->group == b->group && a->grid == b->grid;
 }
 
+bool eq_scheme_symmetric(const eq_scheme *scheme)
+{
+    return scheme->grid == EQ_GRID_SYMMETRIC || scheme->grid == EQ_GRID_Q3_K;
+}
+
 eq_quant_shape eq_scheme_shape(const eq_scheme *scheme, int64_t K)
 {
     return (eq_quant_shape){.K = K,
                             .g = eq_scheme_group(scheme, K),
                             .bits = scheme->bits,
-                            .symmetric = scheme->grid == EQ_GRID_SYMMETRIC};
+                            .symmetric = eq_scheme_symmetric(scheme),
+                            .super = eq_scheme_super(scheme)};
 }
 
 int64_t eq_scheme_stored_bits(const eq_scheme *scheme, int64_t N, int64_t K)
 {
+    const eq_dtype super = eq_scheme_super(scheme);
+    if (super) return 8 * (int64_t)eq_dtype_bytes(super, N * K);
     return eq_qmatrix_stored_bits(N, K, eq_scheme_group(scheme, K), scheme->bits);
 }
 
@@ -51,6 +111,20 @@ eq_block_scheme eq_scheme_block(const eq_scheme *scheme)
     for (int u = 0; u < EQ_UNITS; u++)
         block.units[u] = *scheme;
     return block;
+}
+
+bool eq_schemes_plain(eq_block_scheme *schemes, const eq_config *config)
+{
+    bool any = false;
+    for (int64_t i = 0; i < config->L * EQ_UNITS; i++) {
+        eq_scheme *s = &schemes[i / EQ_UNITS].units[i % EQ_UNITS];
+        const int64_t K = eq_unit_columns(config, (eq_unit)(i % EQ_UNITS));
+        if (!eq_scheme_super(s) || K % EQ_SUPER_BLOCK == 0) continue;
+        const bool two = s->bits == 2 && K % 64 == 0;
+        *s = (eq_scheme){two ? 2 : 4, two ? 64 : 32, EQ_GRID_SYMMETRIC};
+        any = true;
+    }
+    return any;
 }
 
 eq_block_scheme *eq_schemes_uniform(eq_ctx *ctx, const eq_scheme *scheme, int64_t L)
@@ -72,7 +146,7 @@ static eq_status check_unit(eq_ctx *ctx, const eq_scheme *scheme, const eq_confi
         snprintf(name, sizeof name, "%s%s", where, parts[p].name);
         eq_status st = eq_scheme_check(ctx, scheme, name, K);
         if (st != EQ_OK) return st;
-        if (!eq_qmatrix_fits(parts[p].rows, K, scheme->bits))
+        if (!eq_scheme_super(scheme) && !eq_qmatrix_fits(parts[p].rows, K, scheme->bits))
             return eq_fail(ctx, EQ_EINVAL,
                            "%s: [%lld, %lld] at %d bits does not fill whole words of the GPTQ "
                            "layout",
@@ -93,6 +167,13 @@ eq_status eq_schemes_check(eq_ctx *ctx, const eq_block_scheme *schemes, const eq
         if (st != EQ_OK) return st;
     }
     return EQ_OK;
+}
+
+bool eq_schemes_have_super(const eq_block_scheme *schemes, int64_t L)
+{
+    for (int64_t i = 0; i < L * EQ_UNITS; i++)
+        if (eq_scheme_super(&schemes[i / EQ_UNITS].units[i % EQ_UNITS])) return true;
+    return false;
 }
 
 bool eq_schemes_are(const eq_block_scheme *schemes, int64_t L, const eq_scheme *scheme)

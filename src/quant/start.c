@@ -34,7 +34,7 @@ static void minmax_group(float *s, float *z, const float *w, const eq_quant_shap
         high = fmaxf(high, w[i]);
     }
     *s = eq_clamp_scale((high - low) / top, shape);
-    *z = fminf(fmaxf(nearbyintf(-low / *s), 0.0f), top);
+    *z = shape->super ? -low / *s : fminf(fmaxf(nearbyintf(-low / *s), 0.0f), top);
 }
 
 /* sum h (w^ - w)^2 of a group on the grid (s, z), and the best scale for its codes:
@@ -73,6 +73,47 @@ static void refine_scale(float *s, float z, const float *w, const float *h,
     }
 }
 
+/* Sums over the codes of a group on the grid (s, z) with a zero point of any size. */
+typedef struct grid_sums {
+    double error, h, q, qq, w, qw; /* sum h (w^ - w)^2; sums of h, h q, h q^2, h w, h q w */
+} grid_sums;
+
+static grid_sums real_sums(const float *w, const float *h, int64_t g, float s, float z, float top)
+{
+    grid_sums sums = {0};
+    for (int64_t i = 0; i < g; i++) {
+        const float u = w[i] / s + z, bound = u < 0 ? 0 : u > top ? top : u;
+        const float q = (bound + ROUND) - ROUND, d = (q - z) * s - w[i];
+        sums.error += (double)(h[i] * d * d);
+        sums.h += (double)h[i];
+        sums.q += (double)(h[i] * q);
+        sums.qq += (double)(h[i] * q * q);
+        sums.w += (double)(h[i] * w[i]);
+        sums.qw += (double)(h[i] * q * w[i]);
+    }
+    return sums;
+}
+
+/* The same with a zero point that is a real number, 0 or more: the line through the codes. */
+static void refine_line(float *s, float *z, const float *w, const float *h,
+                        const eq_quant_shape *shape)
+{
+    const float top = top_code(shape);
+    grid_sums now = real_sums(w, h, shape->g, *s, *z, top);
+    for (int step = 0; step < STEPS; step++) {
+        const double spread = now.h * now.qq - now.q * now.q;
+        if (!(spread > 0)) break;
+        const double slope = (now.h * now.qw - now.q * now.w) / spread;
+        const float t = eq_clamp_scale((float)slope, shape);
+        const float zero = fmaxf((float)((slope * now.q - now.w) / now.h) / t, 0.0f);
+        const grid_sums next = real_sums(w, h, shape->g, t, zero, top);
+        if (!(next.error < now.error)) break;
+        *s = t;
+        *z = zero;
+        now = next;
+    }
+}
+
 /* Weights that come from blocks of 8 bits (ggml's Q8_0) lie on the grid of largest / 127, which no
  * step of the search hits: they keep their codes, and every other group is as well off. */
 static void try_block_scale(float *s, float z, const float *w, const float *h,
@@ -93,7 +134,7 @@ static eq_start_search search_of(const eq_quant_shape *shape)
 {
     const float middle = middle_code(shape);
     const float grow = shape->symmetric ? GROW * middle / (middle - 1) : GROW;
-    return (eq_start_search){*shape, SCALES, SHRINK, grow, eq_least_scale(shape->bits)};
+    return (eq_start_search){*shape, SCALES, SHRINK, grow, eq_least_scale(shape)};
 }
 
 void eq_start_values(eq_ctx *ctx, eq_fake *fake, eq_start start, const float *importance)
@@ -114,7 +155,10 @@ void eq_start_values(eq_ctx *ctx, eq_fake *fake, eq_start start, const float *im
                 continue;
             }
             ctx->kernels->start_search(s, z, w, importance + k * g, &search);
-            refine_scale(s, *z, w, importance + k * g, shape);
+            if (shape->super && !shape->symmetric)
+                refine_line(s, z, w, importance + k * g, shape);
+            else
+                refine_scale(s, *z, w, importance + k * g, shape);
             if (shape->symmetric && shape->bits == 8)
                 try_block_scale(s, *z, w, importance + k * g, shape);
         }

@@ -8,6 +8,7 @@ typedef struct linear_place {
     eq_unit unit;
     int64_t row0; /* in its unit */
     eq_qmatrix shape;
+    eq_dtype super; /* the type of its super-blocks, or EQ_F32 */
 } linear_place;
 
 enum { LINEARS = 7 };
@@ -24,9 +25,15 @@ static void list_linears(linear_place out[LINEARS], const eq_config *c,
         for (int p = 0; p < count; p++) {
             const eq_qmatrix shape = {
                 .bits = grid->bits, .N = parts[p].rows, .K = K, .g = eq_scheme_group(grid, K)};
-            out[n++] = (linear_place){parts[p].name, (eq_unit)u, parts[p].row0, shape};
+            out[n++] = (linear_place){parts[p].name, (eq_unit)u, parts[p].row0, shape,
+                                      eq_scheme_super(grid)};
         }
     }
+}
+
+static int tensors_of(const linear_place *l)
+{
+    return l->super ? 1 : EQ_PACKED_TENSORS;
 }
 
 int64_t eq_block_file_entries(const eq_config *c, const eq_block_scheme *scheme, int64_t block,
@@ -36,10 +43,14 @@ int64_t eq_block_file_entries(const eq_config *c, const eq_block_scheme *scheme,
     linear_place linears[LINEARS];
     int64_t n = 0;
     list_linears(linears, c, scheme);
-    for (int i = 0; i < LINEARS; i++, n += EQ_PACKED_TENSORS) {
+    for (int i = 0; i < LINEARS; n += tensors_of(&linears[i]), i++) {
+        const linear_place *l = &linears[i];
         char prefix[EQ_TENSOR_NAME - 8];
-        snprintf(prefix, sizeof prefix, "model.layers.%lld.%s", (long long)block, linears[i].name);
-        eq_packed_entries(&entries[n], &names[n], prefix, &linears[i].shape);
+        snprintf(prefix, sizeof prefix, "model.layers.%lld.%s", (long long)block, l->name);
+        if (l->super)
+            eq_super_entry(&entries[n], names[n], prefix, l->super, l->shape.N, l->shape.K);
+        else
+            eq_packed_entries(&entries[n], &names[n], prefix, &l->shape);
     }
     eq_vector vectors[EQ_MOST_VECTORS];
     int count = eq_vectors(c, vectors);
@@ -85,7 +96,10 @@ eq_status eq_block_file_write(eq_ctx *ctx, const eq_block *block, const eq_block
         const eq_linear *unit = &block->units[linears[i].unit];
         bool fresh = i == 0 || linears[i].unit != linears[i - 1].unit;
         if (fresh) unit->form->freeze(ctx, unit, f.codes, f.scales, f.zeros);
-        eq_packed_write(&w, &linears[i].shape, linears[i].row0, &f);
+        if (linears[i].super)
+            eq_super_write(&w, linears[i].super, &linears[i].shape, linears[i].row0, &f);
+        else
+            eq_packed_write(&w, &linears[i].shape, linears[i].row0, &f);
     }
     eq_block_copy_vectors(vectors, block);
     eq_safetensors_write(&w, vectors, (size_t)eq_vector_elems(c) * sizeof *vectors);
@@ -101,7 +115,8 @@ static eq_status find_linear(eq_ctx *ctx, eq_block_file *f, const linear_place *
 {
     eq_stored *stored = &f->stored[l->unit];
     eq_stored_part *part = &stored->parts[stored->count++];
-    *part = (eq_stored_part){.row0 = l->row0, .rows = l->shape.N, .packed = true};
+    *part = (eq_stored_part){.row0 = l->row0, .rows = l->shape.N, .packed = !l->super};
+    if (l->super) return eq_super_find(ctx, f->file, &part->tensor, e, l->super, l->shape.K);
     return eq_packed_find(ctx, f->file, &part->matrix, e, &l->shape);
 }
 
@@ -131,9 +146,10 @@ eq_status eq_block_file_open(eq_ctx *ctx, eq_block_file *f, const eq_config *con
     eq_block_file_entries(config, scheme, block, entries, names);
     list_linears(linears, config, scheme);
     eq_status st = eq_safetensors_open(ctx, &f->file, path);
-    for (int i = 0; st == EQ_OK && i < LINEARS; i++)
-        st = find_linear(ctx, f, &linears[i], &entries[i * EQ_PACKED_TENSORS]);
-    if (st == EQ_OK) st = read_vectors(ctx, f, config, &entries[LINEARS * EQ_PACKED_TENSORS]);
+    int64_t n = 0;
+    for (int i = 0; st == EQ_OK && i < LINEARS; n += tensors_of(&linears[i]), i++)
+        st = find_linear(ctx, f, &linears[i], &entries[n]);
+    if (st == EQ_OK) st = read_vectors(ctx, f, config, &entries[n]);
     if (st != EQ_OK) {
         eq_block_file_close(f);
         return st;

@@ -75,7 +75,7 @@ size_t eq_ends_bytes(const eq_config *c, const eq_scheme ends[EQ_ENDS])
         rounding r = {.arena = eq_arena_measure()};
         layout(&r, &q);
         int64_t weights = q.N * q.K, groups = weights / q.g;
-        size_t need = r.arena.used + (size_t)(2 * weights + 8 * groups + 4 * q.K);
+        size_t need = r.arena.used + (size_t)(2 * weights + 12 * groups + 4 * q.K);
         most = need > most ? need : most;
     }
     return most;

@@ -192,7 +192,7 @@ static bool add_override(json_t *dynamic, const eq_quantize_job *job, const char
                          const eq_scheme *scheme)
 {
     const eq_scheme base = eq_scheme_of(job->options);
-    const eq_override value = {scheme->bits, scheme->group, scheme->grid == EQ_GRID_SYMMETRIC};
+    const eq_override value = {scheme->bits, scheme->group, eq_scheme_symmetric(scheme)};
     return eq_scheme_equal(scheme, &base) || eq_override_add(dynamic, module, &value);
 }
 
@@ -228,11 +228,16 @@ static bool add_overrides(json_t *quantization, const eq_quantize_job *job)
     return good;
 }
 
+/* With super-blocks, which other programs do not read in folders, the method is ours. */
 static json_t *quantization_config(const eq_quantize_job *job)
 {
-    const eq_quantize_options *o = job->options;
-    const eq_override base = {o->bits, o->group, o->grid == EQ_GRID_SYMMETRIC};
-    return eq_gptq_config(&base, eq_end_is_packed(&job->teacher->config, job->ends, EQ_HEAD), 2);
+    const eq_scheme scheme = eq_scheme_of(job->options);
+    const eq_config *c = &job->teacher->config;
+    const eq_override base = {scheme.bits, scheme.group, eq_scheme_symmetric(&scheme)};
+    json_t *q = eq_gptq_config(&base, eq_end_is_packed(c, job->ends, EQ_HEAD), 2);
+    if (eq_schemes_have_super(job->schemes, c->L))
+        json_object_set_new(q, "quant_method", json_string("eqat"));
+    return q;
 }
 
 static eq_status write_configs(eq_ctx *ctx, const eq_quantize_job *job)

@@ -1,5 +1,7 @@
 #include "train/packed.h"
 
+#include "tensor/super_block.h"
+
 #include <stdio.h>
 
 void eq_packed_entries(eq_tensor_entry entries[EQ_PACKED_TENSORS],
@@ -22,14 +24,15 @@ eq_status eq_frozen_init(eq_ctx *ctx, eq_frozen *f, int64_t weights, int64_t gro
                          int64_t columns)
 {
     *f = (eq_frozen){.codes = eq_alloc(ctx, weights, 1),
-                     .zeros = eq_alloc(ctx, groups, 1),
                      .scales = eq_alloc(ctx, groups, sizeof(float)),
+                     .zeros = eq_alloc(ctx, groups, sizeof(float)),
                      .words = eq_alloc(ctx, weights, 1),
                      .zero_words = eq_alloc(ctx, groups, 1),
                      .halves = eq_alloc(ctx, groups, 2),
+                     .whole = eq_alloc(ctx, groups, 1),
                      .order = eq_alloc(ctx, columns, sizeof(int32_t))};
-    bool ok =
-        f->codes && f->zeros && f->scales && f->words && f->zero_words && f->halves && f->order;
+    bool ok = f->codes && f->zeros && f->scales && f->words && f->zero_words && f->halves &&
+              f->whole && f->order;
     return ok ? EQ_OK : EQ_ENOMEM;
 }
 
@@ -41,6 +44,7 @@ void eq_frozen_deinit(eq_frozen *f)
     eq_free(f->words);
     eq_free(f->zero_words);
     eq_free(f->halves);
+    eq_free(f->whole);
     eq_free(f->order);
     *f = (eq_frozen){0};
 }
@@ -60,8 +64,10 @@ eq_status eq_packed_write(eq_safetensors_writer *w, const eq_qmatrix *shape, int
 {
     int64_t groups = shape->K / shape->g;
     eq_qmatrix q = *shape;
-    eq_qmatrix_pack(f->words, f->zero_words, f->halves, f->codes + row0 * q.K,
-                    f->zeros + row0 * groups, f->scales + row0 * groups, shape);
+    for (int64_t i = 0; i < q.N * groups; i++)
+        f->whole[i] = (uint8_t)f->zeros[row0 * groups + i];
+    eq_qmatrix_pack(f->words, f->zero_words, f->halves, f->codes + row0 * q.K, f->whole,
+                    f->scales + row0 * groups, shape);
     q.qweight = f->words;
     q.qzeros = f->zero_words;
     q.scales = f->halves;
@@ -90,4 +96,35 @@ eq_status eq_packed_find(eq_ctx *ctx, const eq_safetensors *file, eq_qmatrix *st
     stored->scales = s.data;
     stored->scale_type = s.type;
     return EQ_OK;
+}
+
+void eq_super_entry(eq_tensor_entry *entry, char name[EQ_TENSOR_NAME], const char *prefix,
+                    eq_dtype type, int64_t N, int64_t K)
+{
+    snprintf(name, EQ_TENSOR_NAME, "%s.%s", prefix, eq_super_suffix(type));
+    *entry = (eq_tensor_entry){name, EQ_U8, 2, {N, (int64_t)eq_dtype_bytes(type, K)}};
+}
+
+eq_status eq_super_write(eq_safetensors_writer *w, eq_dtype type, const eq_qmatrix *shape,
+                         int64_t row0, eq_frozen *f)
+{
+    const int64_t groups = EQ_SUPER_BLOCK / shape->g, blocks = shape->K / EQ_SUPER_BLOCK;
+    const size_t bytes = (size_t)eq_dtype_get(type)->block_bytes;
+    for (int64_t i = 0; i < shape->N * blocks; i++) {
+        const int64_t at = row0 * blocks + i;
+        eq_super_block block;
+        eq_super_block_fit(&block, type, f->scales + at * groups, f->zeros + at * groups);
+        eq_super_block_write(f->words + (size_t)i * bytes, type, &block,
+                             f->codes + at * EQ_SUPER_BLOCK);
+    }
+    return eq_safetensors_write(w, f->words, (size_t)(shape->N * blocks) * bytes);
+}
+
+eq_status eq_super_find(eq_ctx *ctx, const eq_safetensors *file, eq_tensor *stored,
+                        const eq_tensor_entry *entry, eq_dtype type, int64_t K)
+{
+    eq_status st = eq_safetensors_expect(ctx, file, entry, stored);
+    stored->type = type;
+    stored->shape[1] = K;
+    return st;
 }

@@ -15,9 +15,10 @@ void eq_packed_entries(eq_tensor_entry entries[EQ_PACKED_TENSORS],
 
 /* What a linear freezes to, and room for its tensors. */
 typedef struct eq_frozen {
-    uint8_t *codes, *zeros; /* [N, K], [N, K/g] */
-    float *scales;          /* [N, K/g] */
+    uint8_t *codes;        /* [N, K] */
+    float *scales, *zeros; /* [N, K/g] */
     char *words, *zero_words, *halves;
+    uint8_t *whole; /* zero points as whole numbers */
     int32_t *order; /* [K] */
 } eq_frozen;
 
@@ -34,5 +35,13 @@ eq_status eq_packed_copy(eq_ctx *ctx, eq_safetensors_writer *writer, const eq_qm
 /* Find tensors that eq_packed_entries described; stored out, with the same shape. */
 eq_status eq_packed_find(eq_ctx *ctx, const eq_safetensors *file, eq_qmatrix *stored,
                          const eq_tensor_entry entries[EQ_PACKED_TENSORS], const eq_qmatrix *shape);
+
+/* The same of a linear of super-blocks (tensor/super_block.h), which is one tensor. */
+void eq_super_entry(eq_tensor_entry *entry, char name[EQ_TENSOR_NAME], const char *prefix,
+                    eq_dtype type, int64_t N, int64_t K);
+eq_status eq_super_write(eq_safetensors_writer *writer, eq_dtype type, const eq_qmatrix *shape,
+                         int64_t row0, eq_frozen *frozen);
+eq_status eq_super_find(eq_ctx *ctx, const eq_safetensors *file, eq_tensor *stored,
+                        const eq_tensor_entry *entry, eq_dtype type, int64_t K);
 
 #endif

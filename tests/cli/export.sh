@@ -127,5 +127,6 @@ same_model aimed aimed/model.gguf
 expect 0 inspect aimed/model.gguf
 out_has '^weights     4.500 bits in blocks'
 expect 0 quantize m -o aimed -q --method rtn --init mse --bits 4 --target gguf
-expect 2 quantize m -o mixed -q --method rtn --bits 3 --target gguf --target-bpw 3
+expect 2 quantize m -o mixed -q --method rtn --bits 3 --group 32 --target gguf \
+    --target-bpw 3
 err_has 'needs --group 64'

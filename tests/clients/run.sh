@@ -19,7 +19,8 @@ check() { "$@" || { echo "failed: $*"; failed=1; }; }
 # the same weights as halves, which it multiplies with halves, shows that nothing else does (seen at 2
 # bits: 0.008 with AVX-512, 0.011 with AVX2; else at most 0.002).
 for case in '2 symmetric 64 0.6 0.03' '3 asymmetric 64 0.15 0.01' '4 symmetric 32 0.1 0.01' \
-    '4 asymmetric 32 0.1 0.01' '8 symmetric 32 0.06 0.01'; do
+    '4 asymmetric 32 0.1 0.01' '8 symmetric 32 0.06 0.01' '2 q2_k 16 0.6 0.03' \
+    '3 q3_k 16 0.15 0.01' '4 q4_k 32 0.1 0.01'; do
     # shellcheck disable=SC2086
     set -- $case
     out=$work/$1-$2
