@@ -105,23 +105,23 @@ static void dot_rows(const eq_kernels *k, work *w)
 /* Three query heads of 64 over the keys and values of 8 sequences of 512 tokens. */
 static void attend(const eq_kernels *k, work *w)
 {
-    const eq_attend shape = {3, T, 64, 0.125f, w->type};
+    const eq_attend shape = {3, T, 64, 0.125f, w->type, w->type};
     const int64_t floats = w->type == EQ_F32 ? T * 64 : T * 32;
     for (int64_t i = 0; i < 8; i++)
-        k->attend(w->e, w->c, w->a + i * floats, w->b + i * floats, w->d, &shape);
+        k->attend(w->e, NULL, w->c, w->a + i * floats, w->b + i * floats, w->d, &shape);
 }
 
 /* The same over packed ones. */
 static void attend_packed(const eq_kernels *k, work *w)
 {
-    const eq_attend shape = {3, T, 64, 0.125f, EQ_BF16};
+    const eq_attend shape = {3, T, 64, 0.125f, EQ_BF16, EQ_BF16};
     uint16_t *grids = (uint16_t *)w->c;
     for (int64_t i = 0; i < 8; i++) {
         const int64_t at = i * T * eq_kv_bytes(64, w->bits);
         const eq_kv kv = {
             w->bits, (uint8_t *)w->a + at, (uint8_t *)w->b + at, grids, grids, w->c, w->c, w->c,
             w->c};
-        k->attend_packed(w->e, w->c, &kv, w->d, &shape);
+        k->attend_packed(w->e, NULL, w->c, &kv, w->d, &shape);
     }
 }
 

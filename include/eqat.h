@@ -514,9 +514,16 @@ typedef struct eq_bench_row {
     double share; /* of the peak (GEMM or memory bandwidth), negative when it has none */
 } eq_bench_row;
 
-/* Measure the machine on the shapes of `model` (NULL: SmolLM2-135M). `only` limits to one group,
- * NULL: all. */
-EQ_API eq_status eq_bench(eq_ctx *ctx, const eq_model *model, const char *only,
+/* Zeros are good. */
+typedef struct eq_bench_options {
+    const char *only; /* a group; NULL: all */
+    /* Of "decode": */
+    int64_t prompt, texts; /* tokens read before 128 are written, and texts at once; 0: 512 and 1 */
+    int kv_bits;           /* of keys and values; 0: as eq_engine_options has it */
+} eq_bench_options;
+
+/* Measure the machine on the shapes of `model` (NULL: SmolLM2-135M). */
+EQ_API eq_status eq_bench(eq_ctx *ctx, const eq_model *model, const eq_bench_options *options,
                           void (*row)(void *user, const eq_bench_row *row), void *user);
 
 #ifdef __cplusplus

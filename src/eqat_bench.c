@@ -3,9 +3,9 @@
 
 #include "train/bench.h"
 
-eq_status eq_bench(eq_ctx *ctx, const eq_model *model, const char *only,
+eq_status eq_bench(eq_ctx *ctx, const eq_model *model, const eq_bench_options *options,
                    void (*row)(void *user, const eq_bench_row *row), void *user)
 {
     const eq_config config = model ? model->decoder->config : eq_bench_config();
-    return eq_bench_run(ctx, &config, model ? model->decoder : NULL, only, row, user);
+    return eq_bench_run(ctx, &config, model ? model->decoder : NULL, options, row, user);
 }

@@ -276,14 +276,18 @@ static void check_attend(void **state, int64_t heads, int64_t keys, int64_t D, e
 {
     const int64_t room = eq_key_room(keys);
     pair q = pair_make(type, heads * D, -1, 1, 60), k = pair_make(type, room * D, -1, 1, 61);
-    pair v = pair_make(type, keys * D, -1, 1, 62), out = pair_make(type, heads * D, 0, 1, 63);
+    const eq_dtype result = heads % 2 ? type : EQ_F32;
+    pair v = pair_make(type, keys * D, -1, 1, 62), out = pair_make(result, heads * D, 0, 1, 63);
+    pair lse = pair_make(EQ_F32, heads, 0, 1, 65);
     pair scratch = pair_make(EQ_F32, heads * (room + D), 0, 1, 64);
-    const eq_attend shape = {heads, keys, D, 0.5f, type};
+    const eq_attend shape = {heads, keys, D, 0.5f, type, result};
     for (int i = 0; i < 2; i++)
-        pick(state, i)->attend(at(&out, i), at(&q, i), at(&k, i), at(&v, i), at(&scratch, i),
-                               &shape);
+        pick(state, i)->attend(at(&out, i), at(&lse, i), at(&q, i), at(&k, i), at(&v, i),
+                               at(&scratch, i), &shape);
     memcpy(at(&scratch, 1), at(&scratch, 0), eq_dtype_bytes(EQ_F32, scratch.n));
     pair_check(&scratch, 0, 0);
+    /* A score below D / 2, and the logarithm of a sum. */
+    pair_check(&lse, sum_bound(D) * (double)D + 2 * EXPONENTIAL + sum_bound(keys), ROUNDINGS);
     pair_check(&out, 2 * EXPONENTIAL + 2 * sum_bound(D) + sum_bound(keys), 0);
     pair_free(&q);
     pair_free(&k);

@@ -138,8 +138,9 @@ static void attend_is_a_mean_of_values(void **state)
         int j = i / (EQ_KEY_BLOCK * D) * EQ_KEY_BLOCK + i % EQ_KEY_BLOCK, d = i / EQ_KEY_BLOCK % D;
         blocks[i] = j < N ? k[j * D + d] : NAN;
     }
-    const eq_attend shape = {H, N, D, 0.5f, EQ_F32};
-    ref()->attend(out, q, blocks, v, scratch, &shape);
+    const eq_attend shape = {H, N, D, 0.5f, EQ_F32, EQ_F32};
+    float lse[H];
+    ref()->attend(out, lse, q, blocks, v, scratch, &shape);
     for (int h = 0; h < H; h++) {
         double total = 0, mean[D] = {0};
         for (int j = 0; j < N; j++) {
@@ -150,6 +151,7 @@ static void attend_is_a_mean_of_values(void **state)
         }
         for (int d = 0; d < D; d++)
             assert_float_equal(out[h * D + d], mean[d] / total, 2e-6);
+        assert_float_equal(lse[h], log(total), 2e-6);
     }
 }
 

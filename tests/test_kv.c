@@ -99,9 +99,12 @@ static void packed_attention_is_attention(void **state)
         }
         for (int i = 0; i < N * D; i++)
             blocks[(i / D / EQ_KEY_BLOCK * D + i % D) * EQ_KEY_BLOCK + i / D % EQ_KEY_BLOCK] = k[i];
-        const eq_attend shape = {H, N, D, 0.5f, EQ_F32};
-        ref()->attend(want, q, blocks, v, scratch, &shape);
-        ref()->attend_packed(out, q, &kv, scratch, &shape);
+        const eq_attend shape = {H, N, D, 0.5f, EQ_F32, EQ_F32};
+        float lse[2][H];
+        ref()->attend(want, lse[0], q, blocks, v, scratch, &shape);
+        ref()->attend_packed(out, lse[1], q, &kv, scratch, &shape);
+        for (int h = 0; h < H; h++)
+            assert_float_equal(lse[0][h], lse[1][h], 2e-6);
         for (int i = 0; i < H * D; i++) /* the same sums, of which one is in f64 */
             assert_float_equal(out[i], want[i], 2e-6);
     }
@@ -176,19 +179,20 @@ static void check_attend(const eq_kernels *table, int64_t heads, int64_t keys, i
     packed p = packed_make(keys, D, bits);
     const int64_t n = heads * D, buffer = heads * 2 * (eq_key_room(keys) + D);
     void *q = make(n, type, 1, 65);
-    float *scratch = test_malloc((size_t)buffer * sizeof *scratch), *values[2];
-    const eq_attend shape = {heads, keys, D, 0.5f / sqrtf((float)D), type};
+    float *scratch = test_malloc((size_t)buffer * sizeof *scratch), *values[2], lse[2][9];
+    const eq_attend shape = {heads, keys, D, 0.5f / sqrtf((float)D), type, type};
     for (int i = 0; i < 2; i++) {
         const eq_kernels *k = i ? table : ref();
         void *out = test_malloc(eq_dtype_bytes(type, n));
         values[i] = test_malloc((size_t)n * sizeof(float));
-        k->attend_packed(out, q, &p.kv, scratch, &shape);
+        k->attend_packed(out, lse[i], q, &p.kv, scratch, &shape);
         eq_dtype_to_f32(values[i], out, type, n);
         test_free(out);
     }
     /* Two sums on both sides of a border of bf16 differ by one unit of it. */
     const double relative = type == EQ_BF16 ? 0x1p-7 : 0;
     assert_true(worst_error(values[1], values[0], n, bound, relative) <= 1);
+    assert_true(worst_error(lse[1], lse[0], heads, bound, 0) <= 1);
     values[1][n / 2] += 0.05f;
     assert_false(worst_error(values[1], values[0], n, bound, relative) <= 1);
     test_free(values[0]);

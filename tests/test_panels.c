@@ -37,7 +37,8 @@ static random_panels make_panels(int bits, int64_t N, int64_t g, int64_t groups,
     w->zero = zero;
     w->scale_type = scale_type;
     w->same = zero == EQ_ZERO_SAME ? 1 << (bits - 1) : 0;
-    const size_t size = eq_panels_bytes(w), stride = eq_panels_stride(w);
+    eq_panels_set_places(w);
+    const size_t size = eq_panels_bytes(w), stride = w->stride;
     w->data = aligned_memory(&p.memory, size);
     float *noise = test_malloc(size * sizeof *noise);
     fill_uniform(noise, (int64_t)size, 0, 255.99f, 7);
@@ -48,7 +49,7 @@ static random_panels make_panels(int bits, int64_t N, int64_t g, int64_t groups,
         uint8_t *panel = w->data + (size_t)(i / each) * stride;
         const float s = (noise[(size_t)i % size] - 128) / 1000, m = s / 2;
         uint16_t half = eq_f32_f16(s), least = eq_f32_f16(m);
-        uint8_t *zeros = panel + eq_panels_zeros_at(w);
+        uint8_t *zeros = panel + w->zeros_at;
         if (scale_type == EQ_F16) memcpy(panel + 2 * at, &half, 2);
         if (scale_type == EQ_F32) memcpy(panel + 4 * at, &s, 4);
         if (zero == EQ_ZERO_EACH) zeros[at] &= (uint8_t)((1 << bits) - 1);
@@ -69,7 +70,7 @@ typedef struct random_inputs {
 static random_inputs make_inputs(const eq_kernels *k, const eq_panels *w, const void *x,
                                  eq_dtype type, bool exact)
 {
-    random_inputs r = {.x = {.segments = eq_panels_segments(w), .groups = eq_panels_groups(w)}};
+    random_inputs r = {.x = {.segments = eq_panels_segments(w), .groups = w->groups}};
     r.x.columns = r.x.segments * EQ_SEGMENT;
     const size_t n = (size_t)(MOST_M * r.x.columns) + 16;
     for (int i = 0; i < 4; i++)
@@ -205,8 +206,8 @@ static void extremes(void **state)
     for (int b = 0; b < 4; b++) {
         random_panels p = make_panels(BITS[b], 16, 64, 1, EQ_ZERO_SAME, EQ_F16);
         float x[MOST_M * 64];
-        memset(p.w.data + eq_panels_codes_at(&p.w), 255,
-               eq_panels_stride(&p.w) - eq_panels_codes_at(&p.w));
+        memset(p.w.data + p.w.codes_at, 255,
+               p.w.stride - p.w.codes_at);
         for (int i = 0; i < MOST_M * 64; i++)
             x[i] = i / 64 % 2 ? -3 : 3;
         random_inputs inputs = make_inputs(*state, &p.w, x, EQ_F32, false);

@@ -8,16 +8,39 @@
 typedef struct bench_args {
     eq_common common;
     int only; /* index of a group, 0: all */
+    eq_bench_options options;
 } bench_args;
 
 static const eq_choice groups[] = {{"all", 0}, {"gemm", 1},   {"kernel", 2}, {"step", 3},
                                    {"e2e", 4}, {"decode", 5}, {NULL, 0}};
+
+static const eq_choice kept_choices[] = {{"auto", 0}, {"16", 16}, {"8", 8}, {"4", 4}, {NULL, 0}};
 
 static const eq_option options[] = {{.name = "only",
                                      .kind = EQ_OPTION_CHOICE,
                                      .offset = offsetof(bench_args, only),
                                      .choices = groups,
                                      .help = "measure one group"},
+                                    {.name = "prompt",
+                                     .kind = EQ_OPTION_INT64,
+                                     .offset = offsetof(bench_args, options.prompt),
+                                     .argument = "N",
+                                     .help = "decode: tokens before the 128 that are written",
+                                     .low = 1,
+                                     .high = 1 << 20},
+                                    {.name = "texts",
+                                     .kind = EQ_OPTION_INT64,
+                                     .offset = offsetof(bench_args, options.texts),
+                                     .argument = "N",
+                                     .help = "decode: texts that are written at once",
+                                     .low = 1,
+                                     .high = 64},
+                                    {.name = "kv-bits",
+                                     .kind = EQ_OPTION_CHOICE,
+                                     .offset = offsetof(bench_args, options.kv_bits),
+                                     .choices = kept_choices,
+                                     .help = "decode: of keys and values; auto: 8, and 16 with "
+                                             "exact activations"},
                                     {.name = NULL}};
 
 static void print_row(void *user, const eq_bench_row *row)
@@ -46,15 +69,23 @@ static void add_row(void *user, const eq_bench_row *row)
     json_object_set_new(group, name, eq_json_real(row->share));
 }
 
+static void defaults(void *arguments)
+{
+    bench_args *args = arguments;
+    args->options.prompt = 512;
+    args->options.texts = 1;
+}
+
 static int run(const void *arguments)
 {
     const bench_args *args = arguments;
-    const char *only = args->only ? groups[args->only].name : NULL;
+    eq_bench_options measured = args->options;
+    measured.only = args->only ? groups[args->only].name : NULL;
     eq_session session;
     eq_status status = eq_session_open(&session, &args->common, args->common.model != NULL);
     if (status == EQ_OK && args->common.json) {
         json_t *object = json_object();
-        status = eq_bench(session.ctx, session.model, only, add_row, object);
+        status = eq_bench(session.ctx, session.model, &measured, add_row, object);
         if (status == EQ_OK)
             status = eq_json_print(&session, object);
         else
@@ -62,7 +93,7 @@ static int run(const void *arguments)
     } else if (status == EQ_OK) {
         printf("%d threads, kernels for %s\n", eq_ctx_threads(session.ctx),
                eq_ctx_isa(session.ctx));
-        status = eq_bench(session.ctx, session.model, only, print_row, &session);
+        status = eq_bench(session.ctx, session.model, &measured, print_row, &session);
     }
     return eq_session_close(&session, status);
 }
@@ -75,9 +106,11 @@ const eq_command eq_cmd_bench = {
                "\n\n"
                "Examples:\n"
                "  eqat bench\n"
-               "  eqat bench models/smollm2-135m-instruct.gguf --only step --json\n",
+               "  eqat bench models/smollm2-135m-instruct.gguf --only step --json\n"
+               "  eqat bench out/w2/model.gguf --only decode --prompt 2048 --texts 4\n",
     .options = options,
     .size = sizeof(bench_args),
+    .defaults = defaults,
     .writes_tokens = true,
     .run = run,
     .model_optional = true};

@@ -9,6 +9,9 @@
  * head, against all keys up to the last of these tokens. Numbers of tokens and of keys are rounded
  * up, these to SHAPES numbers between a power of two and the next. */
 enum { GRAIN = 16, STEP = 64, SHAPES = 4 };
+/* Keys of a piece of one token's attention: whole blocks. Up to SERIAL numbers are put together by
+ * one thread: to wake others takes longer. */
+enum { PIECE = 256, SERIAL = 1 << 15 };
 
 /* Query heads that share a key-value head. */
 static int64_t group_of(const eq_config *c)
@@ -19,6 +22,11 @@ static int64_t group_of(const eq_config *c)
 static int64_t round_up(int64_t n, int64_t to)
 {
     return (n + to - 1) / to * to;
+}
+
+static int64_t pieces_of(int64_t keys)
+{
+    return (keys + PIECE - 1) / PIECE;
 }
 
 int64_t eq_cache_rows(int64_t T)
@@ -47,7 +55,8 @@ static buffers step_buffers(eq_arena *arena, const eq_cache *k)
 /* Bytes of a thread's scratch: for one token's attention, for a block of keys, and for a step. */
 static size_t part_bytes(const eq_cache *k)
 {
-    size_t most = (size_t)eq_slab_scratch(&k->slabs) * sizeof(float);
+    const int64_t keys = k->room < PIECE ? k->room : PIECE;
+    size_t most = (size_t)eq_slab_scratch(&k->slabs, keys) * sizeof(float);
     size_t tile = (size_t)(EQ_KEY_BLOCK * k->config->D) * eq_elem_bytes(k->type);
     eq_arena steps = eq_arena_measure();
     if (!k->chunk) return most;
@@ -70,29 +79,90 @@ eq_cache eq_cache_layout(eq_arena *arena, const eq_config *c, const eq_cache_sha
     eq_slabs_layout(arena, &k.slabs);
     k.part = part_bytes(&k);
     k.scratch = eq_arena_take(arena, threads, k.part);
+    k.pieces = pieces_of(k.room);
+    if (k.pieces > 1) {
+        k.partial = eq_arena_take(arena, k.B * c->H * k.pieces * c->D, sizeof(float));
+        k.lse = eq_arena_take(arena, k.B * c->H * k.pieces, sizeof(float));
+    }
     if (!k.chunk) return k;
     k.columns = eq_arena_take(arena, elems, eq_elem_bytes(k.type));
     if (eq_kv_packed(shape->bits)) k.rows = eq_arena_take(arena, elems, eq_elem_bytes(k.type));
     return k;
 }
 
+/* One call of eq_cache_attend. */
+typedef struct tokens {
+    eq_cache *cache;
+    const eq_place *places;
+    int64_t n, block, pieces; /* pieces: of the longest */
+    char *out;
+    const char *qkv;
+} tokens;
+
+/* Piece `piece` of token i and key-value head kv. Of one piece alone the result goes to its place.
+ */
+static void attend_piece(eq_ctx *ctx, const tokens *t, int64_t i, int64_t kv, int64_t piece)
+{
+    eq_cache *k = t->cache;
+    const eq_config *c = k->config;
+    const int64_t group = group_of(c), D = c->D, first = piece * PIECE;
+    const int64_t left = t->places[i].position + 1 - first,
+                  at = (i * c->Hkv + kv) * k->pieces + piece;
+    const size_t elem = eq_elem_bytes(k->type);
+    if (left <= 0) return;
+    const eq_slab slab = {t->block, t->places[i].sequence, kv};
+    float *scratch = (float *)(void *)(k->scratch + (size_t)eq_this_thread() * k->part);
+    const char *row = t->qkv + (size_t)(i * eq_config_qkv(c)) * elem;
+    const char *q = row + (size_t)(kv * group * D) * elem;
+    const bool alone = t->pieces == 1;
+    const eq_slab_range range = {first, left < PIECE ? left : PIECE, alone ? k->type : EQ_F32};
+    char *o = t->out + (size_t)((i * c->H + kv * group) * D) * elem;
+    if (left <= PIECE) eq_slab_put(ctx->kernels, &k->slabs, &slab, t->places[i].position, 1, row);
+    eq_slab_attend(ctx->kernels, &k->slabs, &slab, &range,
+                   alone ? (void *)o : k->partial + at * group * D,
+                   alone ? NULL : k->lse + at * group, q, scratch);
+}
+
+/* out[h] = sum over pieces of exp(lse - lse of all) partial, of query head h of token i. */
+static void join_pieces(eq_ctx *ctx, const tokens *t, int64_t i, int64_t h)
+{
+    const eq_cache *k = t->cache;
+    const eq_config *c = k->config;
+    const int64_t group = group_of(c), D = c->D, pieces = pieces_of(t->places[i].position + 1);
+    const int64_t first = (i * c->Hkv + h / group) * k->pieces * group + h % group;
+    const float *lse = k->lse + first;
+    float *sum = k->partial + first * D, most = lse[0], total = 0;
+    for (int64_t p = 1; p < pieces; p++)
+        most = fmaxf(most, lse[p * group]);
+    for (int64_t p = 0; p < pieces; p++) {
+        const float weight = expf(lse[p * group] - most), *from = sum + p * group * D;
+        for (int64_t d = 0; d < D; d++)
+            sum[d] = (p ? sum[d] : 0) + weight * from[d];
+        total += weight;
+    }
+    for (int64_t d = 0; d < D; d++)
+        sum[d] /= total;
+    ctx->kernels->unpack(t->out + (size_t)((i * c->H + h) * D) * eq_elem_bytes(k->type), k->type,
+                         sum, EQ_F32, D);
+}
+
 void eq_cache_attend(eq_ctx *ctx, eq_cache *k, int64_t block, const eq_place *places, int64_t n,
                      void *out, const void *qkv)
 {
     const eq_config *c = k->config;
-    int64_t group = group_of(c), D = c->D;
-    size_t elem = eq_elem_bytes(k->type);
-#pragma omp parallel for schedule(dynamic) num_threads(ctx->threads)
-    for (int64_t unit = 0; unit < n * c->Hkv; unit++) {
-        int64_t i = unit / c->Hkv, kv = unit % c->Hkv, position = places[i].position;
-        const eq_slab slab = {block, places[i].sequence, kv};
-        float *scratch = (float *)(void *)(k->scratch + (size_t)eq_this_thread() * k->part);
-        const char *row = (const char *)qkv + (size_t)(i * eq_config_qkv(c)) * elem;
-        const char *q = row + (size_t)(kv * group * D) * elem;
-        char *o = (char *)out + (size_t)((i * c->H + kv * group) * D) * elem;
-        eq_slab_put(ctx->kernels, &k->slabs, &slab, position, 1, row);
-        eq_slab_attend(ctx->kernels, &k->slabs, &slab, o, q, position + 1, scratch);
+    tokens t = {.cache = k, .places = places, .n = n, .block = block, .out = out, .qkv = qkv};
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t pieces = pieces_of(places[i].position + 1);
+        t.pieces = pieces > t.pieces ? pieces : t.pieces;
     }
+#pragma omp parallel for schedule(dynamic) num_threads(ctx->threads)
+    for (int64_t unit = 0; unit < t.pieces * n * c->Hkv; unit++)
+        attend_piece(ctx, &t, unit / c->Hkv % n, unit % c->Hkv, unit / c->Hkv / n);
+    if (t.pieces == 1) return;
+#pragma omp parallel for schedule(static)                                                          \
+    num_threads(ctx->threads) if (n * c->H * c->D * t.pieces > SERIAL)
+    for (int64_t unit = 0; unit < n * c->H; unit++)
+        join_pieces(ctx, &t, unit / c->H, unit % c->H);
 }
 
 /* ---- many tokens of one sequence ----------------------------------------------------------- */

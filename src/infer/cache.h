@@ -19,6 +19,11 @@ typedef struct eq_cache {
     eq_slabs slabs;
     char *scratch; /* of attention, one part per thread, in the arena */
     size_t part;   /* bytes of a part */
+    /* Attention of one token goes over pieces of the keys, so that threads have work whatever the
+     * number of heads: results [B, Hkv, pieces, H/Hkv, D] and their lse [B, Hkv, pieces, H/Hkv], in
+     * the arena; NULL when the room is one piece. */
+    int64_t pieces; /* of the room */
+    float *partial, *lse;
     char *columns; /* [Hkv, D, room] type: keys as products read them, in the arena */
     char *rows;    /* [Hkv, room, D] type: values, when they are packed; else NULL */
 } eq_cache;

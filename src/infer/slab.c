@@ -102,23 +102,30 @@ void eq_slab_put(const eq_kernels *kernels, eq_slabs *s, const eq_slab *slab, in
     }
 }
 
-int64_t eq_slab_scratch(const eq_slabs *s)
+int64_t eq_slab_scratch(const eq_slabs *s, int64_t keys)
 {
-    int64_t group = s->config->H / s->config->Hkv, most = s->room + s->config->D;
+    int64_t group = s->config->H / s->config->Hkv, most = eq_key_room(keys) + s->config->D;
     return group * most * (eq_kv_packed(s->bits) ? 2 : 1);
 }
 
-void eq_slab_attend(const eq_kernels *kernels, const eq_slabs *s, const eq_slab *slab, void *out,
-                    const void *q, int64_t keys, float *scratch)
+void eq_slab_attend(const eq_kernels *kernels, const eq_slabs *s, const eq_slab *slab,
+                    const eq_slab_range *range, void *out, float *lse, const void *q,
+                    float *scratch)
 {
     int64_t D = s->config->D;
-    const eq_attend shape = {s->config->H / s->config->Hkv, keys, D, 1.0f / sqrtf((float)D),
-                             s->type};
+    const eq_attend shape = {.heads = s->config->H / s->config->Hkv,
+                             .keys = range->keys,
+                             .D = D,
+                             .scale = 1.0f / sqrtf((float)D),
+                             .type = s->type,
+                             .result = range->result};
     if (eq_kv_packed(s->bits)) {
-        const eq_kv packed = packed_slab(s, slab);
-        kernels->attend_packed(out, q, &packed, scratch, &shape);
+        const eq_kv packed = packed_slab(s, slab), kv = eq_kv_from(&packed, range->first, D);
+        kernels->attend_packed(out, lse, q, &kv, scratch, &shape);
     } else {
-        kernels->attend(out, q, plain_keys(s, slab), eq_slab_values(s, slab), scratch, &shape);
+        const size_t before = (size_t)(range->first * D) * eq_elem_bytes(s->type);
+        kernels->attend(out, lse, q, plain_keys(s, slab) + before, eq_slab_values(s, slab) + before,
+                        scratch, &shape);
     }
 }
 

@@ -34,12 +34,19 @@ void eq_slabs_set_rope(eq_slabs *slabs, const eq_rope *rope);
  * kept in 4 bits. */
 void eq_slab_put(const eq_kernels *kernels, eq_slabs *slabs, const eq_slab *slab, int64_t position,
                  int64_t T, const void *qkv);
-/* out [group, D] type: attention of `group` queries q [group, D] over the first `keys` tokens;
- * scratch [eq_slab_scratch]. */
+/* Attention over `keys` tokens from `first` on, the first of a block. */
+typedef struct eq_slab_range {
+    int64_t first, keys;
+    eq_dtype result; /* type of the result */
+} eq_slab_range;
+
+/* out [group, D] result: attention of `group` queries q [group, D] over the range, and its lse
+ * [group] (eq_kernels.attend), or NULL; scratch [eq_slab_scratch]. */
 void eq_slab_attend(const eq_kernels *kernels, const eq_slabs *slabs, const eq_slab *slab,
-                    void *out, const void *q, int64_t keys, float *scratch);
-/* Floats that eq_slab_attend needs. */
-int64_t eq_slab_scratch(const eq_slabs *slabs);
+                    const eq_slab_range *range, void *out, float *lse, const void *q,
+                    float *scratch);
+/* Floats that eq_slab_attend needs for so many keys. */
+int64_t eq_slab_scratch(const eq_slabs *slabs, int64_t keys);
 
 /* Keys of tokens first .. first+EQ_KEY_BLOCK-1 (first a multiple) as products read them, an element
  * of all after the other: columns [D, room] type; and of packed slabs their values to rows

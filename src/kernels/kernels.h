@@ -80,7 +80,8 @@ typedef struct eq_attend {
     int64_t keys;
     int64_t D;
     float scale;
-    eq_dtype type; /* of queries, keys, values and the result */
+    eq_dtype type;   /* of queries, keys and values */
+    eq_dtype result; /* type of the result */
 } eq_attend;
 
 /* The gradient of a loss on one row of logits x, with those of a teacher r (both already multiplied
@@ -164,14 +165,15 @@ typedef struct eq_kernels {
                                     const float *lse, const float *delta, const eq_causal *tile);
     /* One token's attention, see eq_attend:
      *   out[h] = sum_j softmax_j(scale q[h] . k[j]) v[j],  j < keys; softmax and sums in f32
-     * out [heads, D]; q [heads, D]; k [eq_key_room(keys) / EQ_KEY_BLOCK, D, EQ_KEY_BLOCK], what is
-     * behind the last key is read and has no effect; v [keys, D]; scratch, overwritten:
-     * [heads, eq_key_room(keys) + D] f32. */
-    void (*attend)(void *out, const void *q, const void *k, const void *v, float *scratch,
-                   const eq_attend *shape);
+     *   lse[h] = log sum_j exp(scale q[h] . k[j]), unless lse is NULL
+     * out [heads, D]; lse [heads]; q [heads, D];
+     * k [eq_key_room(keys) / EQ_KEY_BLOCK, D, EQ_KEY_BLOCK], what is behind the last key is read
+     * and has no effect; v [keys, D]; scratch, overwritten: [heads, eq_key_room(keys) + D] f32. */
+    void (*attend)(void *out, float *lse, const void *q, const void *k, const void *v,
+                   float *scratch, const eq_attend *shape);
     /* The same over packed keys and values (tensor/kv.h), x^ in f32 and keys in 4 bits rotated:
-     * out, q as above; scratch, overwritten: [heads, 2 eq_key_room(keys) + 2 D] f32. */
-    void (*attend_packed)(void *out, const void *q, const eq_kv *kv, float *scratch,
+     * out, lse, q as above; scratch, overwritten: [heads, 2 eq_key_room(keys) + 2 D] f32. */
+    void (*attend_packed)(void *out, float *lse, const void *q, const eq_kv *kv, float *scratch,
                           const eq_attend *shape);
     /* One row x [D] type of keys or values to codes and grid in 8 or 4 bits; back, as x^ rounded to
      * type; and both at once in place. The same bits in every table. */

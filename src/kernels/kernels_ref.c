@@ -149,8 +149,8 @@ static void softmax_causal_backward(void *p, void *ds, const float *s, const flo
     }
 }
 
-/* s becomes exp(s - its largest), n elements; returns their sum. */
-static double weigh(float *s, int64_t n)
+/* s becomes exp(s - its largest), n elements; returns their sum. lse as in kernels.h. */
+static double weigh(float *s, int64_t n, float *lse)
 {
     float most = -INFINITY;
     for (int64_t j = 0; j < n; j++)
@@ -160,11 +160,12 @@ static double weigh(float *s, int64_t n)
         s[j] = expf(s[j] - most);
         total += s[j];
     }
+    if (lse) *lse = most + (float)log(total);
     return total;
 }
 
-static void attend(void *out, const void *q, const void *k, const void *v, float *scratch,
-                   const eq_attend *shape)
+static void attend(void *out, float *lse, const void *q, const void *k, const void *v,
+                   float *scratch, const eq_attend *shape)
 {
     const int64_t D = shape->D, keys = shape->keys;
     const eq_dtype type = shape->type;
@@ -177,17 +178,17 @@ static void attend(void *out, const void *q, const void *k, const void *v, float
             }
             scratch[j] = shape->scale * (float)sum;
         }
-        const double total = weigh(scratch, keys);
+        const double total = weigh(scratch, keys, lse ? lse + h : NULL);
         for (int64_t d = 0; d < D; d++) {
             double sum = 0;
             for (int64_t j = 0; j < keys; j++)
                 sum += scratch[j] * get(v, j * D + d, type);
-            put(out, h * D + d, type, (float)(sum / total));
+            put(out, h * D + d, shape->result, (float)(sum / total));
         }
     }
 }
 
-static void attend_packed(void *out, const void *q, const eq_kv *kv, float *scratch,
+static void attend_packed(void *out, float *lse, const void *q, const eq_kv *kv, float *scratch,
                           const eq_attend *shape)
 {
     const int64_t D = shape->D, keys = shape->keys;
@@ -203,14 +204,14 @@ static void attend_packed(void *out, const void *q, const eq_kv *kv, float *scra
                 score += get(q, h * D + d, shape->type) * key[d];
             scratch[j] = shape->scale * (float)score;
         }
-        const double total = weigh(scratch, keys);
+        const double total = weigh(scratch, keys, lse ? lse + h : NULL);
         for (int64_t d = 0; d < D; d++) {
             double sum = 0;
             for (int64_t j = 0; j < keys; j++) {
                 const eq_kv_row row = eq_kv_value(kv, j, D);
                 sum += scratch[j] * kv_element(&row, d, D, kv->bits);
             }
-            put(out, h * D + d, shape->type, (float)(sum / total));
+            put(out, h * D + d, shape->result, (float)(sum / total));
         }
     }
 }

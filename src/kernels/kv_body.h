@@ -20,7 +20,7 @@ VEC void scale_rows(float *s, int64_t ld, const uint16_t *grid, int64_t n, int h
     }
 }
 
-VEC void attend_8bit(void *out, const void *q, const eq_kv *kv, float *scratch,
+VEC void attend_8bit(void *out, float *lse, const void *q, const eq_kv *kv, float *scratch,
                      const eq_attend *shape, int heads, eq_dtype type)
 {
     const int64_t D = shape->D, keys = shape->keys, room = eq_key_room(keys);
@@ -30,7 +30,7 @@ VEC void attend_8bit(void *out, const void *q, const eq_kv *kv, float *scratch,
         score_block(scratch + j, room, queries, kv->keys + j * D, D, heads, EQ_U8);
     scale_rows(scratch, room, kv->key_grids, keys, heads);
     for (int h = 0; h < heads; h++)
-        factor[h] = weigh(scratch + h * room, keys, shape->scale);
+        factor[h] = weigh(scratch + h * room, keys, shape->scale, lse ? lse + h : NULL);
     scale_rows(scratch, room, kv->value_grids, keys, heads);
     mix_values(out, scratch, room, factor, kv->values, shape, heads, EQ_U8);
 }
@@ -133,14 +133,14 @@ VEC void mix_nibbles(void *out, const halves *w, const uint8_t *v, int64_t i,
         for (int k = 0; k < count; k++) {
             for (int p = 0; p < 2; p++) {
                 const vec all = v_add(sum[h][k][p], v_set(w->least[h][p]));
-                v_put(out, h * D + p * half + i + k * LANES, shape->type, v_mul(factor, all),
+                v_put(out, h * D + p * half + i + k * LANES, shape->result, v_mul(factor, all),
                       k == count - 1 ? m : ALL);
             }
         }
     }
 }
 
-VEC void attend_4bit(void *out, const void *q, const eq_kv *kv, float *scratch,
+VEC void attend_4bit(void *out, float *lse, const void *q, const eq_kv *kv, float *scratch,
                      const eq_attend *shape, int heads, eq_dtype type)
 {
     const int64_t D = shape->D, half = D / 2, room = eq_key_room(shape->keys);
@@ -152,7 +152,7 @@ VEC void attend_4bit(void *out, const void *q, const eq_kv *kv, float *scratch,
         score_nibbles(scratch + j, room, turned, kv, j, D, heads);
     }
     for (int h = 0; h < heads; h++)
-        w.factor[h] = weigh(scratch + h * room, shape->keys, shape->scale);
+        w.factor[h] = weigh(scratch + h * room, shape->keys, shape->scale, lse ? lse + h : NULL);
     split_weights(&w, scratch, kv->value_grids, shape->keys, heads);
     int64_t i = 0;
     for (; i + NIBBLES * LANES <= half; i += NIBBLES * LANES)
@@ -162,31 +162,32 @@ VEC void attend_4bit(void *out, const void *q, const eq_kv *kv, float *scratch,
 }
 
 /* The number of heads is a constant in each call. */
-VEC void attend_some(void *out, const void *q, const eq_kv *kv, float *scratch,
+VEC void attend_some(void *out, float *lse, const void *q, const eq_kv *kv, float *scratch,
                      const eq_attend *shape, int heads)
 {
     if (kv->bits == 8)
-        attend_8bit(out, q, kv, scratch, shape, heads, shape->type);
+        attend_8bit(out, lse, q, kv, scratch, shape, heads, shape->type);
     else
-        attend_4bit(out, q, kv, scratch, shape, heads, shape->type);
+        attend_4bit(out, lse, q, kv, scratch, shape, heads, shape->type);
 }
 
-static void attend_packed(void *out, const void *q, const eq_kv *kv, float *scratch,
+static void attend_packed(void *out, float *lse, const void *q, const eq_kv *kv, float *scratch,
                           const eq_attend *shape)
 {
     const eq_attend s = *shape;
     for (int64_t h = 0; h < s.heads; h += SHARED) {
         const void *qh = at_const(q, h * s.D, s.type);
-        void *oh = at(out, h * s.D, s.type);
+        void *oh = at(out, h * s.D, s.result);
+        float *lh = lse ? lse + h : NULL;
         const int64_t left = s.heads - h;
         if (left >= 4)
-            attend_some(oh, qh, kv, scratch, &s, 4);
+            attend_some(oh, lh, qh, kv, scratch, &s, 4);
         else if (left == 3)
-            attend_some(oh, qh, kv, scratch, &s, 3);
+            attend_some(oh, lh, qh, kv, scratch, &s, 3);
         else if (left == 2)
-            attend_some(oh, qh, kv, scratch, &s, 2);
+            attend_some(oh, lh, qh, kv, scratch, &s, 2);
         else
-            attend_some(oh, qh, kv, scratch, &s, 1);
+            attend_some(oh, lh, qh, kv, scratch, &s, 1);
     }
 }
 

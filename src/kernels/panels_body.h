@@ -51,7 +51,7 @@ VEC float input_segment(int8_t *codes, float *scale, const void *x, int64_t k, i
 VEC void inputs_fast(const eq_panel_inputs *x, int64_t m, const void *row, const eq_panels *w,
                      eq_dtype type)
 {
-    const int64_t each = eq_panels_group_segments(w);
+    const int64_t each = w->each;
     for (int64_t group = 0; group < x->groups; group++) {
         float sum = 0;
         for (int64_t i = 0; i < each; i++) {
@@ -69,7 +69,7 @@ VEC void inputs_fast(const eq_panel_inputs *x, int64_t m, const void *row, const
 VEC void inputs_exact(const eq_panel_inputs *x, int64_t m, const void *row, const eq_panels *w,
                       eq_dtype type)
 {
-    const int64_t wide = eq_panels_group_segments(w) * EQ_SEGMENT;
+    const int64_t wide = w->each * EQ_SEGMENT;
     for (int64_t group = 0; group < x->groups; group++) {
         float *to = x->values + m * x->columns + group * wide;
         vec sum = v_set(0);
@@ -188,12 +188,12 @@ typedef struct panel_part {
 
 VEC panel_part part_of(const eq_panels *w, int64_t panel, int part_index)
 {
-    const uint8_t *p = w->data + (size_t)panel * eq_panels_stride(w);
+    const uint8_t *p = w->data + (size_t)panel * w->stride;
     const size_t lane = (size_t)(part_index * LANES);
     const size_t scale_bytes = w->scale_type == EQ_F16 ? 2 : 4;
     const size_t zero_bytes = w->zero == EQ_ZERO_MINIMUM ? scale_bytes : 1;
-    return (panel_part){p + lane * scale_bytes, p + eq_panels_zeros_at(w) + lane * zero_bytes,
-                        p + eq_panels_codes_at(w) + 4 * lane, w};
+    return (panel_part){p + lane * scale_bytes, p + w->zeros_at + lane * zero_bytes,
+                        p + w->codes_at + 4 * lane, w};
 }
 
 /* Scales or minimums of a group. */
@@ -225,7 +225,7 @@ VEC void finish_group(vec *y, const vec *sum, const panel_part *p, int64_t group
 VEC void fast_part(float *y, int64_t ldy, const panel_part *p, const eq_panel_inputs *x, int64_t m,
                    int rows, int bits)
 {
-    const int64_t each = eq_panels_group_segments(p->w);
+    const int64_t each = p->w->each;
     vec total[FAST_ROWS];
     for (int i = 0; i < rows; i++)
         total[i] = v_set(0);
@@ -245,7 +245,7 @@ VEC void fast_part(float *y, int64_t ldy, const panel_part *p, const eq_panel_in
 VEC void exact_part(float *y, int64_t ldy, const panel_part *p, const eq_panel_inputs *x, int64_t m,
                     int rows, int bits)
 {
-    const int64_t each = eq_panels_group_segments(p->w);
+    const int64_t each = p->w->each;
     vec total[EXACT_ROWS];
     for (int i = 0; i < rows; i++)
         total[i] = v_set(0);
@@ -338,7 +338,7 @@ VEC float value_at(const eq_panels *w, const uint8_t *values, int64_t i)
 
 VEC group_grid grid_at(const eq_panels *w, const uint8_t *panel, int64_t i)
 {
-    const uint8_t *zeros = panel + eq_panels_zeros_at(w);
+    const uint8_t *zeros = panel + w->zeros_at;
     group_grid g = {0, (float)w->same, 0};
     g.s = value_at(w, panel, i);
     if (w->zero == EQ_ZERO_EACH) g.z = zeros[i];
@@ -350,9 +350,9 @@ VEC group_grid grid_at(const eq_panels *w, const uint8_t *panel, int64_t i)
 VEC void panel_some_rows(void *out, const eq_panels *w, int64_t panel, int first, int last,
                          int bits, eq_dtype type)
 {
-    const uint8_t *p = w->data + (size_t)panel * eq_panels_stride(w);
-    const uint8_t *segment = p + eq_panels_codes_at(w);
-    const int64_t each = eq_panels_group_segments(w);
+    const uint8_t *p = w->data + (size_t)panel * w->stride;
+    const uint8_t *segment = p + w->codes_at;
+    const int64_t each = w->each;
     uint8_t codes[EQ_PANEL_ROWS][EQ_SEGMENT];
     for (int64_t s = 0; s < eq_panels_segments(w); s++, segment += 64 * bits) {
         const int64_t group = s / each, from = s % each * EQ_SEGMENT, left = w->g - from;

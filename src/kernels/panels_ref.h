@@ -7,7 +7,7 @@
 /* Columns of segment s: the first one in *k. */
 static int64_t segment_columns(const eq_panels *w, int64_t s, int64_t *k)
 {
-    const int64_t each = eq_panels_group_segments(w), from = s % each * EQ_SEGMENT;
+    const int64_t each = w->each, from = s % each * EQ_SEGMENT;
     *k = s / each * w->g + from;
     return w->g - from < EQ_SEGMENT ? w->g - from : EQ_SEGMENT;
 }
@@ -34,7 +34,7 @@ static float input_codes(int8_t *codes, float *scale, const void *x, int64_t k, 
 static void panel_inputs(const eq_panel_inputs *x, int64_t m, const void *row, const eq_panels *w,
                          eq_dtype type)
 {
-    const int64_t each = eq_panels_group_segments(w);
+    const int64_t each = w->each;
     float *sums = x->sums + m * x->groups;
     memset(sums, 0, (size_t)x->groups * sizeof *sums);
     for (int64_t s = 0; s < x->segments; s++) {
@@ -58,7 +58,7 @@ static void panel_inputs(const eq_panel_inputs *x, int64_t m, const void *row, c
 static float group_sum(const eq_panels *w, int64_t n, int64_t group, const eq_panel_inputs *x,
                        int64_t m)
 {
-    const int64_t each = eq_panels_group_segments(w);
+    const int64_t each = w->each;
     float sum = 0;
     for (int64_t s = group * each; s < (group + 1) * each; s++) {
         const int64_t from = m * x->columns + s * EQ_SEGMENT;

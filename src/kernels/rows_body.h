@@ -252,7 +252,7 @@ VEC void mix_columns(void *out, const float *p, int64_t ld, const float *factor,
     }
     for (int h = 0; h < heads; h++)
         for (int i = 0; i < count; i++)
-            v_put(out, h * D + d + i * LANES, shape->type, v_mul(v_set(factor[h]), sum[h][i]),
+            v_put(out, h * D + d + i * LANES, shape->result, v_mul(v_set(factor[h]), sum[h][i]),
                   i == count - 1 ? m : ALL);
 }
 
@@ -276,10 +276,11 @@ VEC void load_queries(float *queries, const void *q, int64_t n, eq_dtype type)
     }
 }
 
-/* s[j] becomes exp(scale s[j] - its largest); returns 1 / their sum. */
-VEC float weigh(float *s, int64_t n, float scale)
+/* s[j] becomes exp(scale s[j] - its largest); returns 1 / their sum. lse as in kernels.h. */
+VEC float weigh(float *s, int64_t n, float scale, float *lse)
 {
-    const vec factor = v_set(scale), most = v_set(largest(s, n, scale)), nothing = v_set(0);
+    const float top = largest(s, n, scale);
+    const vec factor = v_set(scale), most = v_set(top), nothing = v_set(0);
     vec sum = nothing;
     for (int64_t j = 0; j < n; j += LANES) {
         part m = v_part(n - j);
@@ -287,11 +288,13 @@ VEC float weigh(float *s, int64_t n, float scale)
         v_store(s + j, e, m);
         sum = v_add(sum, v_fill(m, e, nothing));
     }
-    return 1 / v_sum(sum);
+    const float total = v_sum(sum);
+    if (lse) *lse = top + logf(total);
+    return 1 / total;
 }
 
-VEC void attend_heads(void *out, const void *q, const void *k, const void *v, float *scratch,
-                      const eq_attend *shape, int heads, eq_dtype type)
+VEC void attend_heads(void *out, float *lse, const void *q, const void *k, const void *v,
+                      float *scratch, const eq_attend *shape, int heads, eq_dtype type)
 {
     const int64_t D = shape->D, room = eq_key_room(shape->keys);
     float *queries = scratch + heads * room, factor[SHARED];
@@ -299,36 +302,37 @@ VEC void attend_heads(void *out, const void *q, const void *k, const void *v, fl
     for (int64_t j = 0; j < room; j += EQ_KEY_BLOCK)
         score_block(scratch + j, room, queries, at_const(k, j * D, type), D, heads, type);
     for (int h = 0; h < heads; h++)
-        factor[h] = weigh(scratch + h * room, shape->keys, shape->scale);
+        factor[h] = weigh(scratch + h * room, shape->keys, shape->scale, lse ? lse + h : NULL);
     mix_values(out, scratch, room, factor, v, shape, heads, type);
 }
 
 /* The number of heads and the type are constants in each call. */
-VEC void attend_type(void *out, const void *q, const void *k, const void *v, float *scratch,
-                     const eq_attend *shape, eq_dtype type)
+VEC void attend_type(void *out, float *lse, const void *q, const void *k, const void *v,
+                     float *scratch, const eq_attend *shape, eq_dtype type)
 {
     for (int64_t h = 0; h < shape->heads; h += SHARED) {
         const void *qh = at_const(q, h * shape->D, type);
-        void *oh = at(out, h * shape->D, type);
+        void *oh = at(out, h * shape->D, shape->result);
+        float *lh = lse ? lse + h : NULL;
         int64_t left = shape->heads - h;
         if (left >= 4)
-            attend_heads(oh, qh, k, v, scratch, shape, 4, type);
+            attend_heads(oh, lh, qh, k, v, scratch, shape, 4, type);
         else if (left == 3)
-            attend_heads(oh, qh, k, v, scratch, shape, 3, type);
+            attend_heads(oh, lh, qh, k, v, scratch, shape, 3, type);
         else if (left == 2)
-            attend_heads(oh, qh, k, v, scratch, shape, 2, type);
+            attend_heads(oh, lh, qh, k, v, scratch, shape, 2, type);
         else
-            attend_heads(oh, qh, k, v, scratch, shape, 1, type);
+            attend_heads(oh, lh, qh, k, v, scratch, shape, 1, type);
     }
 }
 
-static void attend(void *out, const void *q, const void *k, const void *v, float *scratch,
-                   const eq_attend *shape)
+static void attend(void *out, float *lse, const void *q, const void *k, const void *v,
+                   float *scratch, const eq_attend *shape)
 {
     if (shape->type == EQ_F32)
-        attend_type(out, q, k, v, scratch, shape, EQ_F32);
+        attend_type(out, lse, q, k, v, scratch, shape, EQ_F32);
     else
-        attend_type(out, q, k, v, scratch, shape, EQ_BF16);
+        attend_type(out, lse, q, k, v, scratch, shape, EQ_BF16);
 }
 
 /* The terms are constants in each caller. */

@@ -64,7 +64,7 @@ static void panel_rows(const eq_linear *linear, void *out, eq_dtype type, int64_
 /* Inputs of `rows` rows in buffers from `arena`. */
 static eq_panel_inputs take_inputs(eq_arena *arena, const eq_panels *p, int64_t rows, bool exact)
 {
-    eq_panel_inputs x = {.segments = eq_panels_segments(p), .groups = eq_panels_groups(p)};
+    eq_panel_inputs x = {.segments = eq_panels_segments(p), .groups = p->groups};
     x.columns = x.segments * EQ_SEGMENT;
     x.sums = eq_arena_take(arena, rows * x.groups, sizeof(float));
     if (exact) {

@@ -19,12 +19,6 @@ const eq_dtype_info *eq_dtype_get(eq_dtype type)
     return &INFO[type];
 }
 
-size_t eq_elem_bytes(eq_dtype type)
-{
-    assert(INFO[type].block_elems == 1);
-    return (size_t)INFO[type].block_bytes;
-}
-
 size_t eq_dtype_bytes(eq_dtype type, int64_t n)
 {
     assert(n % INFO[type].block_elems == 0);

@@ -38,7 +38,12 @@ typedef struct eq_dtype_info {
 
 const eq_dtype_info *eq_dtype_get(eq_dtype type);
 /* Bytes of one element of a plain type. */
-size_t eq_elem_bytes(eq_dtype type);
+static inline size_t eq_elem_bytes(eq_dtype type)
+{
+    static const size_t BYTES[] = {
+        [EQ_F32] = 4, [EQ_F16] = 2, [EQ_BF16] = 2, [EQ_I32] = 4, [EQ_I64] = 8, [EQ_U8] = 1};
+    return BYTES[type];
+}
 /* Bytes of n consecutive elements; n is a multiple of the block. */
 size_t eq_dtype_bytes(eq_dtype type, int64_t n);
 /* The type that safetensors calls `name`; false when there is none. */

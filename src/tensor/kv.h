@@ -60,6 +60,21 @@ typedef struct eq_kv {
     const float *cosine, *sine, *turn_cosine, *turn_sine;
 } eq_kv;
 
+/* What is kept from token `first` on, the first of a block. */
+static inline eq_kv eq_kv_from(const eq_kv *kv, int64_t first, int64_t D)
+{
+    const int64_t bytes = first * eq_kv_bytes(D, kv->bits), grids = first * eq_kv_grids(kv->bits);
+    eq_kv from = *kv;
+    from.keys += bytes;
+    from.values += bytes;
+    from.key_grids += grids;
+    from.value_grids += grids;
+    if (kv->bits != 4) return from;
+    from.cosine += first * (D / 2);
+    from.sine += first * (D / 2);
+    return from;
+}
+
 /* Key and value of token j. */
 static inline eq_kv_row eq_kv_key(const eq_kv *kv, int64_t j, int64_t D)
 {

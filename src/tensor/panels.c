@@ -14,34 +14,28 @@ static size_t aligned(size_t bytes)
 /* Bytes of something of `each` bytes for every group and row of a panel. */
 static size_t part_bytes(const eq_panels *p, size_t each)
 {
-    return aligned((size_t)(eq_panels_groups(p) * EQ_PANEL_ROWS) * each);
+    return aligned((size_t)(p->groups * EQ_PANEL_ROWS) * each);
 }
 
-size_t eq_panels_zeros_at(const eq_panels *p)
-{
-    return part_bytes(p, eq_elem_bytes(p->scale_type));
-}
-
-size_t eq_panels_codes_at(const eq_panels *p)
+void eq_panels_set_places(eq_panels *p)
 {
     const size_t scale = eq_elem_bytes(p->scale_type);
-    const size_t each[] = {[EQ_ZERO_SAME] = 0, [EQ_ZERO_EACH] = 1, [EQ_ZERO_MINIMUM] = scale};
-    return eq_panels_zeros_at(p) + part_bytes(p, each[p->zero]);
-}
-
-size_t eq_panels_stride(const eq_panels *p)
-{
-    return eq_panels_codes_at(p) + (size_t)eq_panels_segments(p) * eq_panels_segment_bytes(p);
+    const size_t zero[] = {[EQ_ZERO_SAME] = 0, [EQ_ZERO_EACH] = 1, [EQ_ZERO_MINIMUM] = scale};
+    p->groups = p->K / p->g;
+    p->each = (p->g + EQ_SEGMENT - 1) / EQ_SEGMENT;
+    p->zeros_at = part_bytes(p, scale);
+    p->codes_at = p->zeros_at + part_bytes(p, zero[p->zero]);
+    p->stride = p->codes_at + (size_t)eq_panels_segments(p) * eq_panels_segment_bytes(p);
 }
 
 size_t eq_panels_bytes(const eq_panels *p)
 {
-    return (size_t)eq_panels_count(p) * eq_panels_stride(p);
+    return (size_t)eq_panels_count(p) * p->stride;
 }
 
 static bool worth(const eq_panels *p)
 {
-    return eq_panels_segments(p) * EQ_SEGMENT <= 2 * p->K;
+    return (p->g + EQ_SEGMENT - 1) / EQ_SEGMENT * EQ_SEGMENT <= 2 * p->g;
 }
 
 bool eq_panels_for_qmatrix(eq_panels *p, const eq_qmatrix *q)
@@ -52,6 +46,7 @@ bool eq_panels_for_qmatrix(eq_panels *p, const eq_qmatrix *q)
     float z;
     p->zero = eq_qmatrix_one_zero(q, &z) ? EQ_ZERO_SAME : EQ_ZERO_EACH;
     if (p->zero == EQ_ZERO_SAME) p->same = (int)z;
+    eq_panels_set_places(p);
     return true;
 }
 
@@ -72,6 +67,7 @@ bool eq_panels_for_tensor(eq_panels *p, const eq_tensor *t)
                      .zero = form->minimum ? EQ_ZERO_MINIMUM : EQ_ZERO_SAME,
                      .same = form->zero,
                      .scale_type = form->halves ? EQ_F16 : EQ_F32};
+    eq_panels_set_places(p);
     return worth(p);
 }
 
@@ -95,7 +91,7 @@ static void store_segment(uint8_t *to, quads q, int bits)
 
 static uint8_t *panel_at(const eq_panels *p, int64_t panel)
 {
-    return p->data + (size_t)panel * eq_panels_stride(p);
+    return p->data + (size_t)panel * p->stride;
 }
 
 /* Rows of the panel that the matrix has. */
@@ -117,7 +113,7 @@ static void put_scale(const eq_panels *p, uint8_t *panel, int64_t i, float s)
 /* First column of a segment, and how many columns it has. */
 static int64_t segment_column(const eq_panels *p, int64_t segment, int *columns)
 {
-    int64_t each = eq_panels_group_segments(p), first = segment % each * EQ_SEGMENT;
+    int64_t each = p->each, first = segment % each * EQ_SEGMENT;
     *columns = (int)(p->g - first < EQ_SEGMENT ? p->g - first : EQ_SEGMENT);
     return segment / each * p->g + first;
 }
@@ -133,11 +129,11 @@ static void join_columns(quads q, uint32_t codes[EQ_SEGMENT][EQ_PANEL_ROWS])
 
 void eq_panels_fill_qmatrix(const eq_panels *p, const eq_qmatrix *q, int64_t panel)
 {
-    uint8_t *to = panel_at(p, panel), *zeros = to + eq_panels_zeros_at(p);
-    uint8_t *segments = to + eq_panels_codes_at(p);
-    const int64_t row = panel * EQ_PANEL_ROWS, groups = eq_panels_groups(p);
+    uint8_t *to = panel_at(p, panel), *zeros = to + p->zeros_at;
+    uint8_t *segments = to + p->codes_at;
+    const int64_t row = panel * EQ_PANEL_ROWS, groups = p->groups;
     const int rows = rows_of(p, panel);
-    memset(to, 0, eq_panels_codes_at(p));
+    memset(to, 0, p->codes_at);
     for (int64_t k = 0; k < groups; k++) {
         for (int r = 0; r < rows; r++) {
             const int64_t at = k * EQ_PANEL_ROWS + r;
@@ -163,7 +159,7 @@ static void put_grids(const eq_panels *p, uint8_t *panel, int64_t group, int r,
     for (int64_t i = 0; i < groups; i++) {
         const int64_t at = (group + i) * EQ_PANEL_ROWS + r;
         put_scale(p, panel, at, t->s[i]);
-        if (p->zero == EQ_ZERO_MINIMUM) put_scale(p, panel + eq_panels_zeros_at(p), at, t->m[i]);
+        if (p->zero == EQ_ZERO_MINIMUM) put_scale(p, panel + p->zeros_at, at, t->m[i]);
     }
 }
 
@@ -184,10 +180,9 @@ static void fill_blocks(const eq_panels *p, uint8_t *panel, int64_t b,
                         const uint8_t *const from[EQ_PANEL_ROWS], int rows, eq_dtype type)
 {
     const eq_dtype_info *info = eq_dtype_get(type);
-    const int64_t groups = info->block_elems / p->g,
-                  segments = groups * eq_panels_group_segments(p);
+    const int64_t groups = info->block_elems / p->g, segments = groups * p->each;
     const size_t segment_bytes = eq_panels_segment_bytes(p);
-    uint8_t *to = panel + eq_panels_codes_at(p) + (size_t)(b * segments) * segment_bytes;
+    uint8_t *to = panel + p->codes_at + (size_t)(b * segments) * segment_bytes;
     eq_ggml_block blocks[EQ_PANEL_ROWS];
     for (int r = 0; r < rows; r++) {
         eq_ggml_block_read(&blocks[r], from[r] + b * info->block_bytes, type);
@@ -209,14 +204,14 @@ void eq_panels_fill_tensor(const eq_panels *p, const eq_tensor *t, int64_t panel
         int64_t row = eq_tensor_file_row(t->rope_pairs, panel * EQ_PANEL_ROWS + r);
         from[r] = (const uint8_t *)t->data + (size_t)row * eq_dtype_bytes(t->type, p->K);
     }
-    memset(to, 0, eq_panels_codes_at(p));
+    memset(to, 0, p->codes_at);
     for (int64_t b = 0; b < p->K / eq_dtype_get(t->type)->block_elems; b++)
         fill_blocks(p, to, b, from, rows, t->type);
 }
 
 int eq_panels_code(const eq_panels *p, int64_t row, int64_t segment, int column)
 {
-    const uint8_t *from = panel_at(p, row / EQ_PANEL_ROWS) + eq_panels_codes_at(p) +
+    const uint8_t *from = panel_at(p, row / EQ_PANEL_ROWS) + p->codes_at +
                           (size_t)segment * eq_panels_segment_bytes(p);
     const int low = p->bits == 3 ? 2 : p->bits, fields = 8 / low, quad = column / 4;
     const int byte = 4 * (int)(row % EQ_PANEL_ROWS) + column % 4;
@@ -228,7 +223,7 @@ int eq_panels_code(const eq_panels *p, int64_t row, int64_t segment, int column)
 
 eq_panel_grid eq_panels_grid(const eq_panels *p, int64_t row, int64_t group)
 {
-    const uint8_t *panel = panel_at(p, row / EQ_PANEL_ROWS), *zeros = panel + eq_panels_zeros_at(p);
+    const uint8_t *panel = panel_at(p, row / EQ_PANEL_ROWS), *zeros = panel + p->zeros_at;
     const int64_t at = group * EQ_PANEL_ROWS + row % EQ_PANEL_ROWS;
     eq_panel_grid grid = {.z = (float)p->same};
     size_t bytes = eq_elem_bytes(p->scale_type);
@@ -242,7 +237,7 @@ eq_panel_grid eq_panels_grid(const eq_panels *p, int64_t row, int64_t group)
 float eq_panels_get(const eq_panels *p, int64_t row, int64_t k)
 {
     const int64_t group = k / p->g, column = k % p->g;
-    const int64_t segment = group * eq_panels_group_segments(p) + column / EQ_SEGMENT;
+    const int64_t segment = group * p->each + column / EQ_SEGMENT;
     const float q = (float)eq_panels_code(p, row, segment, (int)(column % EQ_SEGMENT));
     const eq_panel_grid grid = eq_panels_grid(p, row, group);
     const float w = (q - grid.z) * grid.s;

@@ -35,7 +35,11 @@ typedef struct eq_panels {
     eq_panel_zero zero;
     int same;            /* z for EQ_ZERO_SAME, else 0 */
     eq_dtype scale_type; /* EQ_F16 or EQ_F32 */
-    uint8_t *data;       /* eq_panels_bytes, aligned to 64; whose, the maker says */
+    /* Of a row: groups, and segments of a group; bytes from a panel to its zero points, its
+     * segments and the next one. They follow from what is above: products ask for them often. */
+    int64_t groups, each;
+    size_t zeros_at, codes_at, stride;
+    uint8_t *data; /* eq_panels_bytes, aligned to 64; whose, the maker says */
 } eq_panels;
 
 static inline int64_t eq_panels_count(const eq_panels *p)
@@ -43,20 +47,10 @@ static inline int64_t eq_panels_count(const eq_panels *p)
     return (p->N + EQ_PANEL_ROWS - 1) / EQ_PANEL_ROWS;
 }
 
-static inline int64_t eq_panels_groups(const eq_panels *p)
-{
-    return p->K / p->g;
-}
-
-/* Segments of a group. */
-static inline int64_t eq_panels_group_segments(const eq_panels *p)
-{
-    return (p->g + EQ_SEGMENT - 1) / EQ_SEGMENT;
-}
-
+/* Segments of a row. */
 static inline int64_t eq_panels_segments(const eq_panels *p)
 {
-    return eq_panels_groups(p) * eq_panels_group_segments(p);
+    return p->groups * p->each;
 }
 
 /* Bytes of a segment of a panel. */
@@ -65,10 +59,8 @@ static inline size_t eq_panels_segment_bytes(const eq_panels *p)
     return (size_t)(EQ_PANEL_ROWS * EQ_SEGMENT / 8 * p->bits);
 }
 
-/* Where the zero points, the segments and the next panel begin behind a panel. */
-size_t eq_panels_zeros_at(const eq_panels *p);
-size_t eq_panels_codes_at(const eq_panels *p);
-size_t eq_panels_stride(const eq_panels *p);
+/* Set the places that follow from all before them, which must be set. */
+void eq_panels_set_places(eq_panels *p);
 /* Bytes of all panels. */
 size_t eq_panels_bytes(const eq_panels *p);
 

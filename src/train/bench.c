@@ -367,26 +367,33 @@ static eq_status bench_whole(bench *b)
     return EQ_OK;
 }
 
-static eq_status decode_with(bench *b, const eq_decoder *decoder, eq_activation_mode activations)
+static eq_status decode_with(bench *b, const eq_decoder *decoder, const eq_bench_options *o,
+                             bool exact)
 {
-    const bool exact = activations == EQ_ACTIVATIONS_EXACT;
+    const eq_bench_task task = {.type = b->type,
+                                .activations = exact ? EQ_ACTIVATIONS_EXACT : EQ_ACTIVATIONS_8BIT,
+                                .kv_bits = o->kv_bits ? o->kv_bits
+                                           : exact    ? 16
+                                                      : 8,
+                                .prompt = o->prompt ? o->prompt : 512,
+                                .texts = o->texts ? o->texts : 1};
     eq_bench_decode r;
-    eq_status st = eq_bench_decode_run(b->ctx, decoder, b->type, activations, &r);
+    eq_status st = eq_bench_decode_run(b->ctx, decoder, &task, &r);
     if (st != EQ_OK) return st;
     emit(b, "decode", exact ? "load_exact" : "load", "s", r.load, -1);
-    emit(b, "decode", exact ? "read_exact" : "read", "tokens/s", (double)r.prompt / r.read, -1);
-    emit(b, "decode", exact ? "write_exact" : "write", "tokens/s", 1 / r.token,
-         r.bytes / r.token / b->bandwidth);
-    emit(b, "decode", exact ? "write_exact_fastest" : "write_fastest", "tokens/s", 1 / r.fastest,
-         r.bytes / r.fastest / b->bandwidth);
+    emit(b, "decode", exact ? "read_exact" : "read", "tokens/s", (double)task.prompt / r.read, -1);
+    emit(b, "decode", exact ? "write_exact" : "write", "tokens/s", (double)task.texts / r.step,
+         r.bytes / r.step / b->bandwidth);
+    emit(b, "decode", exact ? "write_exact_fastest" : "write_fastest", "tokens/s",
+         (double)task.texts / r.fastest, r.bytes / r.fastest / b->bandwidth);
     return EQ_OK;
 }
 
 /* Shares are of what the memory could deliver. */
-static eq_status bench_decode(bench *b, const eq_decoder *decoder)
+static eq_status bench_decode(bench *b, const eq_decoder *decoder, const eq_bench_options *o)
 {
-    eq_status st = decode_with(b, decoder, EQ_ACTIVATIONS_8BIT);
-    return st == EQ_OK ? decode_with(b, decoder, EQ_ACTIVATIONS_EXACT) : st;
+    eq_status st = decode_with(b, decoder, o, false);
+    return st == EQ_OK ? decode_with(b, decoder, o, true) : st;
 }
 
 static bool wanted(const char *only, const char *group)
@@ -406,8 +413,9 @@ static eq_status check_group(eq_ctx *ctx, const char *only, const eq_decoder *de
 }
 
 eq_status eq_bench_run(eq_ctx *ctx, const eq_config *config, const eq_decoder *decoder,
-                       const char *only, eq_bench_fn row, void *user)
+                       const eq_bench_options *options, eq_bench_fn row, void *user)
 {
+    const char *only = options->only;
     bench b = {.ctx = ctx, .config = config, .row = row, .user = user};
     bool gemm = wanted(only, "gemm"), step = wanted(only, "step"), whole = wanted(only, "e2e");
     bool kernel = wanted(only, "kernel"), decode = decoder && wanted(only, "decode");
@@ -419,6 +427,6 @@ eq_status eq_bench_run(eq_ctx *ctx, const eq_config *config, const eq_decoder *d
     if (st == EQ_OK && kernel) st = bench_loops(&b);
     if (st == EQ_OK && step) st = bench_step(&b);
     if (st == EQ_OK && whole) st = bench_whole(&b);
-    if (st == EQ_OK && decode) st = bench_decode(&b, decoder);
+    if (st == EQ_OK && decode) st = bench_decode(&b, decoder, options);
     return st;
 }

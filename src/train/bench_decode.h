@@ -4,15 +4,20 @@
 
 #include "model/decoder.h"
 
+typedef struct eq_bench_task {
+    eq_dtype type; /* of activations and products */
+    eq_activation_mode activations;
+    int kv_bits;
+    int64_t prompt, texts; /* tokens before those written, and texts written at once */
+} eq_bench_task;
+
 typedef struct eq_bench_decode {
-    int64_t prompt, tokens; /* read, and written after them, one at a time */
-    double load, read;      /* seconds of repacking the weights, and of the prompt */
-    double token, fastest;  /* median and least seconds of a token */
-    double bytes;           /* that a token reads: weights, and half-way the keys and values */
+    double load, read;    /* seconds of repacking the weights, and of one prompt */
+    double step, fastest; /* median and least seconds of a token of every text */
+    double bytes;         /* that a step reads: weights, and half-way the keys and values */
 } eq_bench_decode;
 
-/* Products as `activations` says; type: of activations and products. */
-eq_status eq_bench_decode_run(eq_ctx *ctx, const eq_decoder *decoder, eq_dtype type,
-                              eq_activation_mode activations, eq_bench_decode *result);
+eq_status eq_bench_decode_run(eq_ctx *ctx, const eq_decoder *decoder, const eq_bench_task *task,
+                              eq_bench_decode *result);
 
 #endif
