@@ -209,20 +209,21 @@ enum { PANEL_N = 192, PANEL_ELEMS = PANEL_N * C };
 static void panel_rows_of(const eq_kernels *k, work *w, int64_t rows)
 {
     const uintptr_t data = ((uintptr_t)w->e + 63) / 64 * 64;
-    const eq_panels panels = {.bits = w->bits,
-                              .N = PANEL_N,
-                              .K = C,
-                              .g = w->g,
-                              .zero = EQ_ZERO_SAME,
-                              .same = 1 << (w->bits - 1),
-                              .scale_type = EQ_F16,
-                              .data = (uint8_t *)data};
+    eq_panels panels = {.bits = w->bits,
+                        .N = PANEL_N,
+                        .K = C,
+                        .g = w->g,
+                        .zero = EQ_ZERO_SAME,
+                        .same = 1 << (w->bits - 1),
+                        .scale_type = EQ_F16,
+                        .data = (uint8_t *)data};
     const eq_panel_inputs inputs = {.columns = C,
                                     .segments = C / EQ_SEGMENT,
                                     .groups = C / w->g,
                                     .codes = (int8_t *)w->b,
                                     .scales = w->c,
                                     .sums = w->d};
+    eq_panels_set_places(&panels);
     k->panel_product(w->a, PANEL_N, &panels, 0, PANEL_N / EQ_PANEL_ROWS, &inputs, 0, rows);
 }
 

@@ -263,6 +263,7 @@ typedef struct eq_quantize_options {
     int bits;      /* 2, 3, 4 or 8 */
     int64_t group; /* divides every row, or -1: whole rows */
     eq_grid grid;  /* super-blocks: see eq_quantize_on_grid */
+    bool gguf;     /* refuse grids that no ggml type holds (docs/formats.md) */
     /* Path of a file that gives units of blocks bits and groups of their own (docs/formats.md);
      * NULL: those above for all. */
     const char *recipe;
@@ -306,7 +307,8 @@ EQ_API int eq_grid_bits(eq_grid grid);
 /* Train on this grid, with bits and group as it has them if it is one of super-blocks. Linears
  * whose rows are no whole super-blocks of 256 get the grid of Q2_0 (for Q2_K) or Q4_0. */
 EQ_API void eq_quantize_on_grid(eq_quantize_options *options, eq_grid grid);
-/* Quantize the model at `model` into the folder `out`: Hugging Face layout with GPTQ-v2 tensors.
+/* Quantize the model at `model` into the folder `out`: Hugging Face layout with GPTQ-v2 tensors, or
+ * super-blocks as bytes (docs/formats.md).
  * Called again after an interruption it goes on where it was and gives the same bytes; with other
  * options or data it refuses (EQ_EMISMATCH). A finished folder is recognised and left as it is. */
 EQ_API eq_status eq_quantize(eq_ctx *ctx, const char *model, const char *out,
@@ -514,13 +516,14 @@ typedef struct eq_bench_row {
     double share; /* of the peak (GEMM or memory bandwidth), negative when it has none */
 } eq_bench_row;
 
-/* Zeros are good. */
 typedef struct eq_bench_options {
     const char *only; /* a group; NULL: all */
     /* Of "decode": */
-    int64_t prompt, texts; /* tokens read before 128 are written, and texts at once; 0: 512 and 1 */
+    int64_t prompt, texts; /* tokens read before 128 are written, and texts at once */
     int kv_bits;           /* of keys and values; 0: as eq_engine_options has it */
 } eq_bench_options;
+
+EQ_API eq_bench_options eq_bench_defaults(void);
 
 /* Measure the machine on the shapes of `model` (NULL: SmolLM2-135M). */
 EQ_API eq_status eq_bench(eq_ctx *ctx, const eq_model *model, const eq_bench_options *options,

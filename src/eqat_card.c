@@ -52,6 +52,9 @@ static void write_ends(eq_output *f, const eq_quantize_result *r)
 /* What the tensors are, and who reads them. */
 static const char *tensors_of(const eq_card *card)
 {
+    if (card->super && card->result->mixed)
+        return "Super-blocks of ggml's K types and GPTQ-v2 tensors, as eqat reads them;\n`eqat "
+               "export --format gguf` writes them for other programs";
     if (card->super)
         return "Super-blocks of ggml's K types, as eqat reads them and `eqat export --format "
                "gguf`\nwrites them for other programs";

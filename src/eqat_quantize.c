@@ -98,6 +98,22 @@ static eq_status check_options(eq_ctx *ctx, const eq_quantize_options *o)
     return st;
 }
 
+/* Plain blocks where rows are no super-blocks; if they are so everywhere, that is what was asked.
+ */
+static void replace_super(eq_ctx *ctx, call *c)
+{
+    const eq_config *config = &c->decoder->config;
+    const eq_scheme asked = eq_scheme_of(c->options), *first = &c->schemes[0].units[0];
+    if (!eq_schemes_plain(c->schemes, config)) return;
+    eq_log(ctx, EQ_LOG_WARNING,
+           "where rows are no whole super-blocks of 256 weights, linears are %s instead of %s",
+           asked.bits == 2 ? "Q2_0 or Q4_0" : "Q4_0", eq_grid_name(asked.grid));
+    if (eq_schemes_have_super(c->schemes, config->L)) return;
+    c->own.bits = first->bits;
+    c->own.group = first->group;
+    c->own.grid = first->grid;
+}
+
 /* The grid of every unit; the bits of --target-bpw are chosen later. */
 static eq_status make_schemes(eq_ctx *ctx, call *c)
 {
@@ -107,12 +123,11 @@ static eq_status make_schemes(eq_ctx *ctx, call *c)
     c->schemes = eq_schemes_uniform(ctx, &scheme, config->L);
     c->job.schemes = c->schemes;
     if (!c->schemes) return EQ_ENOMEM;
-    if (eq_schemes_plain(c->schemes, config))
-        eq_log(ctx, EQ_LOG_WARNING,
-               "where rows are no whole super-blocks of 256 weights, linears are %s instead of %s",
-               scheme.bits == 2 ? "Q2_0 or Q4_0" : "Q4_0", eq_grid_name(scheme.grid));
-    return recipe ? eq_recipe_read(ctx, c->schemes, config, recipe)
-                  : eq_schemes_check(ctx, c->schemes, config, NULL);
+    replace_super(ctx, c);
+    eq_status st = recipe ? eq_recipe_read(ctx, c->schemes, config, recipe)
+                          : eq_schemes_check(ctx, c->schemes, config, NULL);
+    if (st != EQ_OK || !c->options->gguf) return st;
+    return eq_schemes_check_ggml(ctx, c->schemes, config, c->options->target_bpw > 0);
 }
 
 /* Bits of the embedding and the head of this model. */
@@ -208,14 +223,15 @@ static const char *const LOSSES[] = {"mse", "relative", "bounded"};
 static const char *const EDGES[] = {"inside", "clipped"};
 static const char *const SCHEDULES[] = {"cosine", "ahead"};
 
-/* Of bits and groups of all units, however the recipe words them. */
-static uint64_t hash_schemes(const eq_block_scheme *schemes, int64_t L)
+/* Of the grids of all units, however the recipe words them. A unit without a kind of its own adds
+ * nothing of it, as in the plans of runs from before there were any. */
+static uint64_t hash_schemes(const eq_block_scheme *schemes, int64_t L, eq_grid base)
 {
     uint64_t hash = EQ_HASH_START;
     for (int64_t i = 0; i < L * EQ_UNITS; i++) {
         const eq_scheme *s = &schemes[i / EQ_UNITS].units[i % EQ_UNITS];
         const int64_t values[3] = {s->bits, s->group, s->grid};
-        hash = eq_hash(hash, values, eq_scheme_super(s) ? sizeof values : 2 * sizeof *values);
+        hash = eq_hash(hash, values, s->grid != base ? sizeof values : 2 * sizeof *values);
     }
     return hash;
 }
@@ -268,7 +284,7 @@ static json_t *describe_run(const eq_ctx *ctx, const call *c, const char *model)
     describe_ends(options, c->job.ends);
     if (o->recipe)
         json_object_set_new(inputs, "recipe",
-                            eq_hash_text(hash_schemes(c->schemes, c->decoder->config.L)));
+                            eq_hash_text(hash_schemes(c->schemes, c->decoder->config.L, o->grid)));
     if (c->data.calib.ids)
         json_object_set_new(inputs, "data", eq_hash_text(eq_data_hash(&c->data)));
     json_t *info = json_pack("{s:s, s:s, s:s, s:s}", "eqat", EQAT_VERSION, "model", model, "calib",
@@ -430,6 +446,8 @@ static void log_schemes(eq_ctx *ctx, const call *c, double bits_per_weight)
 static eq_status plan_grids(eq_ctx *ctx, call *c, eq_quantize_result *result)
 {
     const eq_scheme base = eq_scheme_of(c->options);
+    result->bits = base.bits;
+    result->group = base.group;
     result->bits_per_weight = eq_output_bits_per_weight(&c->decoder->config, c->schemes);
     result->embed_bits = c->job.ends[EQ_EMBEDDING].bits;
     result->head_bits = c->job.ends[EQ_HEAD].bits;
@@ -487,7 +505,7 @@ eq_status eq_quantize(eq_ctx *ctx, const char *model, const char *out,
     double start = eq_seconds();
     call c = {.asked = options, .own = *options, .run = {.lock = -1}};
     c.options = c.job.options = &c.own;
-    *result = (eq_quantize_result){.bits = options->bits, .group = options->group};
+    *result = (eq_quantize_result){0};
     if (options->data.samples > 0)
         set_samples(&c, options->data.samples, options->data.val_samples);
     eq_status st = check_options(ctx, &c.own);

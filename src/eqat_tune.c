@@ -5,6 +5,8 @@
 #include "train/output.h"
 #include "train/tune.h"
 
+#include <math.h>
+
 eq_status eq_tune_check(eq_ctx *ctx, const eq_tune_options *o)
 {
     if (!o->epochs) return EQ_OK;
@@ -97,6 +99,27 @@ static eq_dtype super_type(const eq_stored_part *part)
     return EQ_F32;
 }
 
+/* Scales of 0 leave nothing to train, and no zero point. */
+static eq_status check_super(eq_ctx *ctx, const eq_decoder *d, const eq_stored_part *part,
+                             int64_t block)
+{
+    const eq_tensor *t = &part->tensor;
+    const int64_t each = eq_dtype_get(t->type)->block_bytes;
+    const int64_t count = part->rows * t->shape[1] / EQ_SUPER_BLOCK;
+    const int groups = EQ_SUPER_BLOCK / eq_ggml_form_of(t->type)->group;
+    for (int64_t i = 0; i < count; i++) {
+        eq_ggml_block b = {0};
+        eq_ggml_block_read(&b, (const uint8_t *)t->data + i * each, t->type);
+        for (int g = 0; g < groups; g++)
+            if (b.s[g] == 0 || !isfinite(b.s[g]) || !isfinite(b.m[g]))
+                return eq_fail(ctx, EQ_EFORMAT,
+                               "%s: block %lld: a scale in the super-blocks of a linear is 0 or "
+                               "not finite, which is not trained",
+                               eq_checkpoint_path(d->checkpoint), (long long)block);
+    }
+    return EQ_OK;
+}
+
 /* All linears packed or in super-blocks, those of a unit with the same bits and groups. */
 static eq_status check_packed(eq_ctx *ctx, const eq_decoder *d)
 {
@@ -107,8 +130,11 @@ static eq_status check_packed(eq_ctx *ctx, const eq_decoder *d)
         const eq_stored *s = &d->blocks[i / EQ_UNITS].stored[i % EQ_UNITS];
         for (int p = 0; p < s->count; p++) {
             const eq_qmatrix *q = &s->parts[p].matrix, *first = &s->parts[0].matrix;
-            if (super_type(&s->parts[p]) && super_type(&s->parts[p]) == super_type(&s->parts[0]))
+            if (super_type(&s->parts[p]) && super_type(&s->parts[p]) == super_type(&s->parts[0])) {
+                eq_status st = check_super(ctx, d, &s->parts[p], i / EQ_UNITS);
+                if (st != EQ_OK) return st;
                 continue;
+            }
             if (q->order)
                 return eq_fail(ctx, EQ_EFORMAT,
                                "%s: block %lld: columns in activation order (desc_act) are not "
@@ -218,6 +244,24 @@ static eq_grid grid_of(bool symmetric)
     return symmetric ? EQ_GRID_SYMMETRIC : EQ_GRID_ASYMMETRIC;
 }
 
+/* The grid of a unit; symmetric if all its parts say so. */
+static eq_scheme unit_scheme(const eq_stored *s, int64_t group)
+{
+    const eq_stored_part *first = &s->parts[0];
+    eq_scheme scheme = {.grid = EQ_GRID_SYMMETRIC};
+    if (super_type(first)) {
+        scheme.grid = eq_grid_of_super(first->tensor.type);
+        eq_scheme_complete(&scheme);
+        return scheme;
+    }
+    for (int p = 0; p < s->count; p++)
+        if (!s->parts[p].matrix.symmetric) scheme.grid = EQ_GRID_ASYMMETRIC;
+    const eq_qmatrix *q = &first->matrix;
+    scheme.bits = q->bits;
+    scheme.group = group == -1 && q->g == q->K ? -1 : q->g;
+    return scheme;
+}
+
 /* What an embedding or a head has. */
 static eq_scheme end_scheme(const eq_stored *stored)
 {
@@ -225,37 +269,30 @@ static eq_scheme end_scheme(const eq_stored *stored)
     return (eq_scheme){eq_stored_bits(stored), q->g, grid_of(q->symmetric)};
 }
 
-/* Whether all block linears say that their grids are symmetric. */
-static bool is_symmetric(const eq_decoder *d)
+/* What the model says of its linears as a whole: of the packed ones, or all super-blocks. */
+static eq_quantize_options whole_scheme(const eq_decoder *d, const eq_block_scheme *schemes)
 {
+    eq_quantize_options o = {.bits = d->bits, .group = d->group, .grid = EQ_GRID_SYMMETRIC};
+    bool packed = false;
     for (int64_t i = 0; i < d->config.L * EQ_UNITS; i++) {
-        const eq_stored *s = &d->blocks[i / EQ_UNITS].stored[i % EQ_UNITS];
-        for (int p = 0; p < s->count; p++)
-            if (s->parts[p].packed && !s->parts[p].matrix.symmetric) return false;
+        const eq_scheme *s = &schemes[i / EQ_UNITS].units[i % EQ_UNITS];
+        if (eq_scheme_super(s)) continue;
+        packed = true;
+        if (s->grid == EQ_GRID_ASYMMETRIC) o.grid = EQ_GRID_ASYMMETRIC;
     }
-    return true;
+    if (!packed) o.grid = schemes[0].units[0].grid;
+    return o;
 }
 
 /* The grids that the model has, which the written layout must hold. */
 static eq_status make_schemes(eq_ctx *ctx, call *c)
 {
     const eq_decoder *d = c->model->decoder;
-    c->scheme =
-        (eq_quantize_options){.bits = d->bits, .group = d->group, .grid = grid_of(is_symmetric(d))};
-    const eq_scheme scheme = eq_scheme_of(&c->scheme);
-    c->schemes = eq_schemes_uniform(ctx, &scheme, d->config.L);
-    for (int64_t i = 0; c->schemes && i < d->config.L * EQ_UNITS; i++) {
-        const eq_stored_part *part = &d->blocks[i / EQ_UNITS].stored[i % EQ_UNITS].parts[0];
-        const eq_qmatrix *q = &part->matrix;
-        eq_scheme *s = &c->schemes[i / EQ_UNITS].units[i % EQ_UNITS];
-        if (!part->packed) {
-            s->grid = eq_grid_of_super(part->tensor.type);
-            eq_scheme_complete(s);
-            continue;
-        }
-        s->bits = q->bits;
-        if (q->g != eq_scheme_group(s, q->K)) s->group = q->g;
-    }
+    c->schemes = eq_alloc(ctx, d->config.L, sizeof *c->schemes);
+    for (int64_t i = 0; c->schemes && i < d->config.L * EQ_UNITS; i++)
+        c->schemes[i / EQ_UNITS].units[i % EQ_UNITS] =
+            unit_scheme(&d->blocks[i / EQ_UNITS].stored[i % EQ_UNITS], d->group);
+    if (c->schemes) c->scheme = whole_scheme(d, c->schemes);
     return c->schemes
                ? eq_schemes_check(ctx, c->schemes, &d->config, eq_checkpoint_path(d->checkpoint))
                : EQ_ENOMEM;

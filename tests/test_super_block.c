@@ -125,6 +125,27 @@ static void fits_are_near(void **state)
     }
 }
 
+/* Of small weights, whose units are halves with few digits, too. */
+static void fits_stay(void **state)
+{
+    (void)state;
+    for (int t = 0; t < EQ_SUPER_TYPES; t++) {
+        const eq_dtype type = eq_super_types[t];
+        for (uint64_t stream = 0; stream < 50 * ROUNDS; stream++) {
+            const float most = 0x1p-2f / (float)(1 << stream % 22);
+            float s[EQ_GGML_MOST_GROUPS], z[EQ_GGML_MOST_GROUPS];
+            eq_super_block once, again;
+            fill_uniform(s, EQ_GGML_MOST_GROUPS, type == EQ_Q3_K ? -most : most / 10, most,
+                         300 + stream);
+            fill_uniform(z, EQ_GGML_MOST_GROUPS, 0, 15, 9000 + stream);
+            eq_super_block_fit(&once, type, s, z);
+            eq_super_block_grid(s, z, &once, type);
+            eq_super_block_fit(&again, type, s, z);
+            assert_memory_equal(&again, &once, sizeof once);
+        }
+    }
+}
+
 static void what_is_not_finite_is_seen(void **state)
 {
     (void)state;
@@ -270,6 +291,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(written_blocks_are_read_and_fitted_again),
         cmocka_unit_test(fits_are_near),
+        cmocka_unit_test(fits_stay),
         cmocka_unit_test(what_is_not_finite_is_seen),
         cmocka_unit_test(starts_lie_on_the_blocks),
         cmocka_unit_test(frozen_weights_are_the_trained_ones),

@@ -72,8 +72,7 @@ static void add_row(void *user, const eq_bench_row *row)
 static void defaults(void *arguments)
 {
     bench_args *args = arguments;
-    args->options.prompt = 512;
-    args->options.texts = 1;
+    args->options = eq_bench_defaults();
 }
 
 static int run(const void *arguments)

@@ -76,12 +76,13 @@ static const eq_option options[] = {
      .choices = grids,
      .help = "each group's own zero point, or the middle code for all and scales of either sign; "
              "or the super-blocks of a ggml type, with its bits and groups, which model.gguf of "
-             "--target gguf holds as they are"},
+             "--target gguf holds as they are; linears whose rows are no multiple of 256 get "
+             "the grid of Q2_0 or Q4_0 instead"},
     {.name = "recipe",
      .kind = EQ_OPTION_STRING,
      .offset = offsetof(quantize_args, q.recipe),
      .argument = "FILE",
-     .help = "bits and groups of single layers and modules, see docs/formats.md"},
+     .help = "bits, groups and grids of single layers and modules, see docs/formats.md"},
     {.name = "target-bpw",
      .kind = EQ_OPTION_DOUBLE,
      .offset = offsetof(quantize_args, q.target_bpw),
@@ -144,7 +145,8 @@ static const eq_option options[] = {
     {.name = "exact-scales",
      .kind = EQ_OPTION_FLAG,
      .offset = offsetof(quantize_args, q.train.exact_scales),
-     .help = "train with scales in f32, not rounded to f16 as the file will hold them"},
+     .help = "train with scales in f32, not rounded to f16 as the file will hold them; not with "
+             "super-blocks"},
     {.name = "block-samples",
      .kind = EQ_OPTION_INT64,
      .offset = offsetof(quantize_args, q.train.samples),
@@ -237,25 +239,39 @@ static const eq_section sections[] = {{eq_data_section, offsetof(quantize_args, 
                                       {eq_run_section, offsetof(quantize_args, q.run)},
                                       {NULL, 0}};
 
+/* What the first pass leaves where no grid and no group is asked for. */
+enum { NO_GRID = EQ_GRID_Q4_K + 1, NO_GROUP = 0 };
+
+/* Grid and group for a GGUF file. What was asked for is set again by the second pass; here it says
+ * whether super-blocks, which have groups of their own, may be the default. */
+static void aim_at_gguf(eq_quantize_options *q, const eq_quantize_options *asked)
+{
+    const bool plain =
+        (int)asked->grid != NO_GRID || asked->group != NO_GROUP || asked->target_bpw > 0;
+    eq_quantize_for_gguf(q);
+    if (!plain) return;
+    /* Where bits are chosen any linear may get 2, and Q2_0 has groups of 64. */
+    q->group = q->bits == 2 || asked->target_bpw > 0 ? 64 : 32;
+    eq_quantize_on_grid(q, EQ_GRID_SYMMETRIC);
+}
+
 /* The first pass starts from 4 bits and finds method, bits, grid, preset and target; the second
  * starts from the defaults that belong to those. */
 static void defaults(void *arguments)
 {
     quantize_args *args = arguments;
+    const eq_quantize_options asked = args->q;
     if (!args->started) {
-        args->q.method = EQ_METHOD_BLOCK_AP;
-        args->q.bits = 4;
+        args->q = eq_quantize_defaults(EQ_METHOD_BLOCK_AP, 4, args->preset);
+        args->q.grid = (eq_grid)NO_GRID;
+        args->q.group = NO_GROUP;
         args->started = true;
+        return;
     }
-    const eq_grid grid = args->q.grid;
-    const int super = eq_grid_bits(grid);
-    const bool choose = args->q.target_bpw > 0;
-    args->q = eq_quantize_defaults(args->q.method, super ? super : args->q.bits, args->preset);
-    if (args->target == TARGET_GGUF) eq_quantize_for_gguf(&args->q);
-    if (super) eq_quantize_on_grid(&args->q, grid);
-    if (super || !choose || args->target != TARGET_GGUF) return;
-    eq_quantize_on_grid(&args->q, EQ_GRID_SYMMETRIC);
-    args->q.group = 64; /* as Q2_0 has; any linear may get 2 bits */
+    const int super = (int)asked.grid == NO_GRID ? 0 : eq_grid_bits(asked.grid);
+    args->q = eq_quantize_defaults(asked.method, super ? super : asked.bits, args->preset);
+    if (args->target == TARGET_GGUF) aim_at_gguf(&args->q, &asked);
+    if (super) eq_quantize_on_grid(&args->q, asked.grid);
 }
 
 /* The finished folder as a GGUF file inside; one that is there is this one. */
@@ -274,27 +290,12 @@ static eq_status write_gguf(eq_session *session, const char *out)
     return status;
 }
 
-/* Plain types have blocks of 32, Q2_0 of 64. */
-static eq_status check_target(eq_session *session, const quantize_args *args)
-{
-    const eq_quantize_options *q = &args->q;
-    if (args->target != TARGET_GGUF || eq_grid_bits(q->grid)) return EQ_OK;
-    if (q->group > 0 && q->group % 32)
-        return eq_session_fail(session, EQ_EINVAL,
-                               "--target gguf needs a --group of whole blocks of 32, or a --grid "
-                               "of super-blocks");
-    if (q->group == 64 || (!q->recipe && q->target_bpw <= 0)) return EQ_OK;
-    return eq_session_fail(session, EQ_EINVAL,
-                           "--target gguf with --recipe or --target-bpw needs --group 64");
-}
-
 static int run(const void *arguments)
 {
     const quantize_args *args = arguments;
     eq_quantize_result result = {0};
     eq_session session;
     eq_status status = eq_session_open(&session, &args->common, false);
-    if (status == EQ_OK) status = check_target(&session, args);
     if (status == EQ_OK)
         status = eq_quantize(session.ctx, args->common.model, args->out, &args->q, &result);
     if (status == EQ_OK && args->target == TARGET_GGUF) status = write_gguf(&session, args->out);
@@ -305,10 +306,10 @@ const eq_command eq_cmd_quantize = {
     .name = "quantize",
     .summary = "Quantize a model, trained block by block (Block-AP) or by rounding",
     .details =
-        "The output is a Hugging Face folder with GPTQ tensors. FOLDER/run has the log and the "
-        "state:\na run that was interrupted or killed goes on with the same command and ends with "
-        "the same bytes.\nDefaults depend on --method, --bits and --preset: give them with --help "
-        "to see them.\n\n"
+        "The output is a Hugging Face folder with GPTQ tensors, or the blocks of a --grid of "
+        "super-blocks.\nFOLDER/run has the log and the state: a run that was interrupted or killed "
+        "goes on with the same\ncommand and ends with the same bytes. Defaults depend on --method, "
+        "--bits, --grid, --target and\n--preset: give them with --help to see them.\n\n"
         "Examples:\n"
         "  eqat quantize models/smollm2-135m-instruct.gguf -o out/w3 --bits 3 --group 64\n"
         "  eqat quantize models/smollm2-135m-instruct.gguf -o out/rtn --method rtn -b 4 -g 64\n"

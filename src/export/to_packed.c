@@ -75,8 +75,9 @@ eq_status eq_packed_plan(eq_ctx *ctx, eq_export_job *job)
         eq_weight *w = &job->weights[i];
         if (w->linear && !eq_weight_is_packed(w))
             return refuse(ctx, job, w,
-                          eq_weight_is_blocks(w) ? "is in ggml's blocks, which gguf and dense hold"
-                                                 : "is not quantized; eqat quantize comes first");
+                          job->decoder->bits == 16
+                              ? "is not quantized; eqat quantize comes first"
+                              : "is in ggml's blocks, which gguf and dense hold");
         if (!is_linear(w)) {
             plan_plain(w);
             continue;

@@ -94,7 +94,7 @@ eq_cache eq_cache_layout(eq_arena *arena, const eq_config *c, const eq_cache_sha
 typedef struct tokens {
     eq_cache *cache;
     const eq_place *places;
-    int64_t n, block, pieces; /* pieces: of the longest */
+    int64_t block, pieces; /* pieces: of the longest */
     char *out;
     const char *qkv;
 } tokens;
@@ -114,7 +114,7 @@ static void attend_piece(eq_ctx *ctx, const tokens *t, int64_t i, int64_t kv, in
     float *scratch = (float *)(void *)(k->scratch + (size_t)eq_this_thread() * k->part);
     const char *row = t->qkv + (size_t)(i * eq_config_qkv(c)) * elem;
     const char *q = row + (size_t)(kv * group * D) * elem;
-    const bool alone = t->pieces == 1;
+    const bool alone = t->pieces == 1; /* else f32 and a weight of 1: the same number */
     const eq_slab_range range = {first, left < PIECE ? left : PIECE, alone ? k->type : EQ_F32};
     char *o = t->out + (size_t)((i * c->H + kv * group) * D) * elem;
     if (left <= PIECE) eq_slab_put(ctx->kernels, &k->slabs, &slab, t->places[i].position, 1, row);
@@ -150,7 +150,7 @@ void eq_cache_attend(eq_ctx *ctx, eq_cache *k, int64_t block, const eq_place *pl
                      void *out, const void *qkv)
 {
     const eq_config *c = k->config;
-    tokens t = {.cache = k, .places = places, .n = n, .block = block, .out = out, .qkv = qkv};
+    tokens t = {.cache = k, .places = places, .block = block, .out = out, .qkv = qkv};
     for (int64_t i = 0; i < n; i++) {
         const int64_t pieces = pieces_of(places[i].position + 1);
         t.pieces = pieces > t.pieces ? pieces : t.pieces;

@@ -121,21 +121,26 @@ void eq_job_draw(eq_job *job, const eq_kernels *kernels, float *logits, int64_t 
 {
     const eq_generate_options *o = &job->request.options;
     const eq_sampling sampling = {o->temperature, o->top_k, o->top_p, o->min_p};
-    int64_t unused, count = job->request.top_logprobs;
+    int64_t best, count = job->request.top_logprobs;
     eq_event *event = &job->event;
-    float total = kernels->logsumexp(logits, V, &unused);
+    const float *own = logits;
+    float total = kernels->logsumexp(logits, V, &best);
+    int32_t id = (int32_t)best;
     event->token = -1;
     if (!isfinite(total)) return;
     /* Probabilities in the event are the model's own, and sampling changes the logits. */
-    memcpy(raw, logits, (size_t)V * sizeof *raw);
-    if (job->seen) eq_penalize(logits, job->seen, V, o->repetition_penalty);
-    int32_t id = eq_sample(kernels, logits, V, &sampling, &job->rng, ranks);
+    if (o->temperature > 0 || job->seen) {
+        memcpy(raw, logits, (size_t)V * sizeof *raw);
+        own = raw;
+        if (job->seen) eq_penalize(logits, job->seen, V, o->repetition_penalty);
+        id = eq_sample(kernels, logits, V, &sampling, &job->rng, ranks);
+    }
     if (id < 0) return;
     if (job->seen) job->seen[id] = 1;
     event->token = id;
-    event->logprob = raw[id] - total;
+    event->logprob = own[id] - total;
     if (!count) return;
-    eq_most_likely(ranks, count, raw, V);
+    eq_most_likely(ranks, count, own, V);
     for (int64_t i = 0; i < count; i++)
         job->top[i] = (eq_logprob){ranks[i].id, ranks[i].logit - total};
     event->top = job->top;

@@ -185,8 +185,8 @@ typedef struct eq_kernels {
                      int64_t ldb, int64_t rows, int64_t n, eq_dtype type);
 
     /* w^ of one row (see eq_quant_shape): y out [K] type; w in [K] f32; s, z in [K/g];
-     * inside, s is clamped (eq_clamp_scale) and z rounded (half to even) and clamped to [0, Q], but
-     * not with super-blocks. */
+     * inside, s is clamped (eq_clamp_scale) and z, but not that of super-blocks, rounded (half to
+     * even) and clamped to [0, Q]. */
     void (*fakequant_forward)(void *y, const float *w, const float *s, const float *z,
                               const eq_quant_shape *shape, eq_dtype type);
     /* Backward of fakequant_forward for one row, straight-through for rounding and the clamps of

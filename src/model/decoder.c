@@ -103,11 +103,9 @@ static eq_dtype find_super(const eq_checkpoint *ck, const char *prefix)
 }
 
 /* Rows of super-blocks, stored as bytes. */
-static eq_status open_super(eq_ctx *ctx, eq_decoder *d, const char *prefix, eq_stored_part *part,
-                            int64_t K)
+static eq_status open_super(eq_ctx *ctx, const eq_decoder *d, const char *prefix, eq_dtype type,
+                            eq_stored_part *part, int64_t K)
 {
-    const eq_dtype type = find_super(d->checkpoint, prefix);
-    const eq_ggml_form *form = eq_ggml_form_of(type);
     const char *path = eq_checkpoint_path(d->checkpoint);
     eq_tensor *t = &part->tensor;
     char name[NAME_BYTES + 8];
@@ -124,11 +122,6 @@ static eq_status open_super(eq_ctx *ctx, eq_decoder *d, const char *prefix, eq_s
             expect_shape(ctx, d->checkpoint, name, t, part->rows, (int64_t)eq_dtype_bytes(type, K));
     t->type = type;
     t->shape[1] = K;
-    if (d->bits == 16) {
-        d->bits = form->bits;
-        d->group = form->group;
-    }
-    if (d->bits != form->bits || d->group != form->group) d->mixed = true;
     return st;
 }
 
@@ -141,16 +134,48 @@ static eq_status open_part(eq_ctx *ctx, eq_decoder *d, const char *prefix, eq_st
     bool plain = eq_checkpoint_has(d->checkpoint, name);
     if (!plain && eq_packing_has(d->checkpoint, prefix))
         return open_packed(ctx, d, prefix, part, K);
-    if (!plain && find_super(d->checkpoint, prefix)) return open_super(ctx, d, prefix, part, K);
+    const eq_dtype super = plain ? EQ_F32 : find_super(d->checkpoint, prefix);
+    if (super) return open_super(ctx, d, prefix, super, part, K);
     return find_weight(ctx, d->checkpoint, name, &part->tensor, part->rows, K);
 }
 
-/* Bits and group of the block linears, and whether this one has others. */
-static void note_grid(eq_decoder *d, const eq_qmatrix *q)
+/* Whether a linear has a grid, of which bits and group are found. */
+static bool find_grid(const eq_decoder *d, const eq_stored_part *part, int *bits, int64_t *group)
 {
-    d->bits = d->packing.bits;
-    d->group = d->packing.group;
-    if (q->bits != d->bits || q->g != (d->group == -1 ? q->K : d->group)) d->mixed = true;
+    const eq_ggml_form *form = part->packed ? NULL : eq_ggml_form_of(part->tensor.type);
+    if (!part->packed && (!form || eq_checkpoint_gguf(d->checkpoint))) return false;
+    *bits = form ? form->bits : part->matrix.bits;
+    *group = form ? form->group : part->matrix.g;
+    return true;
+}
+
+/* Bits and group of the model are those of the first linear that has any, and it is mixed if
+ * another one has others. */
+static void note_grid(eq_decoder *d, const eq_stored_part *part, int64_t K)
+{
+    int bits;
+    int64_t group;
+    if (!find_grid(d, part, &bits, &group)) return;
+    if (d->bits == 16) {
+        d->bits = bits;
+        d->group = group;
+    }
+    if (bits != d->bits || group != (d->group == -1 ? K : d->group)) d->mixed = true;
+}
+
+/* What the configuration says of packed linears goes before that. */
+static void note_grids(eq_decoder *d)
+{
+    if (d->packing.bits) {
+        d->bits = d->packing.bits;
+        d->group = d->packing.group;
+    }
+    for (int64_t i = 0; i < d->config.L * EQ_UNITS; i++) {
+        const eq_unit unit = (eq_unit)(i % EQ_UNITS);
+        const eq_stored *s = &d->blocks[i / EQ_UNITS].stored[unit];
+        for (int p = 0; p < s->count; p++)
+            note_grid(d, &s->parts[p], eq_unit_columns(&d->config, unit));
+    }
 }
 
 static eq_status open_unit(eq_ctx *ctx, eq_decoder *d, int64_t i, eq_unit unit)
@@ -168,7 +193,6 @@ static eq_status open_unit(eq_ctx *ctx, eq_decoder *d, int64_t i, eq_unit unit)
         snprintf(prefix, sizeof prefix, "model.layers.%lld.%s", (long long)i, parts[p].name);
         eq_status st = open_part(ctx, d, prefix, part, K);
         if (st != EQ_OK) return st;
-        if (part->packed) note_grid(d, &part->matrix);
     }
     b->block.units[unit] = eq_linear_stored(ctx->kernels, stored, K);
     return EQ_OK;
@@ -238,6 +262,7 @@ eq_status eq_decoder_open(eq_ctx *ctx, eq_decoder **out, eq_checkpoint *checkpoi
     if (st == EQ_OK) d->final_norm = d->vectors + c->L * eq_vector_elems(c);
     for (int64_t i = 0; st == EQ_OK && i < c->L; i++)
         st = open_block(ctx, d, i);
+    if (st == EQ_OK) note_grids(d);
     if (st == EQ_OK) st = open_ends(ctx, d);
     if (st != EQ_OK) {
         eq_decoder_close(d);

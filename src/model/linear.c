@@ -58,7 +58,7 @@ int eq_stored_bits(const eq_stored *stored)
     return part->packed ? part->matrix.bits : 16;
 }
 
-/* The same of a row of super-blocks. */
+/* eq_stored_grid of a row of super-blocks. */
 static void super_grid(const eq_tensor *t, int64_t row, int64_t K, uint8_t *q, float *s, float *z)
 {
     const eq_ggml_form *form = eq_ggml_form_of(t->type);
@@ -67,7 +67,7 @@ static void super_grid(const eq_tensor *t, int64_t row, int64_t K, uint8_t *q, f
     for (int64_t b = 0; b < K / EQ_SUPER_BLOCK; b++) {
         eq_ggml_block block;
         eq_ggml_block_read(&block, from + b * bytes, t->type);
-        memcpy(q + b * EQ_SUPER_BLOCK, block.q, EQ_SUPER_BLOCK);
+        if (q) memcpy(q + b * EQ_SUPER_BLOCK, block.q, EQ_SUPER_BLOCK);
         for (int64_t i = 0; i < groups; i++) {
             s[b * groups + i] = block.s[i];
             z[b * groups + i] = form->minimum ? -block.m[i] / block.s[i] : (float)form->zero;
@@ -82,7 +82,7 @@ void eq_stored_grid(const eq_stored_part *part, int64_t row, int64_t K, uint8_t 
         super_grid(&part->tensor, row, K, q, s, z);
         return;
     }
-    eq_qmatrix_codes(q, &part->matrix, row);
+    if (q) eq_qmatrix_codes(q, &part->matrix, row);
     eq_qmatrix_grid(s, z, &part->matrix, row);
 }
 

@@ -68,8 +68,8 @@ typedef struct eq_stored {
 
 /* Bits of the first part's codes; 16 when it is not packed. */
 int eq_stored_bits(const eq_stored *stored);
-/* Codes of row `row` of a part, q out [K], with its scales and zero points, s and z out [K/g]: of a
- * packed part, or of a tensor of super-blocks (K columns). */
+/* Codes of row `row` of a part, q out [K] or NULL, with its scales and zero points, s and z out
+ * [K/g]: of a packed part, or of a tensor of super-blocks (K columns). */
 void eq_stored_grid(const eq_stored_part *part, int64_t row, int64_t K, uint8_t *q, float *s,
                     float *z);
 /* A linear of the form "stored" over `stored` (borrowed), all parts [.., K]. */

@@ -169,6 +169,37 @@ eq_status eq_schemes_check(eq_ctx *ctx, const eq_block_scheme *schemes, const eq
     return EQ_OK;
 }
 
+/* docs/formats.md, what is exported as which type; 2 bits with zero points of any group would take
+ * twice their size. */
+static bool ggml_holds(const eq_scheme *s, int64_t K)
+{
+    const int64_t g = eq_scheme_group(s, K);
+    const bool symmetric = eq_scheme_symmetric(s);
+    if (eq_scheme_super(s)) return true;
+    if (s->bits == 2) return symmetric ? g % 64 == 0 : g % EQ_SUPER_BLOCK == 0;
+    return g % 32 == 0 && (s->bits != 8 || symmetric);
+}
+
+eq_status eq_schemes_check_ggml(eq_ctx *ctx, const eq_block_scheme *schemes,
+                                const eq_config *config, bool any)
+{
+    for (int64_t i = 0; i < config->L * EQ_UNITS; i++) {
+        const eq_unit unit = (eq_unit)(i % EQ_UNITS);
+        const int64_t K = eq_unit_columns(config, unit);
+        eq_part parts[EQ_MAX_PARTS];
+        eq_scheme own = schemes[i / EQ_UNITS].units[unit];
+        if (any) own.bits = 2; /* which ask for most */
+        if (ggml_holds(&own, K)) continue;
+        eq_unit_parts(config, unit, parts);
+        return eq_fail(ctx, EQ_EINVAL,
+                       "block %lld: %s: no ggml type of about its size holds %d bits in groups of "
+                       "%lld, %s; the symmetric grid in groups of 64 (2 bits) or 32 is held",
+                       (long long)(i / EQ_UNITS), parts[0].name, own.bits, (long long)own.group,
+                       eq_grid_name(own.grid));
+    }
+    return EQ_OK;
+}
+
 bool eq_schemes_have_super(const eq_block_scheme *schemes, int64_t L)
 {
     for (int64_t i = 0; i < L * EQ_UNITS; i++)

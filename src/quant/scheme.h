@@ -37,7 +37,8 @@ bool eq_scheme_symmetric(const eq_scheme *scheme);
 bool eq_scheme_equal(const eq_scheme *a, const eq_scheme *b);
 /* What kernels need of it for rows of K columns. */
 eq_quant_shape eq_scheme_shape(const eq_scheme *scheme, int64_t K);
-/* Bits that [N, K] takes in a file: codes, and a half scale and a zero point a group. */
+/* Bits that [N, K] takes in a file: codes, and a half scale and a zero point a group; or its
+ * super-blocks. */
 int64_t eq_scheme_stored_bits(const eq_scheme *scheme, int64_t N, int64_t K);
 
 /* One grid for every unit of a block. */
@@ -51,6 +52,10 @@ eq_block_scheme *eq_schemes_uniform(eq_ctx *ctx, const eq_scheme *scheme, int64_
  * `file`, where the grids are from (NULL: nowhere), and then names the block. */
 eq_status eq_schemes_check(eq_ctx *ctx, const eq_block_scheme *schemes, const eq_config *config,
                            const char *file);
+/* EQ_EINVAL, naming block and linear, unless a ggml type of about their size holds all grids; `any`:
+ * whatever bits the units will have. */
+eq_status eq_schemes_check_ggml(eq_ctx *ctx, const eq_block_scheme *schemes,
+                                const eq_config *config, bool any);
 /* Whether a unit of L blocks has super-blocks. */
 bool eq_schemes_have_super(const eq_block_scheme *schemes, int64_t L);
 /* Whether every unit of L blocks has this grid. */

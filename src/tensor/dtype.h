@@ -2,6 +2,7 @@
 #ifndef EQ_TENSOR_DTYPE_H
 #define EQ_TENSOR_DTYPE_H
 
+#include <assert.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -42,6 +43,7 @@ static inline size_t eq_elem_bytes(eq_dtype type)
 {
     static const size_t BYTES[] = {
         [EQ_F32] = 4, [EQ_F16] = 2, [EQ_BF16] = 2, [EQ_I32] = 4, [EQ_I64] = 8, [EQ_U8] = 1};
+    assert(type <= EQ_U8);
     return BYTES[type];
 }
 /* Bytes of n consecutive elements; n is a multiple of the block. */

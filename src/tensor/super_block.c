@@ -69,17 +69,38 @@ static void fit_offsets(eq_super_block *b, const float *s, const float *z, int g
         b->min[i] = (uint8_t)(b->dmin > 0 ? steps_of(offsets[i], b->dmin, 0.0f, most) : 0);
 }
 
-void eq_super_block_fit(eq_super_block *b, eq_dtype type, const float *s, const float *z)
+static void fit_once(eq_super_block *b, eq_dtype type, const float *s, const float *z)
 {
     const int groups = groups_of(type);
-    float sum = 0;
     *b = (eq_super_block){.d = 0};
-    for (int i = 0; i < groups; i++)
-        sum += s[i] + z[i];
     if (type == EQ_Q3_K)
         fit_signed(b, s, groups);
     else
         fit_offsets(b, s, z, groups, largest_of(type));
+}
+
+/* Whether rounding a unit to a half with fewer digits may have moved it so far that the largest
+ * multiple of it is no longer the largest that there is. */
+static bool is_coarse(const eq_super_block *b)
+{
+    const float least = 0x1p-14f;
+    return fabsf(b->d) < least || (b->dmin > 0 && b->dmin < least);
+}
+
+void eq_super_block_fit(eq_super_block *b, eq_dtype type, const float *s, const float *z)
+{
+    enum { TIMES = 8 }; /* three are enough for nearly all */
+    float sum = 0, own_s[EQ_GGML_MOST_GROUPS], own_z[EQ_GGML_MOST_GROUPS];
+    for (int i = 0; i < groups_of(type); i++)
+        sum += s[i] + z[i];
+    fit_once(b, type, s, z);
+    for (int time = 0; time < TIMES && isfinite(sum) && is_coarse(b); time++) {
+        eq_super_block again;
+        eq_super_block_grid(own_s, own_z, b, type);
+        fit_once(&again, type, own_s, own_z);
+        if (!memcmp(&again, b, sizeof again)) break;
+        *b = again;
+    }
     if (!isfinite(sum)) b->d = NAN;
 }
 

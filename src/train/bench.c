@@ -375,11 +375,16 @@ static eq_status decode_with(bench *b, const eq_decoder *decoder, const eq_bench
                                 .kv_bits = o->kv_bits ? o->kv_bits
                                            : exact    ? 16
                                                       : 8,
-                                .prompt = o->prompt ? o->prompt : 512,
-                                .texts = o->texts ? o->texts : 1};
+                                .prompt = o->prompt,
+                                .texts = o->texts};
     eq_bench_decode r;
     eq_status st = eq_bench_decode_run(b->ctx, decoder, &task, &r);
     if (st != EQ_OK) return st;
+    if (!exact) {
+        emit(b, "decode", "prompt", "tokens", (double)task.prompt, -1);
+        emit(b, "decode", "texts", "", (double)task.texts, -1);
+    }
+    emit(b, "decode", exact ? "kv_bits_exact" : "kv_bits", "bits", task.kv_bits, -1);
     emit(b, "decode", exact ? "load_exact" : "load", "s", r.load, -1);
     emit(b, "decode", exact ? "read_exact" : "read", "tokens/s", (double)task.prompt / r.read, -1);
     emit(b, "decode", exact ? "write_exact" : "write", "tokens/s", (double)task.texts / r.step,

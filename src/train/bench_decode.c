@@ -73,6 +73,8 @@ eq_status eq_bench_decode_run(eq_ctx *ctx, const eq_decoder *d, const eq_bench_t
                        (long long)task->prompt, TOKENS, (long long)d->config.positions);
     if (task->texts < 1 || task->texts > MOST_TEXTS)
         return eq_fail(ctx, EQ_EINVAL, "texts must be from 1 to %d", MOST_TEXTS);
+    if (task->kv_bits != 16 && !eq_kv_packed(task->kv_bits))
+        return eq_fail(ctx, EQ_EINVAL, "kv-bits is %d, must be 16, 8 or 4", task->kv_bits);
     const eq_generation_shape shape = {.B = task->texts,
                                        .room = task->prompt + TOKENS,
                                        .type = task->type,

@@ -63,18 +63,27 @@ int64_t eq_block_file_entries(const eq_config *c, const eq_block_scheme *scheme,
 }
 
 /* The largest unit decides the buffers of all. */
-static eq_status frozen_init(eq_ctx *ctx, eq_frozen *f, const eq_block *block,
-                             const eq_block_scheme *scheme)
+static eq_frozen_size frozen_size(const eq_config *c, const eq_block_scheme *scheme)
 {
-    int64_t weights = 0, groups = 0, columns = 0;
+    eq_frozen_size size = {0};
     for (int u = 0; u < EQ_UNITS; u++) {
-        int64_t K = block->units[u].K, w = block->units[u].N * K;
+        int64_t K = eq_unit_columns(c, (eq_unit)u), w = eq_unit_rows(c, (eq_unit)u) * K;
         int64_t g = w / eq_scheme_group(&scheme->units[u], K);
-        weights = w > weights ? w : weights;
-        groups = g > groups ? g : groups;
-        columns = K > columns ? K : columns;
+        size.weights = w > size.weights ? w : size.weights;
+        size.groups = g > size.groups ? g : size.groups;
+        size.columns = K > size.columns ? K : size.columns;
     }
-    return eq_frozen_init(ctx, f, weights, groups, columns);
+    return size;
+}
+
+int64_t eq_block_file_bytes(const eq_config *c, const eq_block_scheme *schemes)
+{
+    int64_t most = 0;
+    for (int64_t i = 0; i < c->L; i++) {
+        const eq_frozen_size size = frozen_size(c, &schemes[i]);
+        most = eq_frozen_bytes(&size) > most ? eq_frozen_bytes(&size) : most;
+    }
+    return most;
 }
 
 eq_status eq_block_file_write(eq_ctx *ctx, const eq_block *block, const eq_block_scheme *scheme,
@@ -88,8 +97,9 @@ eq_status eq_block_file_write(eq_ctx *ctx, const eq_block *block, const eq_block
     const eq_config *c = block->config;
     int64_t n = eq_block_file_entries(c, scheme, index, entries, names);
     list_linears(linears, c, scheme);
+    const eq_frozen_size size = frozen_size(c, scheme);
     float *vectors = eq_alloc(ctx, eq_vector_elems(c), sizeof *vectors);
-    eq_status st = vectors ? frozen_init(ctx, &f, block, scheme) : EQ_ENOMEM;
+    eq_status st = vectors ? eq_frozen_init(ctx, &f, &size) : EQ_ENOMEM;
     if (st == EQ_OK) st = eq_safetensors_begin(ctx, &w, path, entries, n);
     if (st != EQ_OK) goto done;
     for (int i = 0; i < LINEARS; i++) {

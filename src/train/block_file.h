@@ -12,6 +12,9 @@
 eq_status eq_block_file_write(eq_ctx *ctx, const eq_block *block, const eq_block_scheme *scheme,
                               int64_t index, const char *path);
 
+/* The most bytes that this takes for one of the model's blocks. */
+int64_t eq_block_file_bytes(const eq_config *config, const eq_block_scheme *schemes);
+
 /* A written block, mapped, as a block of stored weights. */
 typedef struct eq_block_file {
     eq_safetensors *file; /* owned */

@@ -66,6 +66,11 @@ static eq_status rounding_init(eq_ctx *ctx, rounding *r, const eq_qmatrix *q)
     return EQ_OK;
 }
 
+static eq_frozen_size frozen_size(const eq_qmatrix *q)
+{
+    return (eq_frozen_size){q->N * q->K, q->N * (q->K / q->g), q->K};
+}
+
 size_t eq_ends_bytes(const eq_config *c, const eq_scheme ends[EQ_ENDS])
 {
     size_t most = 0;
@@ -74,8 +79,8 @@ size_t eq_ends_bytes(const eq_config *c, const eq_scheme ends[EQ_ENDS])
         const eq_qmatrix q = end_shape(c, &ends[i]);
         rounding r = {.arena = eq_arena_measure()};
         layout(&r, &q);
-        int64_t weights = q.N * q.K, groups = weights / q.g;
-        size_t need = r.arena.used + (size_t)(2 * weights + 12 * groups + 4 * q.K);
+        const eq_frozen_size size = frozen_size(&q);
+        size_t need = r.arena.used + (size_t)eq_frozen_bytes(&size);
         most = need > most ? need : most;
     }
     return most;
@@ -123,14 +128,14 @@ static eq_status make_end(eq_ctx *ctx, const eq_decoder *source, int which, cons
 {
     const eq_linear *weight = which == EQ_EMBEDDING ? &source->embedding : &source->head;
     const char *name = eq_end_names[which];
-    int64_t weights = shape->N * shape->K;
+    const eq_frozen_size size = frozen_size(shape);
     rounding r = {0};
     eq_frozen frozen = {0};
     double start = eq_seconds();
     eq_status st = rounding_init(ctx, &r, shape);
     r.file = eq_checkpoint_path(source->checkpoint);
     r.name = name;
-    if (st == EQ_OK) st = eq_frozen_init(ctx, &frozen, weights, weights / shape->g, shape->K);
+    if (st == EQ_OK) st = eq_frozen_init(ctx, &frozen, &size);
     if (st == EQ_OK) st = freeze_rows(ctx, &frozen, &r, weight);
     if (st == EQ_OK) st = write_end(ctx, &frozen, shape, name, path);
     if (st == EQ_OK)

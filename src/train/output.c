@@ -68,8 +68,12 @@ static eq_status write_tensor(eq_ctx *ctx, eq_safetensors_writer *w, const eq_te
 
 /* Append the tensors' bytes of one block file, which are in the order declared. */
 static eq_status copy_block(eq_ctx *ctx, eq_safetensors_writer *w, const eq_quantize_job *job,
-                            int64_t block, const eq_tensor_entry *entries, int64_t count)
+                            int64_t block)
 {
+    eq_tensor_entry entries[EQ_BLOCK_TENSORS];
+    char names[EQ_BLOCK_TENSORS][EQ_TENSOR_NAME];
+    int64_t count =
+        eq_block_file_entries(&job->teacher->config, &job->schemes[block], block, entries, names);
     eq_safetensors *file = NULL;
     char *path = eq_run_block_path(ctx, job->run, block);
     eq_status st = path ? eq_safetensors_open(ctx, &file, path) : EQ_ENOMEM;
@@ -89,8 +93,7 @@ typedef struct contents {
     int count_before;              /* members of `before` */
     eq_tensor_entry *entries;      /* owned, [count] */
     char (*names)[EQ_TENSOR_NAME]; /* owned, of the entries */
-    int64_t count, first_block;    /* entry of block 0 */
-    int64_t per_block;             /* entries of each block */
+    int64_t count;
 } contents;
 
 static void contents_free(contents *m)
@@ -127,12 +130,9 @@ static eq_status list_contents(eq_ctx *ctx, contents *m, const eq_quantize_job *
         st = find_before(ctx, job, &m->before[i]);
         if (st == EQ_OK) list_before(m, &m->before[i]);
     }
-    m->first_block = m->count;
-    for (int64_t b = 0; st == EQ_OK && b < c->L; b++) {
-        m->per_block = eq_block_file_entries(c, &job->schemes[b], b, m->entries + m->count,
-                                             m->names + m->count);
-        m->count += m->per_block;
-    }
+    for (int64_t b = 0; st == EQ_OK && b < c->L; b++)
+        m->count += eq_block_file_entries(c, &job->schemes[b], b, m->entries + m->count,
+                                          m->names + m->count);
     return st;
 }
 
@@ -165,7 +165,7 @@ static eq_status write_model(eq_ctx *ctx, const eq_quantize_job *job, const char
     for (int i = 0; st == EQ_OK && i < m.count_before; i++)
         st = write_before(ctx, &w, &m.before[i], job->model);
     for (int64_t b = 0; st == EQ_OK && b < job->teacher->config.L; b++)
-        st = copy_block(ctx, &w, job, b, m.entries + m.first_block + b * m.per_block, m.per_block);
+        st = copy_block(ctx, &w, job, b);
     if (st == EQ_OK)
         st = eq_safetensors_commit(&w);
     else

@@ -20,20 +20,24 @@ void eq_packed_entries(eq_tensor_entry entries[EQ_PACKED_TENSORS],
     }
 }
 
-eq_status eq_frozen_init(eq_ctx *ctx, eq_frozen *f, int64_t weights, int64_t groups,
-                         int64_t columns)
+eq_status eq_frozen_init(eq_ctx *ctx, eq_frozen *f, const eq_frozen_size *size)
 {
-    *f = (eq_frozen){.codes = eq_alloc(ctx, weights, 1),
-                     .scales = eq_alloc(ctx, groups, sizeof(float)),
-                     .zeros = eq_alloc(ctx, groups, sizeof(float)),
-                     .words = eq_alloc(ctx, weights, 1),
-                     .zero_words = eq_alloc(ctx, groups, 1),
-                     .halves = eq_alloc(ctx, groups, 2),
-                     .whole = eq_alloc(ctx, groups, 1),
-                     .order = eq_alloc(ctx, columns, sizeof(int32_t))};
+    *f = (eq_frozen){.codes = eq_alloc(ctx, size->weights, 1),
+                     .scales = eq_alloc(ctx, size->groups, sizeof(float)),
+                     .zeros = eq_alloc(ctx, size->groups, sizeof(float)),
+                     .words = eq_alloc(ctx, size->weights, 1),
+                     .zero_words = eq_alloc(ctx, size->groups, 1),
+                     .halves = eq_alloc(ctx, size->groups, 2),
+                     .whole = eq_alloc(ctx, size->groups, 1),
+                     .order = eq_alloc(ctx, size->columns, sizeof(int32_t))};
     bool ok = f->codes && f->zeros && f->scales && f->words && f->zero_words && f->halves &&
               f->whole && f->order;
     return ok ? EQ_OK : EQ_ENOMEM;
+}
+
+int64_t eq_frozen_bytes(const eq_frozen_size *size)
+{
+    return 2 * size->weights + 12 * size->groups + (int64_t)sizeof(int32_t) * size->columns;
 }
 
 void eq_frozen_deinit(eq_frozen *f)

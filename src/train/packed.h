@@ -22,9 +22,13 @@ typedef struct eq_frozen {
     int32_t *order; /* [K] */
 } eq_frozen;
 
-/* For linears of up to so many weights, groups and columns. */
-eq_status eq_frozen_init(eq_ctx *ctx, eq_frozen *frozen, int64_t weights, int64_t groups,
-                         int64_t columns);
+/* The largest linears that are to be frozen. */
+typedef struct eq_frozen_size {
+    int64_t weights, groups, columns;
+} eq_frozen_size;
+
+eq_status eq_frozen_init(eq_ctx *ctx, eq_frozen *frozen, const eq_frozen_size *size);
+int64_t eq_frozen_bytes(const eq_frozen_size *size);
 void eq_frozen_deinit(eq_frozen *frozen); /* zeroed storage is fine */
 
 /* Write the tensors of rows row0 .. row0 + shape->N - 1 of what is frozen. */

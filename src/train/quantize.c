@@ -89,7 +89,8 @@ eq_status eq_quantize_plan(eq_ctx *ctx, const eq_quantize_job *job, bool *in_fil
     bool data = eq_quantize_needs_data(o);
     int64_t streams = data ? (int64_t)eq_stream_bytes(&shape) * (trains(o) ? 2 : 1) : 0;
     int64_t windows = data ? eq_windows_bytes(shape.n, shape.T) : 0;
-    int64_t work = (int64_t)eq_student_bytes(&student, ctx->threads) + windows;
+    int64_t work = (int64_t)eq_student_bytes(&student, ctx->threads) + windows +
+                   eq_block_file_bytes(&job->teacher->config, job->schemes);
     int64_t limit = eq_memory_limit(o->run.memory);
     *in_file = o->run.streams == EQ_STREAMS_FILE ||
                (o->run.streams == EQ_STREAMS_AUTO && limit && work + streams > limit);

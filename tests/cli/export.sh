@@ -129,4 +129,4 @@ out_has '^weights     4.500 bits in blocks'
 expect 0 quantize m -o aimed -q --method rtn --init mse --bits 4 --target gguf
 expect 2 quantize m -o mixed -q --method rtn --bits 3 --group 32 --target gguf \
     --target-bpw 3
-err_has 'needs --group 64'
+err_has 'no ggml type .* 2 bits in groups of 32, symmetric'
