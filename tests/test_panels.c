@@ -206,8 +206,7 @@ static void extremes(void **state)
     for (int b = 0; b < 4; b++) {
         random_panels p = make_panels(BITS[b], 16, 64, 1, EQ_ZERO_SAME, EQ_F16);
         float x[MOST_M * 64];
-        memset(p.w.data + p.w.codes_at, 255,
-               p.w.stride - p.w.codes_at);
+        memset(p.w.data + p.w.codes_at, 255, p.w.stride - p.w.codes_at);
         for (int i = 0; i < MOST_M * 64; i++)
             x[i] = i / 64 % 2 ? -3 : 3;
         random_inputs inputs = make_inputs(*state, &p.w, x, EQ_F32, false);
