@@ -25,8 +25,8 @@ typedef struct eq_super_block {
 } eq_super_block;
 
 /* The nearest that a super-block of the type (EQ_Q2_K, EQ_Q3_K or EQ_Q4_K) has to the scales s and
- * zero points z of its groups; z below 0 is taken as 0, and Q3_K has none. No scale becomes 0. What was
- * fitted once gives the same again. If anything is not finite, d is NaN. */
+ * zero points z of its groups; z below 0 is taken as 0, and Q3_K has none. No scale becomes 0. What
+ * was fitted once gives the same again. If anything is not finite, d is NaN. */
 void eq_super_block_fit(eq_super_block *block, eq_dtype type, const float *s, const float *z);
 /* Its scales and zero points; 4 is that of Q3_K. */
 void eq_super_block_grid(float *s, float *z, const eq_super_block *block, eq_dtype type);
