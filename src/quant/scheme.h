@@ -52,8 +52,8 @@ eq_block_scheme *eq_schemes_uniform(eq_ctx *ctx, const eq_scheme *scheme, int64_
  * `file`, where the grids are from (NULL: nowhere), and then names the block. */
 eq_status eq_schemes_check(eq_ctx *ctx, const eq_block_scheme *schemes, const eq_config *config,
                            const char *file);
-/* EQ_EINVAL, naming block and linear, unless a ggml type of about their size holds all grids; `any`:
- * whatever bits the units will have. */
+/* EQ_EINVAL, naming block and linear, unless a ggml type of about their size holds all grids;
+ * `any`: whatever bits the units will have. */
 eq_status eq_schemes_check_ggml(eq_ctx *ctx, const eq_block_scheme *schemes,
                                 const eq_config *config, bool any);
 /* Whether a unit of L blocks has super-blocks. */
