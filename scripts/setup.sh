@@ -3,6 +3,7 @@
 #   scripts/setup.sh            compiler, build tools, libraries
 #   scripts/setup.sh --check    the same and what `make check` adds
 #   scripts/setup.sh --clients  the same and what `make test-clients` adds
+#   scripts/setup.sh --emulate  the same and what scripts/emulate.sh adds
 # Looks first: when everything is there it says nothing and needs no apt.
 set -eu
 
@@ -35,6 +36,17 @@ if [ "${1:-}" = --check ]; then
     need clang-format tool clang-format
 fi 2>/dev/null
 [ "${1:-}" != --clients ] || need chromium tool chromium
+if [ "${1:-}" = --emulate ]; then
+    need bochs tool bochs
+    need bochsbios test -e /usr/share/bochs/BIOS-bochs-latest
+    need vgabios test -e /usr/share/bochs/VGABIOS-lgpl-latest
+    need bochs-term sh -c 'ls /usr/lib/*/bochs/plugins/libbx_term_gui.so'
+    need isolinux test -e /usr/lib/ISOLINUX/isolinux.bin
+    need syslinux-common test -e /usr/lib/syslinux/modules/bios/ldlinux.c32
+    need xorriso tool xorriso
+    need busybox-static tool busybox
+    need cpio tool cpio
+fi >/dev/null 2>&1
 [ -n "$missing" ] || exit 0
 
 echo "setup: missing:$missing"
