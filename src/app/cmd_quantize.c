@@ -275,14 +275,11 @@ static void defaults(void *arguments)
 }
 
 /* The finished folder as a GGUF file inside; one that is there is this one. */
-static eq_status write_gguf(eq_session *session, const char *out)
+static eq_status write_gguf(eq_session *session, const char *out, const char *path)
 {
     const eq_export_options gguf = eq_export_defaults(EQ_EXPORT_GGUF);
     eq_export_result result;
     eq_model *model = NULL;
-    char path[4096];
-    if ((size_t)snprintf(path, sizeof path, "%s/model.gguf", out) >= sizeof path)
-        return eq_session_fail(session, EQ_EINVAL, "the path %s is too long", out);
     if (access(path, F_OK) == 0) return EQ_OK;
     eq_status status = eq_model_open(session->ctx, &model, out);
     if (status == EQ_OK) status = eq_export(session->ctx, model, path, &gguf, &result);
@@ -295,11 +292,16 @@ static int run(const void *arguments)
     const quantize_args *args = arguments;
     eq_quantize_result result = {0};
     eq_session session;
+    char path[4096];
+    const eq_written written = {args->out, args->target == TARGET_GGUF ? path : NULL};
     eq_status status = eq_session_open(&session, &args->common, false);
+    if ((size_t)snprintf(path, sizeof path, "%s/model.gguf", args->out) >= sizeof path &&
+        status == EQ_OK)
+        status = eq_session_fail(&session, EQ_EINVAL, "the path %s is too long", args->out);
     if (status == EQ_OK)
         status = eq_quantize(session.ctx, args->common.model, args->out, &args->q, &result);
-    if (status == EQ_OK && args->target == TARGET_GGUF) status = write_gguf(&session, args->out);
-    return eq_finish_run(&session, args->out, &result, status, args->common.json);
+    if (status == EQ_OK && written.gguf) status = write_gguf(&session, args->out, path);
+    return eq_finish_run(&session, &written, &result, status, args->common.json);
 }
 
 const eq_command eq_cmd_quantize = {

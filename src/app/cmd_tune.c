@@ -44,7 +44,8 @@ static int run(const void *arguments)
     if (status == EQ_OK)
         status = eq_finetune(session.ctx, args->common.model, args->reference, args->out, &args->o,
                              &result);
-    return eq_finish_run(&session, args->out, &result, status, args->common.json);
+    const eq_written written = {args->out, NULL};
+    return eq_finish_run(&session, &written, &result, status, args->common.json);
 }
 
 const eq_command eq_cmd_tune = {

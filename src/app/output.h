@@ -12,9 +12,14 @@ json_t *eq_json_real(double value);
  * text that is not UTF-8 or without memory, is reported as EQ_ENOMEM. */
 eq_status eq_json_print(eq_session *session, json_t *object);
 
-/* The end of a command that writes the model folder `out`: print the result or the failure, close
+/* What a command has written; gguf: the file in the folder, NULL when there is none. */
+typedef struct eq_written {
+    const char *folder, *gguf;
+} eq_written;
+
+/* The end of a command that writes a model: print the result or the failure, close
  * the session, give the exit code. */
-int eq_finish_run(eq_session *session, const char *out, const eq_quantize_result *result,
+int eq_finish_run(eq_session *session, const eq_written *written, const eq_quantize_result *result,
                   eq_status status, bool json);
 
 /* Bytes as "88.1 MiB" into out. */

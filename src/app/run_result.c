@@ -10,27 +10,28 @@ static double known(double value, const eq_quantize_result *r)
     return r->val_perplexity > 0 && value >= 0 ? value : NAN;
 }
 
-static eq_status print_json(eq_session *session, const char *out, const eq_quantize_result *r)
+static eq_status print_json(eq_session *session, const eq_written *w, const eq_quantize_result *r)
 {
-    return eq_json_print(
-        session,
-        json_pack("{s:s, s:i, s:I, s:b, s:o, s:i, s:i, s:I, s:I, s:o, s:I, s:o, s:o, s:o}",
-                  "output", out, "bits", r->bits, "group", (json_int_t)r->group, "mixed",
-                  (int)r->mixed, "bits_per_weight", eq_json_real(r->bits_per_weight), "embed_bits",
-                  r->embed_bits, "head_bits", r->head_bits, "bytes", (json_int_t)r->bytes,
-                  "blocks_resumed", (json_int_t)r->blocks_resumed, "seconds",
-                  eq_json_real(r->seconds), "peak_memory", (json_int_t)eq_peak_memory(),
-                  "val_perplexity", eq_json_real(known(r->val_perplexity, r)), "val_kl",
-                  eq_json_real(known(r->val_kl, r)), "val_top1",
-                  eq_json_real(known(r->val_top1, r))));
+    json_t *line = json_pack(
+        "{s:s, s:i, s:I, s:b, s:o, s:i, s:i, s:I, s:I, s:o, s:I, s:o, s:o, s:o}", "output",
+        w->folder, "bits", r->bits, "group", (json_int_t)r->group, "mixed", (int)r->mixed,
+        "bits_per_weight", eq_json_real(r->bits_per_weight), "embed_bits", r->embed_bits,
+        "head_bits", r->head_bits, "bytes", (json_int_t)r->bytes, "blocks_resumed",
+        (json_int_t)r->blocks_resumed, "seconds", eq_json_real(r->seconds), "peak_memory",
+        (json_int_t)eq_peak_memory(), "val_perplexity", eq_json_real(known(r->val_perplexity, r)),
+        "val_kl", eq_json_real(known(r->val_kl, r)), "val_top1",
+        eq_json_real(known(r->val_top1, r)));
+    if (w->gguf) json_object_set_new(line, "gguf", json_string(w->gguf));
+    return eq_json_print(session, line);
 }
 
-static void print_summary(const char *out, const eq_quantize_result *r)
+static void print_summary(const eq_written *w, const eq_quantize_result *r)
 {
     char size[32], memory[32];
     eq_format_bytes(size, sizeof size, r->bytes);
     eq_format_bytes(memory, sizeof memory, eq_peak_memory());
-    printf("output           %s\n", out);
+    printf("output           %s\n", w->folder);
+    if (w->gguf) printf("GGUF file        %s\n", w->gguf);
     printf("size             %s, %.3f bits per quantized weight\n", size, r->bits_per_weight);
     if (r->embed_bits != 16 || r->head_bits != 16)
         printf("embedding, head  %d and %d bits\n", r->embed_bits, r->head_bits);
@@ -45,18 +46,19 @@ static void print_summary(const char *out, const eq_quantize_result *r)
     printf("peak memory      %s\n", memory);
 }
 
-int eq_finish_run(eq_session *session, const char *out, const eq_quantize_result *result,
+int eq_finish_run(eq_session *session, const eq_written *written, const eq_quantize_result *result,
                   eq_status status, bool json)
 {
     if (status == EQ_EINTERRUPTED)
         eq_session_fail(session, status,
-                        "interrupted; the same command goes on where it stopped, from %s", out);
+                        "interrupted; the same command goes on where it stopped, from %s",
+                        written->folder);
     if (status == EQ_OK) {
         eq_console_clear(&session->console);
         if (json)
-            status = print_json(session, out, result);
+            status = print_json(session, written, result);
         else
-            print_summary(out, result);
+            print_summary(written, result);
     }
     return eq_session_close(session, status);
 }

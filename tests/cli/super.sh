@@ -16,7 +16,7 @@ for case in q2_k:2:16:2.625 q3_k:3:16:3.4375 q4_k:4:32:4.5; do
     # shellcheck disable=SC2046
     expect 0 $(k_run $grid $grid --json)
     out_json "r['bits'] == $bits and r['group'] == $group and not r['mixed']"
-    out_json "abs(r['bits_per_weight'] - $size) < 1e-9"
+    out_json "abs(r['bits_per_weight'] - $size) < 1e-9 and r['gguf'] == '$grid/model.gguf'"
     expect 0 inspect $grid --json
     out_json "r['bits'] == $bits and r['group'] == $group and r['bits_per_weight'] == $size"
     expect 0 inspect $grid/model.gguf --json
