@@ -106,10 +106,10 @@ static void single_rows(void **state)
         folder_remove(f->run.folder);
         f->run.folder = folder_make();
         assert_int_equal(round_to(f, bits, 16), EQ_OK);
-        assert_int_equal(eq_decoder_embed(&ctx, &f->ends.decoder, x, ids, COUNT), EQ_OK);
+        assert_int_equal(eq_embed(&ctx, &f->ends.decoder.embedding, x, ids, COUNT), EQ_OK);
         assert_true(rows_are(x, ids, COUNT, packed(f, EQ_EMBEDDING)));
         assert_false(rows_are(x, wrong, COUNT, packed(f, EQ_EMBEDDING)));
-        assert_int_equal(eq_decoder_embed(&ctx, &f->ends.decoder, x, bad, 1), EQ_EINVAL);
+        assert_int_equal(eq_embed(&ctx, &f->ends.decoder.embedding, x, bad, 1), EQ_EINVAL);
         eq_ctx_clear(&ctx);
         /* The head is what it was. */
         float a[C], b[C];

@@ -151,6 +151,7 @@ static eq_status copy_weights(eq_ctx *ctx, eq_dense *dense, const eq_decoder *d)
     if (st == EQ_OK) {
         dense->head =
             copy_weight(ctx, &dense->weights[count - 1], stored_at(d, count - 1), scratch);
+        if (d->config.tied && dense->weights[count - 1].in_panels) dense->embedding = dense->head;
         eq_decoder_release_head(d);
     }
     eq_free(scratch);
@@ -160,7 +161,7 @@ static eq_status copy_weights(eq_ctx *ctx, eq_dense *dense, const eq_decoder *d)
 eq_status eq_dense_init(eq_ctx *ctx, eq_dense *dense, const eq_decoder *d, eq_dtype type,
                         eq_dense_kind kind)
 {
-    *dense = (eq_dense){.head = d->head};
+    *dense = (eq_dense){.head = d->head, .embedding = d->embedding};
     eq_status st = EQ_ENOMEM;
     dense->blocks = eq_alloc(ctx, d->config.L, sizeof *dense->blocks);
     if (!dense->blocks) goto done;

@@ -28,6 +28,9 @@ typedef enum eq_dense_kind {
 typedef struct eq_dense {
     eq_block *blocks; /* owned, [L]; norms are the decoder's */
     eq_linear head;
+    /* The decoder's, or the head where both are one tensor in panels: these hold the same numbers,
+     * and the file's pages stay away. */
+    eq_linear embedding;
     eq_dense_weight *weights; /* owned, one per linear; NULL when the stored weights are used */
     eq_arena arena;           /* owned */
 } eq_dense;

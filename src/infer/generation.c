@@ -142,7 +142,7 @@ eq_status eq_generation_step(eq_ctx *ctx, eq_generation *g, const int64_t *seque
     const eq_config *c = &g->decoder->config;
     eq_activations *a = &g->acts;
     int64_t head = c->H * c->D * (int64_t)eq_elem_bytes(a->type);
-    eq_status st = eq_decoder_embed(ctx, g->decoder, a->x, ids, n);
+    eq_status st = eq_embed(ctx, &g->weights.embedding, a->x, ids, n);
     if (st != EQ_OK) return st;
     set_rows(g, n > g->rows ? n : g->rows, n);
     find_places(g, sequences, n);
@@ -167,7 +167,7 @@ eq_status eq_generation_read(eq_ctx *ctx, eq_generation *g, int64_t sequence, co
     int64_t first = place.position * (c->D / 2);
     const eq_rope rope = {g->rope.cosine + first, g->rope.sine + first};
     assert(count >= 1 && count <= g->cache.chunk && place.position + count <= g->cache.room);
-    eq_status st = eq_decoder_embed(ctx, g->decoder, a->x, ids, count);
+    eq_status st = eq_embed(ctx, &g->weights.embedding, a->x, ids, count);
     set_rows(g, eq_cache_rows(count), count);
     for (int64_t i = 0; st == EQ_OK && i < c->L; i++) {
         const eq_block *block = &g->weights.blocks[i];

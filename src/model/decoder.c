@@ -337,15 +337,13 @@ void eq_decoder_release_head(const eq_decoder *d)
     release(d, &d->head_stored);
 }
 
-eq_status eq_decoder_embed(eq_ctx *ctx, const eq_decoder *d, float *x, const int32_t *ids,
-                           int64_t n)
+eq_status eq_embed(eq_ctx *ctx, const eq_linear *embedding, float *x, const int32_t *ids, int64_t n)
 {
-    int64_t C = d->config.C;
     for (int64_t i = 0; i < n; i++) {
-        if (ids[i] < 0 || ids[i] >= d->config.V)
+        if (ids[i] < 0 || ids[i] >= embedding->N)
             return eq_fail(ctx, EQ_EINVAL, "token %lld is %d, the vocabulary has %lld",
-                           (long long)i, ids[i], (long long)d->config.V);
-        d->embedding.form->rows(&d->embedding, x + i * C, EQ_F32, ids[i], 1);
+                           (long long)i, ids[i], (long long)embedding->N);
+        embedding->form->rows(embedding, x + i * embedding->K, EQ_F32, ids[i], 1);
     }
     return EQ_OK;
 }
@@ -394,7 +392,7 @@ void eq_decoder_pass_deinit(eq_decoder_pass *p)
 eq_status eq_decoder_forward(eq_ctx *ctx, const eq_decoder *d, eq_decoder_pass *p,
                              const int32_t *ids)
 {
-    eq_status st = eq_decoder_embed(ctx, d, p->acts.x, ids, p->acts.M);
+    eq_status st = eq_embed(ctx, &d->embedding, p->acts.x, ids, p->acts.M);
     for (int64_t i = 0; st == EQ_OK && i < d->config.L; i++) {
         eq_block_forward(ctx, &d->blocks[i].block, &p->rope, &p->acts);
         st = eq_check_interrupt(ctx);

@@ -52,10 +52,10 @@ size_t eq_decoder_scratch(const eq_decoder *decoder);
 void eq_decoder_release_block(const eq_decoder *decoder, int64_t i);
 void eq_decoder_release_head(const eq_decoder *decoder);
 
-/* x [n, C] f32 = rows of the embedding, each unpacked by itself. ids are in 0 .. V-1 (EQ_EINVAL
- * otherwise). */
-eq_status eq_decoder_embed(eq_ctx *ctx, const eq_decoder *decoder, float *x, const int32_t *ids,
-                           int64_t n);
+/* x [n, C] f32 = rows of an embedding [V, C], each unpacked by itself. ids are in 0 .. V-1
+ * (EQ_EINVAL otherwise). */
+eq_status eq_embed(eq_ctx *ctx, const eq_linear *embedding, float *x, const int32_t *ids,
+                   int64_t n);
 
 /* Buffers for whole-decoder forward passes of up to B windows of T tokens. */
 typedef struct eq_decoder_pass {

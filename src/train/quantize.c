@@ -135,7 +135,7 @@ static eq_status embed_stream(eq_ctx *ctx, state *s, eq_stream *stream, const eq
     int64_t samples = eq_quantize_samples(job->options), T = stream->shape.T;
     for (int64_t w = 0; w < stream->shape.n; w++) {
         const int32_t *ids = w < samples ? job->train + w * T : job->val + (w - samples) * T;
-        eq_status st = eq_decoder_embed(ctx, decoder, s->student.acts.x, ids, T);
+        eq_status st = eq_embed(ctx, &decoder->embedding, s->student.acts.x, ids, T);
         if (st == EQ_OK)
             st = eq_stream_write(ctx, stream, w, 1, s->student.acts.x, s->student.buffer);
         if (st != EQ_OK) return st;

@@ -125,7 +125,8 @@ static eq_status run_teacher(eq_ctx *ctx, trial *t)
     for (int64_t w = 0; w < t->n; w++)
         memcpy(t->ids + w * t->T, t->job->ids + w * t->job->T, (size_t)t->T * sizeof *t->ids);
     eq_status st = eq_stream_create(ctx, &t->stream, &shape, NULL);
-    if (st == EQ_OK) st = eq_decoder_embed(ctx, t->job->teacher, s->acts.x, t->ids, t->n * t->T);
+    if (st == EQ_OK)
+        st = eq_embed(ctx, &t->job->teacher->embedding, s->acts.x, t->ids, t->n * t->T);
     if (st == EQ_OK) st = eq_stream_write(ctx, &t->stream, 0, t->n, s->acts.x, s->buffer);
     if (st == EQ_OK) st = pass(ctx, t, NULL, 0);
     if (st != EQ_OK) return st;

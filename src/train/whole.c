@@ -210,7 +210,7 @@ static eq_status teacher_forward(eq_ctx *ctx, eq_whole *w, const int32_t *ids)
 {
     const eq_decoder *d = w->shape.teacher;
     int64_t L = d->config.L, T = w->shape.T;
-    eq_status st = eq_decoder_embed(ctx, d, input_of(w, 0), ids, T);
+    eq_status st = eq_embed(ctx, &d->embedding, input_of(w, 0), ids, T);
     for (int64_t i = 0; st == EQ_OK && i < L; i++) {
         w->acts.x = input_of(w, i % 2);
         w->acts.y = i == L - 1 ? w->teacher_hidden : input_of(w, (i + 1) % 2);
@@ -223,7 +223,7 @@ static eq_status teacher_forward(eq_ctx *ctx, eq_whole *w, const int32_t *ids)
 static eq_status model_forward(eq_ctx *ctx, eq_whole *w, const int32_t *ids)
 {
     int64_t L = w->shape.base->config.L;
-    eq_status st = eq_decoder_embed(ctx, w->shape.base, input_of(w, 0), ids, w->shape.T);
+    eq_status st = eq_embed(ctx, &w->shape.base->embedding, input_of(w, 0), ids, w->shape.T);
     for (int64_t i = 0; st == EQ_OK && i < L; i++) {
         eq_activations *a = acts_of(w, i);
         refresh(ctx, w, i);
