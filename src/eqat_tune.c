@@ -106,7 +106,7 @@ static eq_status check_super(eq_ctx *ctx, const eq_decoder *d, const eq_stored_p
     const eq_tensor *t = &part->tensor;
     const int64_t each = eq_dtype_get(t->type)->block_bytes;
     const int64_t count = part->rows * t->shape[1] / EQ_SUPER_BLOCK;
-    const int groups = EQ_SUPER_BLOCK / eq_ggml_form_of(t->type)->group;
+    const int groups = eq_super_groups(t->type);
     for (int64_t i = 0; i < count; i++) {
         eq_ggml_block b = {0};
         eq_ggml_block_read(&b, (const uint8_t *)t->data + i * each, t->type);

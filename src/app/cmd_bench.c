@@ -14,8 +14,6 @@ typedef struct bench_args {
 static const eq_choice groups[] = {{"all", 0}, {"gemm", 1},   {"kernel", 2}, {"step", 3},
                                    {"e2e", 4}, {"decode", 5}, {NULL, 0}};
 
-static const eq_choice kept_choices[] = {{"auto", 0}, {"16", 16}, {"8", 8}, {"4", 4}, {NULL, 0}};
-
 static const eq_option options[] = {{.name = "only",
                                      .kind = EQ_OPTION_CHOICE,
                                      .offset = offsetof(bench_args, only),
@@ -38,7 +36,7 @@ static const eq_option options[] = {{.name = "only",
                                     {.name = "kv-bits",
                                      .kind = EQ_OPTION_CHOICE,
                                      .offset = offsetof(bench_args, options.kv_bits),
-                                     .choices = kept_choices,
+                                     .choices = eq_kv_choices,
                                      .help = "decode: of keys and values; auto: 8, and 16 with "
                                              "exact activations"},
                                     {.name = NULL}};

@@ -10,8 +10,6 @@ typedef struct eval_args {
     eq_eval_options eval;
 } eval_args;
 
-static const eq_choice kv_choices[] = {{"16", 16}, {"8", 8}, {"4", 4}, {NULL, 0}};
-
 static const eq_option options[] = {
     {.name = "text",
      .kind = EQ_OPTION_STRING,
@@ -53,7 +51,7 @@ static const eq_option options[] = {
     {.name = "kv-bits",
      .kind = EQ_OPTION_CHOICE,
      .offset = offsetof(eval_args, eval.kv_bits),
-     .choices = kv_choices,
+     .choices = eq_kv_choices + 1,
      .help = "keys and values rounded to 8 or 4 bits as in generate, which without --reference are "
              "compared with those of 16"},
     {.name = NULL}};

@@ -15,6 +15,8 @@ _Static_assert(sizeof(eq_method) == sizeof(int), "choices are stored as int");
 const eq_choice eq_precision_choices[] = {
     {"auto", EQ_PRECISION_AUTO}, {"f32", EQ_PRECISION_F32}, {"bf16", EQ_PRECISION_BF16}, {NULL, 0}};
 
+const eq_choice eq_kv_choices[] = {{"auto", 0}, {"16", 16}, {"8", 8}, {"4", 4}, {NULL, 0}};
+
 const eq_choice eq_activation_choices[] = {
     {"8", EQ_ACTIVATIONS_8BIT}, {"exact", EQ_ACTIVATIONS_EXACT}, {NULL, 0}};
 

@@ -53,6 +53,7 @@ const eq_option *eq_option_at(const eq_command *command, int index, size_t *base
 /* The choices of --precision and --activations, for the tables that have them. */
 extern const eq_choice eq_precision_choices[];
 extern const eq_choice eq_activation_choices[];
+extern const eq_choice eq_kv_choices[]; /* without the first: no "auto" */
 
 /* Parse the arguments of one command; argv[0] is its name.
  *

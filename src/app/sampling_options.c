@@ -1,8 +1,6 @@
 /* Options that generate, chat and serve share. */
 #include "app/options.h"
 
-static const eq_choice kept_choices[] = {{"auto", 0}, {"16", 16}, {"8", 8}, {"4", 4}, {NULL, 0}};
-
 const eq_option eq_sampling_section[] = {
     {.kind = EQ_OPTION_HEADING, .name = "", .help = "Choice of tokens"},
     {.name = "max-tokens",
@@ -78,7 +76,7 @@ const eq_option eq_engine_section[] = {
     {.name = "kv-bits",
      .kind = EQ_OPTION_CHOICE,
      .offset = offsetof(eq_engine_options, kv_bits),
-     .choices = kept_choices,
+     .choices = eq_kv_choices,
      .help = "keys and values that are kept for each token: rounded to 8 or 4 bits, which takes a "
              "half or a third of the memory, or 16: in the type of products; auto: 8, and 16 with "
              "--activations exact"},

@@ -87,84 +87,68 @@ bool eq_ggml_grid_holds(const eq_ggml_grid *grid, const eq_grid_row *r, float *e
     return true;
 }
 
-static void put_half(uint8_t *out, float value)
-{
-    uint16_t h = eq_f32_f16(value);
-    memcpy(out, &h, sizeof h);
-}
-
 /* Codes of 32 columns in half bytes: of i < 16 low, of i >= 16 high. */
-static void put_4(uint8_t *out, const int *code)
+static void put_4(uint8_t *out, const uint8_t *code)
 {
     for (int j = 0; j < 16; j++)
         out[j] = (uint8_t)((code[j] & 15) | (code[j + 16] & 15) << 4);
 }
 
-/* Two low bits of 256 codes: four rounds of 32 in 32 bytes, twice. */
-static void put_2(uint8_t *out, const int *code)
+static void pack_q2_0(uint8_t *out, const uint8_t *code, float d)
 {
-    memset(out, 0, 64);
-    for (int e = 0; e < 256; e++)
-        out[e / 128 * 32 + e % 32] |= (uint8_t)((code[e] & 3) << e % 128 / 32 * 2);
-}
-
-static void pack_q2_0(uint8_t *out, const int *code, float d)
-{
-    put_half(out, d);
+    eq_ggml_put_half(out, d);
     memset(out + 2, 0, 16);
     for (int e = 0; e < 64; e++)
         out[2 + e / 4] |= (uint8_t)(code[e] << 2 * (e % 4));
 }
 
-static void pack_tq2_0(uint8_t *out, const int *code, float d)
+static void pack_tq2_0(uint8_t *out, const uint8_t *code, float d)
 {
-    put_2(out, code);
-    put_half(out + 64, d);
+    eq_ggml_put_rounds(out, code);
+    eq_ggml_put_half(out + 64, d);
 }
 
-static void pack_q4_0(uint8_t *out, const int *code, float d)
+static void pack_q4_0(uint8_t *out, const uint8_t *code, float d)
 {
-    put_half(out, d);
+    eq_ggml_put_half(out, d);
     put_4(out + 2, code);
 }
 
-static void pack_q5_0(uint8_t *out, const int *code, float d)
+static void pack_q5_0(uint8_t *out, const uint8_t *code, float d)
 {
-    put_half(out, d);
+    eq_ggml_put_half(out, d);
     memset(out + 2, 0, 4);
     for (int e = 0; e < 32; e++)
         out[2 + e / 8] |= (uint8_t)((code[e] >> 4) << e % 8);
     put_4(out + 6, code);
 }
 
-static void pack_q8_0(uint8_t *out, const int *code, float d)
+static void pack_q8_0(uint8_t *out, const uint8_t *code, float d)
 {
-    put_half(out, d);
+    eq_ggml_put_half(out, d);
     for (int e = 0; e < 32; e++)
         out[2 + e] = (uint8_t)(code[e] - 128);
 }
 
 /* Scales of 1, and offsets of z steps. */
-static void pack_super(uint8_t *out, const eq_ggml_grid *grid, const int *code, float d,
+static void pack_super(uint8_t *out, const eq_ggml_grid *grid, const uint8_t *code, float d,
                        const int16_t *z)
 {
     eq_super_block block = {.d = d, .dmin = z ? d : 0};
-    uint8_t q[EQ_SUPER_BLOCK];
     for (int i = 0; i < EQ_GGML_MOST_GROUPS; i++) {
         block.scale[i] = 1;
         if (z && i < EQ_SUPER_BLOCK / grid->sub) block.min[i] = (uint8_t)z[grid->sub * i];
     }
-    for (int e = 0; e < EQ_SUPER_BLOCK; e++)
-        q[e] = (uint8_t)code[e];
-    eq_super_block_write(out, grid->type, &block, q);
+    eq_super_block_write(out, grid->type, &block, code);
 }
 
 /* Types of levels: code = level - low, and low stands for -8 in Q4_0 and so on. */
 static void pack_levels(uint8_t *out, const eq_ggml_grid *grid, const eq_grid_row *r, int64_t k)
 {
-    int code[256], sign = level_sign(grid, r, k);
+    uint8_t code[256];
+    const int sign = level_sign(grid, r, k);
     for (int64_t i = 0; i < block_columns(grid); i++)
-        code[i] = sign * (r->q[k + i] - r->z[k + i]) - grid->low;
+        code[i] = (uint8_t)(sign * (r->q[k + i] - r->z[k + i]) - grid->low);
     float d = (float)sign * r->s[k];
     switch (grid->type) {
     case EQ_Q2_0:
@@ -189,15 +173,15 @@ static void pack_levels(uint8_t *out, const eq_ggml_grid *grid, const eq_grid_ro
 
 static void pack_offsets(uint8_t *out, const eq_ggml_grid *grid, const eq_grid_row *r, int64_t k)
 {
-    int code[256];
+    uint8_t code[256];
     for (int64_t i = 0; i < block_columns(grid); i++)
-        code[i] = r->q[k + i];
+        code[i] = (uint8_t)r->q[k + i];
     if (grid->type != EQ_Q4_1) {
         pack_super(out, grid, code, r->s[k], r->z + k);
         return;
     }
-    put_half(out, r->s[k]);
-    put_half(out + 2, offset_of(r->s[k], r->z[k]));
+    eq_ggml_put_half(out, r->s[k]);
+    eq_ggml_put_half(out + 2, offset_of(r->s[k], r->z[k]));
     put_4(out + 4, code);
 }
 

@@ -123,7 +123,7 @@ eq_status eq_engine_open(eq_ctx *ctx, eq_engine **out, const eq_engine_model *mo
     eq_dtype type = EQ_F32;
     int64_t positions = model->decoder->config.positions;
     if (!o.context) o.context = positions;
-    if (!o.kv_bits) o.kv_bits = o.activations == EQ_ACTIVATIONS_8BIT ? 8 : 16;
+    o.kv_bits = eq_generation_kv_bits(o.kv_bits, o.activations);
     if (!o.chunk) o.chunk = o.slots == 1 ? CHUNK_ALONE : CHUNK_BESIDE;
     eq_status st = check_options(ctx, &o, positions);
     if (st == EQ_OK) st = eq_precision_type(ctx, &type, o.precision);

@@ -31,6 +31,12 @@ typedef struct eq_generation {
     eq_arena arena; /* owned */
 } eq_generation;
 
+/* What is asked for, and for 0: 8 bits beside activations in 8 bits, else 16. */
+static inline int eq_generation_kv_bits(int asked, eq_activation_mode activations)
+{
+    return asked ? asked : activations == EQ_ACTIVATIONS_8BIT ? 8 : 16;
+}
+
 /* Bytes that eq_generation_init takes. */
 int64_t eq_generation_bytes(const eq_ctx *ctx, const eq_decoder *decoder,
                             const eq_generation_shape *shape);

@@ -62,7 +62,7 @@ int eq_stored_bits(const eq_stored *stored)
 static void super_grid(const eq_tensor *t, int64_t row, int64_t K, uint8_t *q, float *s, float *z)
 {
     const eq_ggml_form *form = eq_ggml_form_of(t->type);
-    const int64_t groups = EQ_SUPER_BLOCK / form->group, bytes = eq_dtype_get(t->type)->block_bytes;
+    const int64_t groups = eq_super_groups(t->type), bytes = eq_dtype_get(t->type)->block_bytes;
     const uint8_t *from = (const uint8_t *)t->data + (size_t)row * eq_dtype_bytes(t->type, K);
     for (int64_t b = 0; b < K / EQ_SUPER_BLOCK; b++) {
         eq_ggml_block block;

@@ -61,7 +61,7 @@ void eq_scales_load(eq_ctx *ctx, eq_scales *f, const eq_linear *source)
 static void super_row(const eq_linear *linear, char *out, eq_dtype type, int64_t row)
 {
     const eq_scales *f = linear->state;
-    const int64_t each = EQ_SUPER_BLOCK / f->shape.g, first = row * (f->shape.K / f->shape.g);
+    const int64_t each = eq_super_groups(f->shape.super), first = row * (f->shape.K / f->shape.g);
     const size_t bytes = eq_codes_bytes(EQ_SUPER_BLOCK, f->shape.bits);
     eq_quant_shape shape = f->shape;
     shape.K = EQ_SUPER_BLOCK;

@@ -5,15 +5,15 @@
 
 #include <stdio.h>
 
-/* Grids by their numbers. */
+/* Grids by their numbers; those of super-blocks go by the name of these. */
 static const struct {
     const char *name;
     eq_dtype super;
 } GRIDS[] = {[EQ_GRID_ASYMMETRIC] = {"asymmetric", EQ_F32},
              [EQ_GRID_SYMMETRIC] = {"symmetric", EQ_F32},
-             [EQ_GRID_Q2_K] = {"q2_k", EQ_Q2_K},
-             [EQ_GRID_Q3_K] = {"q3_k", EQ_Q3_K},
-             [EQ_GRID_Q4_K] = {"q4_k", EQ_Q4_K}};
+             [EQ_GRID_Q2_K] = {NULL, EQ_Q2_K},
+             [EQ_GRID_Q3_K] = {NULL, EQ_Q3_K},
+             [EQ_GRID_Q4_K] = {NULL, EQ_Q4_K}};
 enum { GRID_COUNT = sizeof GRIDS / sizeof *GRIDS };
 
 eq_scheme eq_scheme_of(const eq_quantize_options *options)
@@ -45,7 +45,7 @@ eq_grid eq_grid_of_super(eq_dtype type)
 bool eq_grid_from_name(eq_grid *grid, const char *name)
 {
     for (int i = 0; i < GRID_COUNT; i++) {
-        if (strcmp(GRIDS[i].name, name)) continue;
+        if (strcmp(eq_grid_name((eq_grid)i), name)) continue;
         *grid = (eq_grid)i;
         return true;
     }
@@ -54,7 +54,7 @@ bool eq_grid_from_name(eq_grid *grid, const char *name)
 
 const char *eq_grid_name(eq_grid grid)
 {
-    return GRIDS[grid].name;
+    return GRIDS[grid].super ? eq_super_suffix(GRIDS[grid].super) : GRIDS[grid].name;
 }
 
 int64_t eq_scheme_group(const eq_scheme *scheme, int64_t K)

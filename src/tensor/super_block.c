@@ -16,7 +16,7 @@ static float largest_of(eq_dtype type)
     return type == EQ_Q2_K ? 15.0f : type == EQ_Q3_K ? 31.0f : 63.0f;
 }
 
-static int groups_of(eq_dtype type)
+int eq_super_groups(eq_dtype type)
 {
     return EQ_SUPER_BLOCK / eq_ggml_form_of(type)->group;
 }
@@ -71,7 +71,7 @@ static void fit_offsets(eq_super_block *b, const float *s, const float *z, int g
 
 static void fit_once(eq_super_block *b, eq_dtype type, const float *s, const float *z)
 {
-    const int groups = groups_of(type);
+    const int groups = eq_super_groups(type);
     *b = (eq_super_block){.d = 0};
     if (type == EQ_Q3_K)
         fit_signed(b, s, groups);
@@ -91,7 +91,7 @@ void eq_super_block_fit(eq_super_block *b, eq_dtype type, const float *s, const 
 {
     enum { TIMES = 8 }; /* three are enough for nearly all */
     float sum = 0, own_s[EQ_GGML_MOST_GROUPS], own_z[EQ_GGML_MOST_GROUPS];
-    for (int i = 0; i < groups_of(type); i++)
+    for (int i = 0; i < eq_super_groups(type); i++)
         sum += s[i] + z[i];
     fit_once(b, type, s, z);
     for (int time = 0; time < TIMES && isfinite(sum) && is_coarse(b); time++) {
@@ -107,7 +107,7 @@ void eq_super_block_fit(eq_super_block *b, eq_dtype type, const float *s, const 
 void eq_super_block_grid(float *s, float *z, const eq_super_block *b, eq_dtype type)
 {
     const eq_ggml_form *form = eq_ggml_form_of(type);
-    for (int i = 0; i < EQ_SUPER_BLOCK / form->group; i++) {
+    for (int i = 0; i < eq_super_groups(type); i++) {
         s[i] = b->d * (float)b->scale[i];
         z[i] = form->minimum ? b->dmin * (float)b->min[i] / s[i] : (float)form->zero;
     }
@@ -116,7 +116,7 @@ void eq_super_block_grid(float *s, float *z, const eq_super_block *b, eq_dtype t
 void eq_super_row(float *s_out, float *z_out, const float *s, const float *z, eq_dtype type,
                   int64_t K)
 {
-    const int groups = groups_of(type);
+    const int groups = eq_super_groups(type);
     for (int64_t i = 0; i < K / EQ_SUPER_BLOCK * groups; i += groups) {
         eq_super_block block;
         eq_super_block_fit(&block, type, s + i, z + i);
@@ -124,14 +124,13 @@ void eq_super_row(float *s_out, float *z_out, const float *s, const float *z, eq
     }
 }
 
-static void put_half(uint8_t *out, float value)
+void eq_ggml_put_half(uint8_t *out, float value)
 {
     const uint16_t h = eq_f32_f16(value);
     memcpy(out, &h, sizeof h);
 }
 
-/* Two low bits of 256 codes: four rounds of 32 in 32 bytes, twice. */
-static void put_2(uint8_t *out, const uint8_t *q)
+void eq_ggml_put_rounds(uint8_t *out, const uint8_t *q)
 {
     memset(out, 0, 64);
     for (int e = 0; e < 256; e++)
@@ -142,9 +141,9 @@ static void write_q2_k(uint8_t *out, const eq_super_block *b, const uint8_t *q)
 {
     for (int i = 0; i < 16; i++)
         out[i] = (uint8_t)(b->scale[i] | b->min[i] << 4);
-    put_2(out + 16, q);
-    put_half(out + 80, b->d);
-    put_half(out + 82, b->dmin);
+    eq_ggml_put_rounds(out + 16, q);
+    eq_ggml_put_half(out + 80, b->d);
+    eq_ggml_put_half(out + 82, b->dmin);
 }
 
 /* Scales of 6 bits, 32 more than they are: the low halves of i and i + 8 share a byte, the upper
@@ -154,22 +153,22 @@ static void write_q3_k(uint8_t *out, const eq_super_block *b, const uint8_t *q)
     memset(out, 0, 32);
     for (int e = 0; e < 256; e++)
         out[e % 32] |= (uint8_t)((q[e] >> 2) << e / 32);
-    put_2(out + 32, q);
+    eq_ggml_put_rounds(out + 32, q);
     memset(out + 96, 0, 12);
     for (int i = 0; i < 16; i++) {
         const int stored = b->scale[i] + 32;
         out[96 + i % 8] |= (uint8_t)((stored & 15) << i / 8 * 4);
         out[104 + i % 4] |= (uint8_t)(stored >> 4 << i / 4 * 2);
     }
-    put_half(out + 108, b->d);
+    eq_ggml_put_half(out + 108, b->d);
 }
 
 /* Scales and mins of 6 bits: the first four of each in whole bytes, whose upper two bits and four
  * more bytes hold the others. */
 static void write_q4_k(uint8_t *out, const eq_super_block *b, const uint8_t *q)
 {
-    put_half(out, b->d);
-    put_half(out + 2, b->dmin);
+    eq_ggml_put_half(out, b->d);
+    eq_ggml_put_half(out + 2, b->dmin);
     for (int i = 0; i < 4; i++) {
         out[4 + i] = (uint8_t)(b->scale[i] | b->scale[i + 4] >> 4 << 6);
         out[8 + i] = (uint8_t)(b->min[i] | b->min[i + 4] >> 4 << 6);

@@ -33,6 +33,11 @@ void eq_super_block_grid(float *s, float *z, const eq_super_block *block, eq_dty
 /* Both for all super-blocks of a row of K columns; s and z, from and to, may be the same. */
 void eq_super_row(float *s_out, float *z_out, const float *s, const float *z, eq_dtype type,
                   int64_t K);
+/* Groups of a super-block. */
+int eq_super_groups(eq_dtype type);
+/* A half at any address; the two low bits of 256 codes, four rounds of 32 in 32 bytes, twice. */
+void eq_ggml_put_half(uint8_t *out, float value);
+void eq_ggml_put_rounds(uint8_t *out, const uint8_t *q);
 /* The bytes of one, with its codes q [EQ_SUPER_BLOCK]. */
 void eq_super_block_write(void *out, eq_dtype type, const eq_super_block *block, const uint8_t *q);
 

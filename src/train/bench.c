@@ -1,6 +1,7 @@
 #include "train/bench.h"
 
 #include "base/rng.h"
+#include "infer/generation.h"
 #include "train/bench_decode.h"
 #include "train/bench_whole.h"
 
@@ -370,11 +371,10 @@ static eq_status bench_whole(bench *b)
 static eq_status decode_with(bench *b, const eq_decoder *decoder, const eq_bench_options *o,
                              bool exact)
 {
+    const eq_activation_mode mode = exact ? EQ_ACTIVATIONS_EXACT : EQ_ACTIVATIONS_8BIT;
     const eq_bench_task task = {.type = b->type,
-                                .activations = exact ? EQ_ACTIVATIONS_EXACT : EQ_ACTIVATIONS_8BIT,
-                                .kv_bits = o->kv_bits ? o->kv_bits
-                                           : exact    ? 16
-                                                      : 8,
+                                .activations = mode,
+                                .kv_bits = eq_generation_kv_bits(o->kv_bits, mode),
                                 .prompt = o->prompt,
                                 .texts = o->texts};
     eq_bench_decode r;

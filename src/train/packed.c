@@ -112,7 +112,7 @@ void eq_super_entry(eq_tensor_entry *entry, char name[EQ_TENSOR_NAME], const cha
 eq_status eq_super_write(eq_safetensors_writer *w, eq_dtype type, const eq_qmatrix *shape,
                          int64_t row0, eq_frozen *f)
 {
-    const int64_t groups = EQ_SUPER_BLOCK / shape->g, blocks = shape->K / EQ_SUPER_BLOCK;
+    const int64_t groups = eq_super_groups(type), blocks = shape->K / EQ_SUPER_BLOCK;
     const size_t bytes = (size_t)eq_dtype_get(type)->block_bytes;
     for (int64_t i = 0; i < shape->N * blocks; i++) {
         const int64_t at = row0 * blocks + i;
