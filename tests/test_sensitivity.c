@@ -8,6 +8,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -88,6 +89,54 @@ static void does_not_depend_on_threads(void **state)
     assert_memory_equal(one, three, sizeof one);
 }
 
+/* ---- an interrupted call ------------------------------------------------------------------- */
+
+typedef struct watch {
+    int64_t reports, stop_after;
+} watch;
+
+static void count_report(void *user, const eq_progress *p)
+{
+    watch *w = user;
+    (void)p;
+    w->reports++;
+}
+
+static bool stops(void *user)
+{
+    const watch *w = user;
+    return w->reports >= w->stop_after;
+}
+
+/* Stopped in the middle of the second block, the next call tries that block again and what comes
+ * after it, and finds what an undisturbed one does. */
+static void goes_on_after_an_interruption(void **state)
+{
+    (void)state;
+    enum { BLOCK = EQ_UNITS * EQ_VARIANTS };
+    double whole[BLOCKS * EQ_UNITS][EQ_VARIANTS], parts[BLOCKS * EQ_UNITS][EQ_VARIANTS];
+    eq_sensitivity_job job = job_of(1);
+    watch w = {.stop_after = BLOCK + 3};
+    assert_int_equal(eq_sensitivity(&ctx, whole, &job), EQ_OK);
+    job.path = "sensitivity_test.safetensors";
+    unlink(job.path);
+    ctx.callbacks = (eq_callbacks){.progress = count_report, .should_stop = stops, .user = &w};
+    assert_int_equal(eq_sensitivity(&ctx, parts, &job), EQ_EINTERRUPTED);
+    eq_ctx_clear(&ctx);
+    memset(parts, 0, sizeof parts);
+    w = (watch){.stop_after = INT64_MAX};
+    assert_int_equal(eq_sensitivity(&ctx, parts, &job), EQ_OK);
+    assert_int_equal(w.reports, (BLOCKS - 1) * BLOCK);
+    assert_memory_equal(whole, parts, sizeof whole);
+    ctx.callbacks = (eq_callbacks){0};
+
+    assert_int_equal(truncate(job.path, 100), 0);
+    assert_int_equal(eq_sensitivity(&ctx, parts, &job), EQ_EFORMAT);
+    assert_non_null(strstr(ctx.message, job.path));
+    eq_ctx_clear(&ctx);
+    unlink(job.path);
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -113,6 +162,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(is_the_divergence_of_the_whole_model),
         cmocka_unit_test(does_not_depend_on_threads),
+        cmocka_unit_test(goes_on_after_an_interruption),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

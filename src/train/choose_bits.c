@@ -93,14 +93,17 @@ static eq_status log_unit(eq_ctx *ctx, const eq_quantize_job *job, int64_t i, co
 
 static eq_status measure(eq_ctx *ctx, choice *ch, const eq_quantize_job *job)
 {
-    const eq_sensitivity_job s = sensitivity_job(job);
+    eq_sensitivity_job s = sensitivity_job(job);
+    char *path = eq_path_join(ctx, job->run->folder, "sensitivity.safetensors");
     double(*kl)[EQ_VARIANTS] = eq_alloc(ctx, ch->n, sizeof *kl);
-    eq_status st = kl ? eq_sensitivity(ctx, kl, &s) : EQ_ENOMEM;
+    s.path = path;
+    eq_status st = path && kl ? eq_sensitivity(ctx, kl, &s) : EQ_ENOMEM;
     for (int64_t i = 0; st == EQ_OK && i < ch->n; i++) {
         memcpy(ch->items[i].loss, kl[i], sizeof kl[i]);
         st = log_unit(ctx, job, i, kl[i]);
     }
     eq_free(kl);
+    eq_free(path);
     return st;
 }
 

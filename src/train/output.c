@@ -290,6 +290,7 @@ void eq_output_finish(eq_ctx *ctx, const eq_quantize_job *job)
     remove_matching(ctx, job->run->folder, "masters-");
     remove_matching(ctx, job->run->folder, "tune-");
     remove_matching(ctx, job->run->folder, "ends-");
+    remove_matching(ctx, job->run->folder, "sensitivity");
 }
 
 double eq_output_bits_per_weight(const eq_config *c, const eq_block_scheme *schemes)

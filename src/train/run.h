@@ -5,6 +5,7 @@
  *   calib.npy         windows sampled from the model, when it made its own data
  *   block-00012.safetensors   a finished block, until the whole model is written
  *   masters-00012.safetensors its unrounded weights, when all weights are trained end to end
+ *   sensitivity.safetensors   see sensitivity.h, until the model is written
  *   ends-*            see ends.h
  *   tune-*            see tune.h
  *   stream-*          activations between blocks, when they live in files

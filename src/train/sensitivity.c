@@ -1,5 +1,7 @@
 #include "train/sensitivity.h"
 
+#include "base/file.h"
+#include "io/safetensors.h"
 #include "train/logits_loss.h"
 
 #include <math.h>
@@ -24,7 +26,7 @@ typedef struct trial {
     eq_logits_loss loss;
     eq_arena arena; /* owned; of ids, top and loss */
     double started;
-    int64_t done;
+    int64_t done, known; /* units that were tried, now and by an earlier call */
 } trial;
 
 static int64_t least(int64_t a, int64_t b)
@@ -157,13 +159,14 @@ static void report(eq_ctx *ctx, trial *t, double kl)
     int64_t total = t->job->teacher->config.L * EQ_UNITS * EQ_VARIANTS;
     double seconds = eq_seconds() - t->started;
     t->done++;
+    int64_t now = t->done - t->known;
     const eq_progress p = {.task = "trying bits",
                            .unit = "units",
                            .done = t->done,
                            .total = total,
                            .loss = kl,
                            .per_second = -1,
-                           .seconds_left = seconds / (double)t->done * (double)(total - t->done)};
+                           .seconds_left = seconds / (double)now * (double)(total - t->done)};
     eq_report(ctx, &p);
 }
 
@@ -192,8 +195,68 @@ static eq_status try_block(eq_ctx *ctx, trial *t, int64_t i, double (*kl)[EQ_VAR
         st = eq_student_weigh(ctx, &t->student, teacher, &t->stream, t->n);
     for (int v = 0; st == EQ_OK && v < EQ_VARIANTS; v++)
         st = try_bits(ctx, t, i, v, kl);
-    if (st == EQ_OK) st = eq_student_propagate(ctx, &t->student, teacher, &t->stream, &t->stream);
     return st;
+}
+
+/* ---- what an earlier call found ------------------------------------------------------------ */
+
+/* Bits of f64; what is not known yet is negative. */
+static eq_tensor_entry entry_of(const trial *t)
+{
+    return (eq_tensor_entry){
+        "kl", EQ_I64, 3, {t->job->teacher->config.L, EQ_UNITS, EQ_VARIANTS}};
+}
+
+static eq_status save(eq_ctx *ctx, const trial *t, double (*kl)[EQ_VARIANTS])
+{
+    eq_safetensors_writer w;
+    const eq_tensor_entry entry = entry_of(t);
+    if (!t->job->path) return EQ_OK;
+    eq_status st = eq_safetensors_begin(ctx, &w, t->job->path, &entry, 1);
+    if (st != EQ_OK) return st;
+    eq_safetensors_write(&w, kl, eq_tensor_entry_bytes(&entry));
+    return eq_safetensors_commit(&w);
+}
+
+static bool known(double (*kl)[EQ_VARIANTS])
+{
+    bool all = true;
+    for (int u = 0; u < EQ_UNITS; u++)
+        for (int v = 0; v < EQ_VARIANTS; v++)
+            all = all && isfinite(kl[u][v]) && kl[u][v] >= 0;
+    return all;
+}
+
+static eq_status load(eq_ctx *ctx, const trial *t, double (*kl)[EQ_VARIANTS])
+{
+    eq_tensor tensor;
+    eq_safetensors *file = NULL;
+    const eq_tensor_entry entry = entry_of(t);
+    for (int64_t i = 0; i < t->job->teacher->config.L * EQ_UNITS; i++)
+        for (int v = 0; v < EQ_VARIANTS; v++)
+            kl[i][v] = -1;
+    if (!t->job->path || !eq_file_exists(t->job->path)) return EQ_OK;
+    eq_status st = eq_safetensors_open(ctx, &file, t->job->path);
+    if (st == EQ_OK) st = eq_safetensors_expect(ctx, file, &entry, &tensor);
+    if (st == EQ_OK) memcpy(kl, tensor.data, eq_tensor_entry_bytes(&entry));
+    eq_safetensors_close(file);
+    return st;
+}
+
+/* The stream goes from block i's input to its output. */
+static eq_status pass_block(eq_ctx *ctx, trial *t, int64_t i, double (*kl)[EQ_VARIANTS])
+{
+    eq_status st = EQ_OK;
+    if (known(kl + i * EQ_UNITS)) {
+        t->known += EQ_UNITS * EQ_VARIANTS;
+        t->done += EQ_UNITS * EQ_VARIANTS;
+    } else {
+        st = try_block(ctx, t, i, kl + i * EQ_UNITS);
+        if (st == EQ_OK) st = save(ctx, t, kl);
+    }
+    if (st != EQ_OK) return st;
+    return eq_student_propagate(ctx, &t->student, &t->job->teacher->blocks[i].block, &t->stream,
+                                &t->stream);
 }
 
 eq_status eq_sensitivity(eq_ctx *ctx, double (*kl)[EQ_VARIANTS], const eq_sensitivity_job *job)
@@ -210,8 +273,9 @@ eq_status eq_sensitivity(eq_ctx *ctx, double (*kl)[EQ_VARIANTS], const eq_sensit
         layout(&t);
         st = run_teacher(ctx, &t);
     }
+    if (st == EQ_OK) st = load(ctx, &t, kl);
     for (int64_t i = 0; st == EQ_OK && i < job->teacher->config.L; i++)
-        st = try_block(ctx, &t, i, kl + i * EQ_UNITS);
+        st = pass_block(ctx, &t, i, kl);
     eq_stream_close(&t.stream);
     eq_arena_release(&t.arena);
     eq_student_deinit(&t.student);

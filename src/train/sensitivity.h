@@ -17,12 +17,14 @@ typedef struct eq_sensitivity_job {
     const int32_t *ids;            /* [n, T]; the beginning of the first ones is used */
     int64_t n, T;
     eq_dtype type;
+    const char *path; /* keeps what is known after each block, for a later call; NULL: nothing */
 } eq_sensitivity_job;
 
 /* Bytes that eq_sensitivity will take. */
 size_t eq_sensitivity_bytes(const eq_sensitivity_job *job, int threads);
 /* kl out [L * EQ_UNITS]: mean divergence of a position for each of EQ_TRIED_BITS, in nats, with the
- * start values and no training. Reports progress; EQ_ENUMERIC when one is not finite. */
+ * start values and no training. Reports progress; EQ_ENUMERIC when one is not finite. Blocks in the
+ * file job->path, which an earlier call for the same job left, are not tried again. */
 eq_status eq_sensitivity(eq_ctx *ctx, double (*kl)[EQ_VARIANTS], const eq_sensitivity_job *job);
 
 #endif
