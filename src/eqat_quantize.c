@@ -383,6 +383,8 @@ static eq_status tune(eq_ctx *ctx, call *c)
     eq_tune_job job = tune_job(c);
     job.run = &c->run;
     job.masters = true;
+    job.edges_clipped = c->options->train.edges == EQ_EDGES_CLIPPED;
+    job.exact_scales = c->options->train.exact_scales;
     job.block = next_block;
     job.self = &files;
     c->norm = eq_alloc(ctx, c->decoder->config.C, sizeof *c->norm);

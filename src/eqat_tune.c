@@ -197,8 +197,10 @@ static eq_status open_models(eq_ctx *ctx, call *c, const char *model, const char
     if (st != EQ_OK || !reference) return st;
     const eq_config *a = &c->model->decoder->config, *b = &c->reference->decoder->config;
     if (a->V != b->V || a->C != b->C || a->L != b->L || a->F != b->F || a->H != b->H ||
-        a->Hkv != b->Hkv || a->D != b->D)
-        return eq_fail(ctx, EQ_EINVAL, "%s: has another shape than %s", reference, model);
+        a->Hkv != b->Hkv || a->D != b->D || a->theta != b->theta || a->qk_norm != b->qk_norm)
+        return eq_fail(ctx, EQ_EINVAL,
+                       "%s: has another shape, rotary base or norms of heads than %s", reference,
+                       model);
     return EQ_OK;
 }
 

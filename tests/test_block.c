@@ -354,7 +354,7 @@ static void run_steps(float *out, int threads, int64_t *allocations)
         ((float *)(void *)input.ram)[i] = (float)eq_rng_normal(&rng);
         ((float *)(void *)target.ram)[i] = (float)eq_rng_normal(&rng);
     }
-    const eq_student_data data = {&input, &target, B};
+    const eq_student_data data = {.input = &input, .target = &target, .samples = B};
     const eq_fit_options fit = {.name = "test", .samples = B, .batch = B, .epochs = 1, .tokens = T};
     assert_int_equal(eq_student_fit(&ctx, &s, &data, &fit, NULL), EQ_OK);
     *allocations = ctx.allocations;

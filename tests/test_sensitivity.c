@@ -118,8 +118,9 @@ static void goes_on_after_an_interruption(void **state)
     eq_sensitivity_job job = job_of(1);
     watch w = {.stop_after = BLOCK + 3};
     assert_int_equal(eq_sensitivity(&ctx, whole, &job), EQ_OK);
-    job.path = "sensitivity_test.safetensors";
-    unlink(job.path);
+    char path[96];
+    snprintf(path, sizeof path, "%s/sensitivity", model.folder);
+    job.path = path;
     ctx.callbacks = (eq_callbacks){.progress = count_report, .should_stop = stops, .user = &w};
     assert_int_equal(eq_sensitivity(&ctx, parts, &job), EQ_EINTERRUPTED);
     eq_ctx_clear(&ctx);

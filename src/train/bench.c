@@ -313,7 +313,7 @@ static eq_status time_step(bench *b, eq_student *s)
     eq_status st = fill_stream(b->ctx, &input, b->config, b->type, s, &rng);
     if (st == EQ_OK) st = fill_stream(b->ctx, &target, b->config, b->type, s, &rng);
     if (st == EQ_OK) {
-        const eq_student_data data = {&input, &target, B};
+        const eq_student_data data = {.input = &input, .target = &target, .samples = B};
         const eq_fit_options fit = {
             .name = "bench", .samples = B, .batch = B, .epochs = 1, .tokens = T};
         double seconds[RUNS];

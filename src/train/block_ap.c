@@ -1,5 +1,7 @@
 #include "train/block_ap.h"
 
+#include <math.h>
+
 /* The fakes of a block's units; again for every block, as their grids may differ. */
 static void layout_units(eq_student *s, const eq_block_scheme *scheme)
 {
@@ -218,16 +220,17 @@ typedef struct training {
     const eq_student_log *log;
 } training;
 
-static eq_status train_step(eq_ctx *ctx, void *self, int64_t first, int64_t count, int64_t t,
-                            double *loss)
+static eq_status train_step(eq_ctx *ctx, void *self, int64_t first, int64_t count,
+                            const eq_fit_state *state, double *loss)
 {
     training *job = self;
     eq_student *s = job->student;
     int64_t norms = eq_norm_elems(s->config);
-    s->step.weights = eq_adamw_step(&s->optimizer, s->options.weight_lr, t);
-    s->step.quant = eq_adamw_step(&s->optimizer, s->options.quant_lr, t);
+    const eq_train_options *o = &s->options;
+    s->step.weights = eq_adamw_step(&s->optimizer, o->weight_lr * state->rate, state->step);
+    s->step.quant = eq_adamw_step(&s->optimizer, o->quant_lr * state->rate, state->step);
     eq_status st = forward_loss(ctx, s, job->data, first, count, loss);
-    if (st != EQ_OK) return st;
+    if (st != EQ_OK || !isfinite(*loss)) return st; /* backward would apply it */
     memset(s->dnorms, 0, (size_t)norms * sizeof *s->dnorms);
     eq_block_backward(ctx, &s->block, &s->rope, &s->acts);
     if (s->step.train_weights)
@@ -247,13 +250,26 @@ static eq_status epoch_done(eq_ctx *ctx, void *self, const eq_epoch *epoch)
     return job->log ? job->log->epoch(ctx, job->log->user, epoch) : EQ_OK;
 }
 
+/* To the start. */
+static eq_status rollback(eq_ctx *ctx, void *self, eq_fit_state *state)
+{
+    training *job = self;
+    eq_student_load(ctx, job->student, job->data->source, job->data->scheme);
+    eq_student_start(ctx, job->student);
+    *state = eq_fit_start();
+    return eq_ctx_status(ctx);
+}
+
 eq_status eq_student_fit(eq_ctx *ctx, eq_student *s, const eq_student_data *data,
                          const eq_fit_options *fit, const eq_student_log *log)
 {
     const eq_train_options *o = &s->options;
     training job = {s, data, log};
-    const eq_objective objective = {
-        .self = &job, .step = train_step, .validate = validate, .epoch_done = epoch_done};
+    const eq_objective objective = {.self = &job,
+                                    .step = train_step,
+                                    .validate = validate,
+                                    .epoch_done = epoch_done,
+                                    .rollback = data->source ? rollback : NULL};
     s->step = (eq_fake_step){.train_weights = o->weight_lr > 0, .train_quant = o->quant_lr > 0};
     s->optimizer = (eq_optimizer){.beta1 = o->beta1,
                                   .beta2 = o->beta2,

@@ -61,16 +61,21 @@ void eq_student_start(eq_ctx *ctx, eq_student *student);
 eq_status eq_student_propagate(eq_ctx *ctx, eq_student *student, const eq_block *block,
                                eq_stream *in, eq_stream *out);
 
-/* Where a block trains: windows 0 .. samples-1 are for training, the rest for validation. */
+/* Where a block trains: windows 0 .. samples-1 are for training, the rest for validation. source and
+ * scheme are what it was loaded with, to begin again after a loss that is not finite; NULL: such a
+ * loss is an error. */
 typedef struct eq_student_data {
     eq_stream *input, *target;
     int64_t samples;
+    const eq_block *source;
+    const eq_block_scheme *scheme;
 } eq_student_data;
 
 /* Loss over the validation windows with the student as it is; -1 without any. */
 eq_status eq_student_validate(eq_ctx *ctx, eq_student *student, const eq_student_data *data,
                               double *loss);
-/* Train the loaded block. log gets each epoch; may be NULL. */
+/* Train the loaded block, from its start values; after a loss that is not finite once more from
+ * these, at half the rates, if data has a source. log gets each epoch; may be NULL. */
 typedef struct eq_student_log {
     eq_status (*epoch)(eq_ctx *ctx, void *user, const eq_epoch *epoch);
     void *user;

@@ -15,7 +15,7 @@ int64_t eq_fit_steps(const eq_fit_options *o)
 
 eq_fit_state eq_fit_start(void)
 {
-    return (eq_fit_state){.best = INFINITY};
+    return (eq_fit_state){.best = INFINITY, .rate = 1};
 }
 
 /* One call of eq_fit. */
@@ -23,7 +23,7 @@ typedef struct fit {
     const eq_fit_options *options;
     const eq_objective *objective;
     eq_fit_state state;
-    int64_t first; /* step that this call began with */
+    int64_t first; /* step that this call began with, less those it had to do again */
     double start;
 } fit;
 
@@ -52,12 +52,22 @@ static eq_status save(eq_ctx *ctx, const fit *f, bool now)
     return objective->save ? objective->save(ctx, objective->self, &f->state, now) : EQ_OK;
 }
 
-static eq_status not_finite(eq_ctx *ctx, fit *f)
+/* The loss of this step, from 1, or of the validation behind it. */
+static eq_status not_finite(eq_ctx *ctx, fit *f, int64_t step)
 {
     const eq_objective *objective = f->objective;
-    if (objective->rollback) return objective->rollback(ctx, objective->self, &f->state);
-    return eq_fail(ctx, EQ_ENUMERIC, "%s, step %lld: the loss is not finite", f->options->name,
-                   (long long)f->state.step + 1);
+    const char *name = f->options->name;
+    const int64_t done = f->state.step - f->first;
+    if (!objective->rollback || f->state.rate < 1)
+        return eq_fail(ctx, EQ_ENUMERIC, "%s, step %lld: the loss is not finite%s", name,
+                       (long long)step, f->state.rate < 1 ? ", at half the rates too" : "");
+    eq_log(ctx, EQ_LOG_WARNING,
+           "%s, step %lld: the loss is not finite; going back to a good state, at half the rates",
+           name, (long long)step);
+    eq_status st = objective->rollback(ctx, objective->self, &f->state);
+    f->state.rate = 0.5;
+    f->first = f->state.step - done;
+    return st == EQ_OK ? save(ctx, f, true) : st;
 }
 
 /* The step after those done. */
@@ -69,9 +79,9 @@ static eq_status one_step(eq_ctx *ctx, fit *f)
     int64_t count = o->samples - first < o->batch ? o->samples - first : o->batch;
     double loss = 0;
     if (first == 0) f->state.sum = 0;
-    eq_status st = objective->step(ctx, objective->self, first, count, f->state.step, &loss);
+    eq_status st = objective->step(ctx, objective->self, first, count, &f->state, &loss);
     if (st != EQ_OK) return st;
-    if (!isfinite(loss)) return not_finite(ctx, f);
+    if (!isfinite(loss)) return not_finite(ctx, f, f->state.step + 1);
     f->state.sum += loss;
     f->state.step++;
     report(ctx, f, loss);
@@ -85,10 +95,14 @@ static eq_status end_epoch(eq_ctx *ctx, fit *f)
     double val = 0;
     eq_status st = objective->validate(ctx, objective->self, &val);
     if (st != EQ_OK) return st;
-    const eq_epoch epoch = {(int)(f->state.step / steps), f->state.sum / (double)steps, val,
-                            eq_seconds() - f->start};
+    if (!isfinite(val)) return not_finite(ctx, f, f->state.step);
+    const eq_epoch epoch = {.number = (int)(f->state.step / steps),
+                            .train = f->state.sum / (double)steps,
+                            .val = val,
+                            .best = val < f->state.best,
+                            .seconds = eq_seconds() - f->start};
     if (objective->epoch_done) st = objective->epoch_done(ctx, objective->self, &epoch);
-    if (val >= f->state.best)
+    if (!epoch.best)
         f->state.worse++;
     else if (val >= 0) /* negative: there are no windows for validation */
         f->state.best = val;

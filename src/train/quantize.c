@@ -64,6 +64,15 @@ static eq_stream_shape stream_shape(const eq_quantize_job *job)
                              job->teacher->config.C, job->type};
 }
 
+/* All windows, and a copy of those of the blocks if these are fewer. */
+static int64_t window_bytes(const eq_quantize_options *o)
+{
+    const int64_t T = o->data.seqlen, blocks = o->train.samples, all = o->data.samples;
+    if (!trains(o) && !o->tune.epochs) return eq_windows_bytes(eq_quantize_samples(o), T);
+    int64_t copied = blocks < all ? blocks * T * (int64_t)sizeof(int32_t) : 0;
+    return eq_windows_bytes(all + o->data.val_samples, T) + copied;
+}
+
 static double megabytes(int64_t bytes)
 {
     return (double)bytes / (1 << 20);
@@ -88,7 +97,7 @@ eq_status eq_quantize_plan(eq_ctx *ctx, const eq_quantize_job *job, bool *in_fil
     const eq_stream_shape shape = stream_shape(job);
     bool data = eq_quantize_needs_data(o);
     int64_t streams = data ? (int64_t)eq_stream_bytes(&shape) * (trains(o) ? 2 : 1) : 0;
-    int64_t windows = data ? eq_windows_bytes(shape.n, shape.T) : 0;
+    int64_t windows = data ? window_bytes(o) : 0;
     int64_t work = (int64_t)eq_student_bytes(&student, ctx->threads) + windows +
                    eq_block_file_bytes(&job->teacher->config, job->schemes);
     int64_t limit = eq_memory_limit(o->run.memory);
@@ -242,7 +251,7 @@ static eq_status log_block(eq_ctx *ctx, const state *s, double start_loss, doubl
     return eq_run_log(ctx, s->job->run, line);
 }
 
-static eq_status train_block(eq_ctx *ctx, state *s, eq_stream *target)
+static eq_status train_block(eq_ctx *ctx, state *s, eq_stream *target, const eq_block *teacher)
 {
     const eq_quantize_options *o = s->job->options;
     int64_t L = s->job->teacher->config.L, left = L - s->block - 1;
@@ -256,7 +265,11 @@ static eq_status train_block(eq_ctx *ctx, state *s, eq_stream *target)
                                 .early_stop = o->train.early_stop,
                                 .tokens = o->data.seqlen,
                                 .seconds_after = each < 0 ? -1 : each * (double)left};
-    const eq_student_data data = {&s->quantized, target, o->train.samples};
+    const eq_student_data data = {.input = &s->quantized,
+                                  .target = target,
+                                  .samples = o->train.samples,
+                                  .source = teacher,
+                                  .scheme = &s->job->schemes[s->block]};
     const eq_student_log log = {log_epoch, s};
     double start = eq_seconds(), before = 0, after = 0;
     eq_status st = eq_student_validate(ctx, &s->student, &data, &before);
@@ -279,9 +292,9 @@ static const char *spoiled_vector(const state *s, const char **suffix)
     return NULL;
 }
 
-/* A weight that is not finite would spoil its group silently: rounding has no loss that shows it.
- * */
-static eq_status check_weights(eq_ctx *ctx, const state *s)
+/* A weight of the model that is not finite would spoil its group silently: rounding has no loss that
+ * shows it. One that the last step left would spoil the blocks behind. `whose` is for the message. */
+static eq_status check_weights(eq_ctx *ctx, const state *s, const char *whose)
 {
     const eq_config *c = &s->job->teacher->config;
     const char *name = NULL, *suffix = "weight";
@@ -296,8 +309,7 @@ static eq_status check_weights(eq_ctx *ctx, const state *s)
     if (!name) name = spoiled_vector(s, &suffix);
     if (!name) return EQ_OK;
     return eq_fail(ctx, EQ_ENUMERIC, "%s: block %lld/%lld: %s.%s has a value that is not finite",
-                   eq_checkpoint_path(s->job->teacher->checkpoint), (long long)s->block + 1,
-                   (long long)c->L, name, suffix);
+                   whose, (long long)s->block + 1, (long long)c->L, name, suffix);
 }
 
 /* Before the block file, whose presence says that the block is done. */
@@ -318,7 +330,7 @@ static eq_status make_block(eq_ctx *ctx, state *s, eq_stream *full_next, const c
     const eq_block *teacher = &s->job->teacher->blocks[s->block].block;
     const eq_block_scheme *scheme = &s->job->schemes[s->block];
     eq_student_load(ctx, &s->student, teacher, scheme);
-    eq_status st = check_weights(ctx, s);
+    eq_status st = check_weights(ctx, s, eq_checkpoint_path(s->job->teacher->checkpoint));
     if (st == EQ_OK && o->train.start == EQ_START_WEIGHTED) {
         eq_stream *input = trains(o) ? &s->quantized : &s->full;
         st = eq_student_weigh(ctx, &s->student, teacher, input, start_samples(&o->train));
@@ -326,8 +338,10 @@ static eq_status make_block(eq_ctx *ctx, state *s, eq_stream *full_next, const c
     if (st == EQ_OK) eq_student_start(ctx, &s->student);
     if (st == EQ_OK && eq_quantize_needs_data(o))
         st = advance(ctx, s, teacher, &s->full, full_next, "full");
-    if (st == EQ_OK && trains(o)) st = train_block(ctx, s, s->in_file ? full_next : &s->full);
+    if (st == EQ_OK && trains(o))
+        st = train_block(ctx, s, s->in_file ? full_next : &s->full, teacher);
     if (st == EQ_OK) st = eq_ctx_status(ctx);
+    if (st == EQ_OK) st = check_weights(ctx, s, s->job->run->out);
     if (st == EQ_OK) st = write_masters(ctx, s);
     return st == EQ_OK ? eq_block_file_write(ctx, &s->student.block, scheme, s->block, path) : st;
 }

@@ -203,8 +203,7 @@ static eq_status try_block(eq_ctx *ctx, trial *t, int64_t i, double (*kl)[EQ_VAR
 /* Bits of f64; what is not known yet is negative. */
 static eq_tensor_entry entry_of(const trial *t)
 {
-    return (eq_tensor_entry){
-        "kl", EQ_I64, 3, {t->job->teacher->config.L, EQ_UNITS, EQ_VARIANTS}};
+    return (eq_tensor_entry){"kl", EQ_I64, 3, {t->job->teacher->config.L, EQ_UNITS, EQ_VARIANTS}};
 }
 
 static eq_status save(eq_ctx *ctx, const trial *t, double (*kl)[EQ_VARIANTS])

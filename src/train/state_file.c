@@ -5,7 +5,7 @@
 #include <stdio.h>
 
 /* The tensors: "w.<i>", and "m.<i>" and "v.<i>" with moments, for each parameter, then "state". */
-enum { NAME = 24, STATE_FIELDS = 6 };
+enum { NAME = 24, STATE_FIELDS = 5 };
 
 typedef struct listing {
     eq_tensor_entry *entries; /* owned */
@@ -47,13 +47,13 @@ static float *vector_of(const eq_parameter *p, int kind)
 }
 
 eq_status eq_state_write(eq_ctx *ctx, const char *path, const eq_parameters *p,
-                         const eq_saved_state *state, bool moments)
+                         const eq_fit_state *state, bool moments)
 {
     listing l;
     eq_safetensors_writer w = {0};
-    int64_t fields[STATE_FIELDS] = {state->fit.step, 0, 0, state->fit.worse, 0, state->rollbacks};
-    memcpy(&fields[1], &state->fit.sum, sizeof(double));
-    memcpy(&fields[2], &state->fit.best, sizeof(double));
+    int64_t fields[STATE_FIELDS] = {state->step, 0, 0, state->worse, 0};
+    memcpy(&fields[1], &state->sum, sizeof(double));
+    memcpy(&fields[2], &state->best, sizeof(double));
     memcpy(&fields[4], &state->rate, sizeof(double));
     eq_status st = list_tensors(ctx, &l, p, moments);
     if (st == EQ_OK) st = eq_safetensors_begin(ctx, &w, path, l.entries, l.count);
@@ -78,8 +78,8 @@ static eq_status read_tensor(eq_ctx *ctx, const eq_safetensors *file, const eq_t
     return st;
 }
 
-eq_status eq_state_read(eq_ctx *ctx, const char *path, const eq_parameters *p,
-                        eq_saved_state *state, bool moments)
+eq_status eq_state_read(eq_ctx *ctx, const char *path, const eq_parameters *p, eq_fit_state *state,
+                        bool moments)
 {
     listing l;
     eq_safetensors *file = NULL;
@@ -91,10 +91,9 @@ eq_status eq_state_read(eq_ctx *ctx, const char *path, const eq_parameters *p,
             st = read_tensor(ctx, file, &l.entries[n++], vector_of(&p->list[i], k));
     if (st == EQ_OK) st = read_tensor(ctx, file, &l.entries[n], fields);
     if (st == EQ_OK) {
-        *state = (eq_saved_state){.fit = {.step = fields[0], .worse = (int)fields[3]},
-                                  .rollbacks = fields[5]};
-        memcpy(&state->fit.sum, &fields[1], sizeof(double));
-        memcpy(&state->fit.best, &fields[2], sizeof(double));
+        *state = (eq_fit_state){.step = fields[0], .worse = (int)fields[3]};
+        memcpy(&state->sum, &fields[1], sizeof(double));
+        memcpy(&state->best, &fields[2], sizeof(double));
         memcpy(&state->rate, &fields[4], sizeof(double));
     }
     eq_safetensors_close(file);

@@ -1,23 +1,16 @@
-/* Trained values on disk: to go on after an interruption, or to go back to the best. */
+/* Trained values on disk: to go on after an interruption, to go back to, or the best. */
 #ifndef EQ_TRAIN_STATE_FILE_H
 #define EQ_TRAIN_STATE_FILE_H
 
 #include "train/fit.h"
 #include "train/parameters.h"
 
-/* What goes with the parameters. */
-typedef struct eq_saved_state {
-    eq_fit_state fit;
-    double rate; /* factor on the learning rates */
-    int64_t rollbacks;
-} eq_saved_state;
-
 /* Write values, and with `moments` also the optimizer's moments, as a safetensors file that appears
  * whole. */
 eq_status eq_state_write(eq_ctx *ctx, const char *path, const eq_parameters *parameters,
-                         const eq_saved_state *state, bool moments);
+                         const eq_fit_state *state, bool moments);
 /* Read what eq_state_write wrote for the same parameters; EQ_EFORMAT for another file. */
 eq_status eq_state_read(eq_ctx *ctx, const char *path, const eq_parameters *parameters,
-                        eq_saved_state *state, bool moments);
+                        eq_fit_state *state, bool moments);
 
 #endif

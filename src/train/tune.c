@@ -14,15 +14,24 @@ typedef struct tuning {
     const eq_tune_job *job;
     eq_whole whole;
     eq_optimizer optimizer;
-    eq_saved_state state;       /* rate and rollbacks; fit as of the last save */
-    double saved_at;            /* seconds of the clock */
-    char *last, *best;          /* owned paths */
-    eq_safetensors *teacher[2]; /* owned; of training and validation windows, with teacher_top */
+    double saved_at;             /* seconds of the clock */
+    char *last, *best, *good;    /* owned paths */
+    eq_teacher_files teacher[2]; /* owned; of training and validation windows, with teacher_top */
 } tuning;
 
 static int64_t least(int64_t a, int64_t b)
 {
     return a < b ? a : b;
+}
+
+/* What is held beside the model: all windows, and what is needed now and then, a window of the
+ * teacher's file and a block that is written. */
+static int64_t other_bytes(const eq_tune_job *job, const eq_whole_shape *shape)
+{
+    int64_t written = eq_block_file_bytes(&job->base->config, job->schemes);
+    int64_t teacher = eq_teacher_files_bytes(1, job->T, shape->top);
+    return eq_windows_bytes(job->train.n + job->val.n, job->T) +
+           (written > teacher ? written : teacher);
 }
 
 static eq_whole_shape whole_shape(const eq_ctx *ctx, const eq_tune_job *job)
@@ -32,12 +41,13 @@ static eq_whole_shape whole_shape(const eq_ctx *ctx, const eq_tune_job *job)
                             .teacher = o->kl > 0 ? job->teacher : NULL,
                             .schemes = job->schemes,
                             .train = o->train,
+                            .edges_clipped = job->edges_clipped,
+                            .exact_scales = job->exact_scales,
                             .top = o->kl > 0 ? least(o->teacher_top, job->base->config.V) : 0,
                             .weights = {(float)o->kl, (float)o->ce, (float)o->temperature},
                             .T = job->T,
                             .type = job->type};
-    int64_t windows = eq_windows_bytes(job->train.n + job->val.n, job->T);
-    eq_whole_keep(&shape, job->memory ? job->memory - windows : 0, ctx->threads);
+    eq_whole_keep(&shape, job->memory ? job->memory - other_bytes(job, &shape) : 0, ctx->threads);
     return shape;
 }
 
@@ -60,8 +70,8 @@ eq_status eq_tune_plan(eq_ctx *ctx, const eq_tune_job *job, int64_t limit)
     if (o->train == EQ_TRAIN_NORMS) snprintf(rates, sizeof rates, ", norms %g", o->norm_lr);
     if (o->train == EQ_TRAIN_ALL)
         snprintf(rates, sizeof rates, ", norms %g, weights %g", o->norm_lr, o->weight_lr);
-    int64_t windows = eq_windows_bytes(job->train.n + job->val.n, job->T);
-    double need = (double)((int64_t)eq_whole_bytes(&shape, ctx->threads) + windows) / (1 << 20);
+    int64_t all = (int64_t)eq_whole_bytes(&shape, ctx->threads) + other_bytes(job, &shape);
+    double need = (double)all / (1 << 20);
     double most = (double)limit / (1 << 20);
     eq_log(ctx, EQ_LOG_INFO,
            "plan: end to end %s by %s, %lld windows of %lld tokens, %d passes, %.0f MiB of memory",
@@ -69,7 +79,7 @@ eq_status eq_tune_plan(eq_ctx *ctx, const eq_tune_job *job, int64_t limit)
            o->kl > 0 ? (o->ce > 0 ? "KL and cross-entropy" : "KL") : "cross-entropy",
            (long long)job->train.n, (long long)job->T, o->epochs, need);
     eq_log(ctx, EQ_LOG_INFO, "plan: learning rates: scales %g%s", o->scale_lr, rates);
-    int64_t disk = eq_teacher_file_bytes(job->train.n + job->val.n, job->T, shape.top);
+    int64_t disk = eq_teacher_files_bytes(job->train.n + job->val.n, job->T, shape.top);
     if (shape.top)
         eq_log(ctx, EQ_LOG_INFO,
                "plan: %.0f MiB on disk for the %lld likeliest tokens of the teacher",
@@ -94,13 +104,14 @@ static eq_status windows_pass(eq_ctx *ctx, tuning *t, const eq_tune_windows *w, 
     for (int64_t i = first; i < first + count; i++)
         positions += eq_logits_positions(counts_of(w, i, T), T);
     *loss = 0;
-    const eq_safetensors *teacher = t->teacher[w == &t->job->val];
+    eq_teacher_files *teacher = &t->teacher[w == &t->job->val];
     for (int64_t i = first; positions && i < first + count; i++) {
         eq_whole_window window = {
             .ids = w->ids + i * T, .counts = counts_of(w, i, T), .share = 1.0f / (float)positions};
         double part = 0;
         eq_status st = EQ_OK;
-        if (teacher) st = eq_teacher_file_window(ctx, teacher, &t->whole, i, &window.top);
+        if (t->whole.shape.top)
+            st = eq_teacher_files_window(ctx, teacher, &t->whole, i, &window.top);
         if (st == EQ_OK) st = eq_whole_window_pass(ctx, &t->whole, &window, backward, &part);
         if (st != EQ_OK) return st;
         *loss += part;
@@ -108,8 +119,8 @@ static eq_status windows_pass(eq_ctx *ctx, tuning *t, const eq_tune_windows *w, 
     return EQ_OK;
 }
 
-static eq_status step(eq_ctx *ctx, void *self, int64_t first, int64_t count, int64_t n,
-                      double *loss)
+static eq_status step(eq_ctx *ctx, void *self, int64_t first, int64_t count,
+                      const eq_fit_state *state, double *loss)
 {
     tuning *t = self;
     const eq_tune_options *o = t->job->options;
@@ -125,7 +136,7 @@ static eq_status step(eq_ctx *ctx, void *self, int64_t first, int64_t count, int
     const double rates[3] = {o->weight_lr, o->scale_lr, o->norm_lr};
     eq_adamw steps[3];
     for (int i = 0; i < 3; i++)
-        steps[i] = eq_adamw_step(&t->optimizer, rates[i] * t->state.rate, n);
+        steps[i] = eq_adamw_step(&t->optimizer, rates[i] * state->rate, state->step);
     eq_parameters_step(ctx, p, steps);
     return EQ_OK;
 }
@@ -135,7 +146,8 @@ static eq_status validate(eq_ctx *ctx, void *self, double *loss)
     tuning *t = self;
     const eq_tune_windows *w = &t->job->val;
     eq_status st = windows_pass(ctx, t, w, 0, w->n, false, loss);
-    if (st == EQ_OK) *loss = w->n ? fmax(*loss, 0) : -1; /* rounding can leave a KL below 0 */
+    if (*loss < 0) *loss = 0; /* rounding can leave a KL there */
+    if (!w->n) *loss = -1;
     return st;
 }
 
@@ -150,26 +162,42 @@ static eq_status log_start(eq_ctx *ctx, tuning *t, double val, double seconds)
     return eq_run_log(ctx, t->job->run, line);
 }
 
+/* The values alone: nothing goes on from them. */
+static eq_status write_best(eq_ctx *ctx, const tuning *t)
+{
+    const eq_fit_state none = {0};
+    return eq_state_write(ctx, t->best, &t->whole.parameters, &none, false);
+}
+
 static eq_status epoch_done(eq_ctx *ctx, void *self, const eq_epoch *epoch)
 {
-    tuning *t = self;
-    double val = epoch->val;
+    const tuning *t = self;
     json_t *line = json_pack("{s:s}", "event", "tune");
     eq_status st = eq_run_log_epoch(ctx, t->job->run, line, "end to end", epoch);
-    bool best = val < 0 || val < t->state.fit.best;
-    if (st != EQ_OK || !best) return st;
-    const eq_fit_options fit = fit_options(t->job);
-    int64_t steps = eq_fit_steps(&fit) / fit.epochs * epoch->number;
-    t->state.fit = (eq_fit_state){.step = steps, .best = val < 0 ? t->state.fit.best : val};
-    return eq_state_write(ctx, t->best, &t->whole.parameters, &t->state, false);
+    return st == EQ_OK && epoch->best ? write_best(ctx, t) : st;
+}
+
+/* Whether to keep this state to go back to: at fixed places, eight in a pass, so that what comes
+ * after a rollback does not depend on when states were saved. */
+static bool worth_keeping(const tuning *t, const eq_fit_state *fit)
+{
+    const eq_fit_options o = fit_options(t->job);
+    const int64_t pass = eq_fit_steps(&o) / o.epochs, every = (pass + 7) / 8;
+    const eq_parameters *p = &t->whole.parameters;
+    bool good = fit->step % pass % every == 0;
+    for (int64_t i = 0; good && i < p->count; i++)
+        good = eq_first_not_finite(p->list[i].w, p->list[i].n) == p->list[i].n;
+    return good;
 }
 
 static eq_status save(eq_ctx *ctx, void *self, const eq_fit_state *fit, bool now)
 {
     tuning *t = self;
-    if (!now && eq_seconds() - t->saved_at < 60 * t->job->options->save_minutes) return EQ_OK;
-    t->state.fit = *fit;
-    eq_status st = eq_state_write(ctx, t->last, &t->whole.parameters, &t->state, true);
+    const eq_parameters *p = &t->whole.parameters;
+    eq_status st = EQ_OK;
+    if (worth_keeping(t, fit)) st = eq_state_write(ctx, t->good, p, fit, true);
+    if (!now && eq_seconds() - t->saved_at < 60 * t->job->options->save_minutes) return st;
+    if (st == EQ_OK) st = eq_state_write(ctx, t->last, p, fit, true);
     t->saved_at = eq_seconds();
     return st;
 }
@@ -200,64 +228,34 @@ static eq_status load_blocks(eq_ctx *ctx, tuning *t)
     return st;
 }
 
-static void forget_moments(const eq_parameters *p)
-{
-    for (int64_t i = 0; i < p->count; i++) {
-        memset(p->list[i].m, 0, (size_t)p->list[i].n * sizeof(float));
-        memset(p->list[i].v, 0, (size_t)p->list[i].n * sizeof(float));
-    }
-}
-
 /* A file that was damaged must not lead anywhere. */
-static eq_status check_state(eq_ctx *ctx, const tuning *t, const char *path)
+static eq_status read_state(eq_ctx *ctx, const tuning *t, const char *path, eq_fit_state *s)
 {
-    const eq_saved_state *s = &t->state;
     const eq_fit_options fit = fit_options(t->job);
-    bool good = s->fit.step >= 0 && s->fit.step <= eq_fit_steps(&fit) && s->fit.worse >= 0 &&
-                isfinite(s->fit.sum) && !isnan(s->fit.best) && s->rate > 0 && s->rate <= 1 &&
-                (s->rollbacks == 0 || s->rollbacks == 1);
+    eq_status st = eq_state_read(ctx, path, &t->whole.parameters, s, true);
+    if (st != EQ_OK) return st;
+    bool good = s->step >= 0 && s->step <= eq_fit_steps(&fit) && s->worse >= 0 &&
+                isfinite(s->sum) && !isnan(s->best) && (s->rate == 1 || s->rate == 0.5);
     if (good) return EQ_OK;
     return eq_fail(ctx, EQ_EFORMAT, "%s: is not the state of such a training; remove the file",
                    path);
 }
 
-/* To the best validated state, at half the rates, once. It does not depend on when states were
- * saved. */
 static eq_status rollback(eq_ctx *ctx, void *self, eq_fit_state *fit)
 {
-    tuning *t = self;
-    if (t->state.rollbacks)
-        return eq_fail(ctx, EQ_ENUMERIC,
-                       "end to end, step %lld: the loss is not finite, at half the rates too",
-                       (long long)fit->step + 1);
-    eq_log(ctx, EQ_LOG_WARNING,
-           "end to end, step %lld: the loss is not finite; going back to the best state, at half "
-           "the rates",
-           (long long)fit->step + 1);
-    eq_status st = eq_state_read(ctx, t->best, &t->whole.parameters, &t->state, false);
-    if (st == EQ_OK) st = check_state(ctx, t, t->best);
-    forget_moments(&t->whole.parameters);
-    t->state.rate *= 0.5;
-    t->state.rollbacks = 1;
-    *fit = t->state.fit;
-    return st == EQ_OK ? save(ctx, t, fit, true) : st;
+    const tuning *t = self;
+    return read_state(ctx, t, t->good, fit);
 }
 
-/* What the teacher says about the windows, made when it is not there yet. */
-static eq_status open_teacher(eq_ctx *ctx, tuning *t)
+/* What the teacher says about the windows, made as far as it is not there yet. */
+static eq_status make_teacher(eq_ctx *ctx, tuning *t)
 {
-    static const char *const NAMES[2] = {"tune-teacher.safetensors",
-                                         "tune-teacher-val.safetensors"};
+    static const char *const STEMS[2] = {"tune-teacher", "tune-teacher-val"};
     const eq_tune_windows *sets[2] = {&t->job->train, &t->job->val};
     eq_status st = EQ_OK;
     for (int i = 0; st == EQ_OK && t->whole.shape.top && i < 2; i++) {
-        if (!sets[i]->n) continue;
-        char *path = eq_path_join(ctx, t->job->run->folder, NAMES[i]);
-        st = path ? EQ_OK : EQ_ENOMEM;
-        if (path && !eq_file_exists(path))
-            st = eq_teacher_file_make(ctx, path, &t->whole, sets[i]->ids, sets[i]->n);
-        if (st == EQ_OK) st = eq_safetensors_open(ctx, &t->teacher[i], path);
-        eq_free(path);
+        char *stem = eq_path_join(ctx, t->job->run->folder, STEMS[i]);
+        st = eq_teacher_files_make(ctx, &t->teacher[i], stem, &t->whole, sets[i]->ids, sets[i]->n);
     }
     return st;
 }
@@ -266,12 +264,10 @@ static eq_status open_teacher(eq_ctx *ctx, tuning *t)
 static eq_status begin(eq_ctx *ctx, tuning *t, eq_fit_state *fit)
 {
     eq_status st = load_blocks(ctx, t);
-    if (st == EQ_OK) st = open_teacher(ctx, t);
+    if (st == EQ_OK) st = make_teacher(ctx, t);
     if (st != EQ_OK) return st;
     if (eq_file_exists(t->last)) {
-        st = eq_state_read(ctx, t->last, &t->whole.parameters, &t->state, true);
-        if (st == EQ_OK) st = check_state(ctx, t, t->last);
-        *fit = t->state.fit;
+        st = read_state(ctx, t, t->last, fit);
         if (st == EQ_OK && fit->step > 0)
             eq_log(ctx, EQ_LOG_INFO, "end to end: goes on after step %lld", (long long)fit->step);
         return st;
@@ -283,8 +279,7 @@ static eq_status begin(eq_ctx *ctx, tuning *t, eq_fit_state *fit)
     if (st == EQ_OK) st = log_start(ctx, t, loss, eq_seconds() - start);
     *fit = eq_fit_start();
     if (loss >= 0) fit->best = loss;
-    t->state = (eq_saved_state){.fit = *fit, .rate = 1};
-    if (st == EQ_OK) st = eq_state_write(ctx, t->best, &t->whole.parameters, &t->state, false);
+    if (st == EQ_OK) st = write_best(ctx, t);
     return st == EQ_OK ? save(ctx, t, fit, true) : st;
 }
 
@@ -312,11 +307,12 @@ static eq_status train(eq_ctx *ctx, tuning *t)
 }
 
 /* The best validation state as block files. A call that is killed here finds the same state again:
- * codes and zero points do not change, everything else is in the state file. */
+ * zero points do not change, nor codes unless all weights are trained; everything else is in the
+ * state file. */
 static eq_status write_blocks(eq_ctx *ctx, tuning *t, float *norm)
 {
     const eq_config *c = &t->job->base->config;
-    eq_saved_state unused;
+    eq_fit_state unused;
     eq_status st = eq_state_read(ctx, t->best, &t->whole.parameters, &unused, false);
     for (int64_t i = 0; st == EQ_OK && i < c->L; i++) {
         char *path = eq_run_block_path(ctx, t->job->run, i);
@@ -333,15 +329,17 @@ eq_status eq_tune(eq_ctx *ctx, const eq_tune_job *job, float *norm)
     tuning t = {.job = job,
                 .last = eq_path_join(ctx, job->run->folder, "tune-last.safetensors"),
                 .best = eq_path_join(ctx, job->run->folder, "tune-best.safetensors"),
+                .good = eq_path_join(ctx, job->run->folder, "tune-good.safetensors"),
                 .saved_at = eq_seconds()};
     const eq_whole_shape shape = whole_shape(ctx, job);
-    eq_status st = t.last && t.best ? eq_whole_init(ctx, &t.whole, &shape) : EQ_ENOMEM;
+    eq_status st = t.last && t.best && t.good ? eq_whole_init(ctx, &t.whole, &shape) : EQ_ENOMEM;
     if (st == EQ_OK) st = train(ctx, &t);
     if (st == EQ_OK) st = write_blocks(ctx, &t, norm);
     eq_whole_deinit(&t.whole);
-    eq_safetensors_close(t.teacher[0]);
-    eq_safetensors_close(t.teacher[1]);
+    eq_teacher_files_close(&t.teacher[0]);
+    eq_teacher_files_close(&t.teacher[1]);
     eq_free(t.last);
     eq_free(t.best);
+    eq_free(t.good);
     return st;
 }

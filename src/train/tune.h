@@ -3,8 +3,10 @@
  *
  *   run/tune-last.safetensors   where the training stands: values, moments, step
  *   run/tune-best.safetensors   values of the best validation loss so far
- *   run/tune-teacher.safetensors, run/tune-teacher-val.safetensors   with teacher_top: what the
- *                               teacher says about the windows */
+ *   run/tune-good.safetensors   as last, at the latest eighth of a pass: to go back to after a loss
+ *                               that is not finite
+ *   run/tune-teacher-*, run/tune-teacher-val-*   with teacher_top: what the teacher says about the
+ *                               windows */
 #ifndef EQ_TRAIN_TUNE_H
 #define EQ_TRAIN_TUNE_H
 
@@ -30,6 +32,7 @@ typedef struct eq_tune_job {
                        somewhat more than it must */
     eq_run *run;
     bool masters; /* the run has the blocks' unrounded weights, if all weights are trained */
+    bool edges_clipped, exact_scales; /* as the blocks were trained, if all weights are */
     /* Block i of the quantized model, stored and packed, open until the next call; i = -1 closes
      * the last one. */
     eq_status (*block)(eq_ctx *ctx, void *self, int64_t i, const eq_block **block);

@@ -19,11 +19,13 @@ static void layout_linear(eq_whole *w, int64_t i)
     const eq_whole_shape *s = &w->shape;
     eq_unit unit = (eq_unit)(i % EQ_UNITS);
     const eq_config *c = &s->base->config;
-    const eq_quant_shape quant =
+    eq_quant_shape quant =
         eq_scheme_shape(&s->schemes[i / EQ_UNITS].units[unit], eq_unit_columns(c, unit));
     int64_t N = eq_unit_rows(c, unit), groups = N * (quant.K / quant.g);
     if (s->train == EQ_TRAIN_ALL) {
-        const eq_fake_kind kind = {.type = s->type, .keep_gradients = true};
+        const eq_fake_kind kind = {
+            .type = s->type, .keep_gradients = true, .exact_scales = s->exact_scales};
+        quant.edges_clipped = s->edges_clipped;
         eq_fake f = eq_fake_layout(&w->arena, N, &quant, &kind);
         f.effective = w->effective[unit];
         add_parameter(w, (eq_parameter){.w = f.w, .g = f.dw, .n = N * quant.K});

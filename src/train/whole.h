@@ -15,6 +15,7 @@ typedef struct eq_whole_shape {
     const eq_decoder *teacher;      /* NULL unless weights.kl is above 0 */
     const eq_block_scheme *schemes; /* [L]; borrowed */
     eq_train_what train;
+    bool edges_clipped, exact_scales; /* of EQ_TRAIN_ALL */
     eq_logits_weights weights;
     int64_t top; /* tokens known of a teacher that is run before; 0: it runs alongside */
     int64_t T;

@@ -176,19 +176,21 @@ expect 2 $(tune no --kl 0)
 expect 1 $(tune no --memory 1K)
 err_has 'memory'
 
-# A loss that is not a number: once back to the best state, then an error that names the step. A
-# token that stands in one later
-# training window only gets an embedding of NaN in the reference.
-cp -r m nan
-python3 - <<'PYTHON' || complain "no token for the NaN"
+# A loss that is not a number: once back to a good state, then an error that names the step. A token
+# that stands in one window only, a later one for training or one for validation, gets an embedding
+# of NaN in the reference.
+nan_reference() { # folder, first window, first that is too late
+    cp -r m "$1"
+    python3 - "$@" <<'PYTHON' || complain "no token for the NaN"
 import collections, json, struct, sys
 tokens = open("m/tokens.npy", "rb").read()[-20 * 32 * 4:]
 ids = struct.unpack("<640i", tokens)
 where = collections.defaultdict(set)
 for i, token in enumerate(ids):
     where[token].add(i // 32)
-token = next(t for t, w in where.items() if len(w) == 1 and 8 <= min(w) < 12)
-path = "nan/model.safetensors"
+first, end = int(sys.argv[2]), int(sys.argv[3])
+token = next(t for t, w in where.items() if len(w) == 1 and first <= min(w) < end)
+path = sys.argv[1] + "/model.safetensors"
 data = bytearray(open(path, "rb").read())
 n = struct.unpack("<Q", data[:8])[0]
 start = json.loads(data[8:8 + n])["model.embed_tokens.weight"]["data_offsets"][0]
@@ -196,10 +198,30 @@ at = 8 + n + start + token * 64 * 4
 data[at:at + 4] = struct.pack("<f", float("nan"))
 open(path, "wb").write(data)
 PYTHON
-expect 1 tune start -o bad --reference nan --calib m/tokens.npy --samples 16 --val-samples 4 \
-    --seqlen 32 --tune-batch 4 --tune-epochs 1 --precision f32
+}
+nan_run() { # output folder, reference
+    echo tune start -o "$1" --reference "$2" --calib m/tokens.npy --samples 16 --val-samples 4 \
+        --seqlen 32 --tune-batch 4 --tune-epochs 1 --precision f32
+}
+nan_reference nan 8 12
+# shellcheck disable=SC2046
+expect 1 $(nan_run bad nan)
 err_has 'step 3: the loss is not finite; going back'
 err_has 'step 3: the loss is not finite, at half the rates too'
+nan_reference nan-val 16 20
+# shellcheck disable=SC2046
+expect 1 $(nan_run bad-val nan-val)
+err_has 'the loss before the first step is not finite'
+
+# The teacher's windows are kept in parts: the first stands when the second cannot be made, and the
+# next call leaves it alone.
+for call in 1 2; do
+    expect 1 tune start -o parts -q --reference nan-val --calib m/tokens.npy --samples 20 \
+        --val-samples 0 --seqlen 32 --precision f32 --teacher-top 16
+    err_has "window 1[6-9]: the full-precision model's logits are not finite"
+    stat -c '%i %y' parts/run/tune-teacher-00000.safetensors >"part$call"
+done
+cmp part1 part2 || complain "a part of the teacher's windows was made again"
 
 # Instructions and conversations, files mixed by weight; a format that the model lacks is named.
 tiny t --tokenizer
