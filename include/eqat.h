@@ -263,7 +263,8 @@ typedef struct eq_quantize_options {
     int bits;      /* 2, 3, 4 or 8 */
     int64_t group; /* divides every row, or -1: whole rows */
     eq_grid grid;  /* super-blocks: see eq_quantize_on_grid */
-    bool gguf;     /* refuse grids that no ggml type holds (docs/formats.md) */
+    bool gguf;     /* for a GGUF file: refuse grids that no ggml type holds (docs/formats.md),
+                      target_bpw counts the bits of these types */
     /* Path of a file that gives units of blocks bits and groups of their own (docs/formats.md);
      * NULL: those above for all. */
     const char *recipe;
@@ -273,7 +274,7 @@ typedef struct eq_quantize_options {
     double target_bpw;
     /* Bits of the embedding and of the head: 8 or 4, symmetric in groups of 32, rounded before the
      * end-to-end phase; 16: as they are; 0: what the other says if the model has one tensor for
-     * both, else 16. */
+     * both, else 16, or 8 with gguf. */
     int embed_bits, head_bits;
     eq_data_options data;
     eq_train_options train;
@@ -300,7 +301,7 @@ EQ_API eq_tune_options eq_tune_defaults(int bits, eq_preset preset);
 /* Defaults by bit-width. */
 EQ_API eq_quantize_options eq_quantize_defaults(eq_method method, int bits, eq_preset preset);
 /* Set grid and group to those of the ggml type that holds `bits` exactly (Q2_0, Q3_K, Q4_0, Q8_0),
- * and embedding and head to Q8_0's: eq_export to a GGUF file then loses nothing. */
+ * and gguf: eq_export to a GGUF file, with exact, then loses nothing. */
 EQ_API void eq_quantize_for_gguf(eq_quantize_options *options);
 /* Bits of a grid of super-blocks; 0 for a grid of any bits. */
 EQ_API int eq_grid_bits(eq_grid grid);

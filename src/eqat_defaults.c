@@ -117,7 +117,6 @@ void eq_quantize_for_gguf(eq_quantize_options *o)
 {
     o->group = o->bits == 2 ? 64 : 32;
     eq_quantize_on_grid(o, o->bits == 3 ? EQ_GRID_Q3_K : EQ_GRID_SYMMETRIC);
-    o->embed_bits = o->head_bits = 8;
     o->gguf = true;
 }
 

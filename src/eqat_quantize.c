@@ -135,6 +135,7 @@ static eq_status choose_ends(eq_ctx *ctx, call *c)
 {
     const eq_config *config = &c->decoder->config;
     int embedding = c->options->embed_bits, head = c->options->head_bits;
+    const int as_it_is = c->options->gguf ? 8 : 16;
     if (config->tied && embedding && head && embedding != head)
         return eq_fail(ctx, EQ_EINVAL,
                        "%s: embedding and head are one tensor: --embed-bits %d and --head-bits %d "
@@ -142,8 +143,8 @@ static eq_status choose_ends(eq_ctx *ctx, call *c)
                        eq_checkpoint_path(c->checkpoint), embedding, head);
     if (config->tied && !embedding) embedding = head;
     if (config->tied && !head) head = embedding;
-    c->job.ends[EQ_EMBEDDING] = eq_end_scheme(embedding ? embedding : 16);
-    c->job.ends[EQ_HEAD] = eq_end_scheme(head ? head : 16);
+    c->job.ends[EQ_EMBEDDING] = eq_end_scheme(embedding ? embedding : as_it_is);
+    c->job.ends[EQ_HEAD] = eq_end_scheme(head ? head : as_it_is);
     return eq_ends_check(ctx, config, c->job.ends);
 }
 

@@ -95,8 +95,8 @@ static const eq_option options[] = {
      .kind = EQ_OPTION_CHOICE,
      .offset = offsetof(quantize_args, q.embed_bits),
      .choices = end_bits,
-     .help = "bits of the embedding, in groups of 32; 16, or what --head-bits says when both are "
-             "one tensor, if not given"},
+     .help = "bits of the embedding, in groups of 32; if not given 16, 8 with --target gguf, or "
+             "what --head-bits says when both are one tensor"},
     {.name = "head-bits",
      .kind = EQ_OPTION_CHOICE,
      .offset = offsetof(quantize_args, q.head_bits),
@@ -277,7 +277,8 @@ static void defaults(void *arguments)
 /* The finished folder as a GGUF file inside; one that is there is this one. */
 static eq_status write_gguf(eq_session *session, const char *out, const char *path)
 {
-    const eq_export_options gguf = eq_export_defaults(EQ_EXPORT_GGUF);
+    eq_export_options gguf = eq_export_defaults(EQ_EXPORT_GGUF);
+    gguf.exact = true;
     eq_export_result result;
     eq_model *model = NULL;
     if (access(path, F_OK) == 0) return EQ_OK;

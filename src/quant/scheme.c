@@ -171,13 +171,17 @@ eq_status eq_schemes_check(eq_ctx *ctx, const eq_block_scheme *schemes, const eq
 
 /* docs/formats.md, what is exported as which type; 2 bits with zero points of any group would take
  * twice their size. */
-static bool ggml_holds(const eq_scheme *s, int64_t K)
+eq_dtype eq_scheme_ggml(const eq_scheme *s, int64_t K)
 {
     const int64_t g = eq_scheme_group(s, K);
     const bool symmetric = eq_scheme_symmetric(s);
-    if (eq_scheme_super(s)) return true;
-    if (s->bits == 2) return symmetric ? g % 64 == 0 : g % EQ_SUPER_BLOCK == 0;
-    return g % 32 == 0 && (s->bits != 8 || symmetric);
+    if (eq_scheme_super(s)) return eq_scheme_super(s);
+    if (s->bits == 2 && !symmetric) return g % EQ_SUPER_BLOCK ? EQ_F32 : EQ_Q2_K;
+    if (s->bits == 2) return g % 64 ? EQ_F32 : EQ_Q2_0;
+    if (g % 32 || (s->bits == 8 && !symmetric)) return EQ_F32;
+    if (s->bits == 8) return EQ_Q8_0;
+    if (s->bits == 3 || symmetric) return EQ_Q4_0;
+    return g % EQ_SUPER_BLOCK ? EQ_Q5_0 : EQ_Q4_K;
 }
 
 eq_status eq_schemes_check_ggml(eq_ctx *ctx, const eq_block_scheme *schemes,
@@ -188,8 +192,8 @@ eq_status eq_schemes_check_ggml(eq_ctx *ctx, const eq_block_scheme *schemes,
         const int64_t K = eq_unit_columns(config, unit);
         eq_part parts[EQ_MAX_PARTS];
         eq_scheme own = schemes[i / EQ_UNITS].units[unit];
-        if (any) own.bits = 2; /* which ask for most */
-        if (ggml_holds(&own, K)) continue;
+        if (any) own.bits = 4; /* which ask for least */
+        if (eq_scheme_ggml(&own, K)) continue;
         eq_unit_parts(config, unit, parts);
         return eq_fail(ctx, EQ_EINVAL,
                        "block %lld: %s: no ggml type of about its size holds %d bits in groups of "

@@ -52,8 +52,11 @@ eq_block_scheme *eq_schemes_uniform(eq_ctx *ctx, const eq_scheme *scheme, int64_
  * `file`, where the grids are from (NULL: nowhere), and then names the block. */
 eq_status eq_schemes_check(eq_ctx *ctx, const eq_block_scheme *schemes, const eq_config *config,
                            const char *file);
-/* EQ_EINVAL, naming block and linear, unless a ggml type of about their size holds all grids;
- * `any`: whatever bits the units will have. */
+/* The smallest ggml type that holds rows of K columns of this grid exactly, whatever their values;
+ * EQ_F32 when none of about its size does. */
+eq_dtype eq_scheme_ggml(const eq_scheme *scheme, int64_t K);
+/* EQ_EINVAL, naming block and linear, unless such a type holds all grids; `any`: the bits will be
+ * chosen, so it is enough that there are some that one holds. */
 eq_status eq_schemes_check_ggml(eq_ctx *ctx, const eq_block_scheme *schemes,
                                 const eq_config *config, bool any);
 /* Whether a unit of L blocks has super-blocks. */

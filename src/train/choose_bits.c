@@ -23,6 +23,15 @@ int64_t eq_choose_bits_bytes(const eq_quantize_job *job, int threads)
     return job->options->target_bpw > 0 ? (int64_t)eq_sensitivity_bytes(&s, threads) : 0;
 }
 
+/* Of the folder, or of the GGUF file that is wanted; -1: cannot be stored. */
+static int64_t stored_bits(const eq_quantize_options *o, const eq_scheme *scheme, int64_t N,
+                           int64_t K)
+{
+    if (!o->gguf) return eq_scheme_stored_bits(scheme, N, K);
+    const eq_dtype type = eq_scheme_ggml(scheme, K);
+    return type ? 8 * (int64_t)eq_dtype_bytes(type, N * K) : -1;
+}
+
 /* What the variants of unit i, counted through all blocks, cost. */
 static eq_budget_item item_of(const eq_quantize_job *job, int64_t i)
 {
@@ -38,7 +47,7 @@ static eq_budget_item item_of(const eq_quantize_job *job, int64_t i)
         scheme.bits = EQ_TRIED_BITS[v];
         for (int p = 0; p < count; p++)
             fits = fits && eq_qmatrix_fits(parts[p].rows, K, scheme.bits);
-        item.cost[v] = fits ? eq_scheme_stored_bits(&scheme, N, K) : -1;
+        item.cost[v] = fits ? stored_bits(job->options, &scheme, N, K) : -1;
     }
     return item;
 }
@@ -67,8 +76,9 @@ static eq_status open_choice(eq_ctx *ctx, choice *ch, const eq_quantize_job *job
     ch->budget = (int64_t)(job->options->target_bpw * ch->weights);
     if (least <= (double)ch->budget) return EQ_OK;
     return eq_fail(ctx, EQ_EINVAL,
-                   "target-bpw %g cannot be had: the least in groups of %lld is %.3f",
-                   job->options->target_bpw, (long long)job->options->group, least / ch->weights);
+                   "target-bpw %g cannot be had: the least in groups of %lld is %.3f%s",
+                   job->options->target_bpw, (long long)job->options->group, least / ch->weights,
+                   job->options->gguf ? " in ggml's types" : "");
 }
 
 eq_status eq_choose_bits_check(eq_ctx *ctx, const eq_quantize_job *job)

@@ -127,6 +127,28 @@ same_model aimed aimed/model.gguf
 expect 0 inspect aimed/model.gguf
 out_has '^weights     4.500 bits in blocks'
 expect 0 quantize m -o aimed -q --method rtn --init mse --bits 4 --target gguf
-expect 2 quantize m -o mixed -q --method rtn --bits 3 --group 32 --target gguf \
-    --target-bpw 3
-err_has 'no ggml type .* 2 bits in groups of 32, symmetric'
+# 4 bits with zero points become Q5_0: offsets are not rounded
+expect 0 quantize m -o zeros -q --method rtn --init mse --bits 4 --group 32 --grid asymmetric \
+    --target gguf
+same_model zeros zeros/model.gguf
+expect 0 inspect zeros/model.gguf --json
+out_json '5 < r["bits_per_weight"] <= 5.5'
+
+# A mean of bits is that of the file: in groups of 32 nothing has less than Q4_0.
+aimed_run() { # model, folder, option...
+    echo quantize "$1" -o "$2" -q --method rtn --init mse --target gguf --calib m/tokens.npy --samples 16 \
+        --seqlen 32 --precision f32 "${@:3}"
+}
+# shellcheck disable=SC2046
+expect 2 $(aimed_run m mixed --group 32 --target-bpw 3)
+err_has 'the least in groups of 32 is 4.500 in ggml'
+# shellcheck disable=SC2046
+expect 0 $(aimed_run wide mixed --target-bpw 5)
+same_model mixed mixed/model.gguf
+expect 0 inspect mixed/model.gguf --json
+out_json '4 < r["bits_per_weight"] <= 5'
+
+# A tied model: one option says it for both, as without a target.
+tiny tied --tied --tokenizer --vocabulary 264
+expect 0 quantize tied -o ends -q --method rtn --init mse --bits 4 --target gguf --embed-bits 4 --json
+out_json 'r["embed_bits"] == 4 and r["head_bits"] == 4'
