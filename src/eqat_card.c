@@ -3,7 +3,6 @@
 #include "eqat_internal.h"
 
 #include "base/file.h"
-#include "train/logits_loss.h"
 
 /* Perplexity, divergence and agreement on the validation windows. */
 static eq_status measure(eq_ctx *ctx, const eq_card *card, eq_eval_result *r)
@@ -20,6 +19,7 @@ static eq_status measure(eq_ctx *ctx, const eq_card *card, eq_eval_result *r)
 
 static void write_linears(eq_output *f, const eq_quantize_result *r)
 {
+    char words[EQ_GROUP_WORDS];
     if (r->mixed)
         eq_output_printf(f,
                          "the linears of the blocks have different bits, %.3f on average with "
@@ -28,8 +28,8 @@ static void write_linears(eq_output *f, const eq_quantize_result *r)
     else
         eq_output_printf(f,
                          "the linears of all blocks have %d bits (%.3f with scales and zero "
-                         "points) in\ngroups of %lld; ",
-                         r->bits, r->bits_per_weight, (long long)r->group);
+                         "points) in\n%s; ",
+                         r->bits, r->bits_per_weight, eq_group_words(words, r->group));
 }
 
 /* What is said of the tensors outside the blocks. */
@@ -124,20 +124,11 @@ eq_status eq_card_plan(eq_ctx *ctx, const eq_decoder *model, bool reference, int
         need, most);
 }
 
-/* Whether there is anything to measure on: answers may all have fallen to the training. */
-static bool has_targets(const eq_card *card)
-{
-    const eq_eval_windows *v = &card->val;
-    for (int64_t w = 0; w < v->n; w++)
-        if (eq_logits_positions(v->counts ? v->counts + w * v->T : NULL, v->T)) return true;
-    return false;
-}
-
 eq_status eq_card_write(eq_ctx *ctx, const eq_card *card)
 {
     eq_eval_result r = {.kl = -1, .top1 = -1, .reference_perplexity = -1};
     eq_output f = {0};
-    bool measured = has_targets(card);
+    bool measured = card->val.n > 0;
     eq_status st = measured ? measure(ctx, card, &r) : EQ_OK;
     char *path = st == EQ_OK ? eq_path_join(ctx, card->out, "README.md") : NULL;
     if (st == EQ_OK) st = path ? eq_output_open(ctx, &f, path) : EQ_ENOMEM;

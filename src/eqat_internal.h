@@ -81,6 +81,9 @@ eq_status eq_card_plan(eq_ctx *ctx, const eq_decoder *model, bool reference, int
  * write its README.md. */
 eq_status eq_card_write(eq_ctx *ctx, const eq_card *card);
 
+/* "groups of 64", or "whole rows" for -1; returns out. */
+enum { EQ_GROUP_WORDS = 32 };
+const char *eq_group_words(char out[EQ_GROUP_WORDS], int64_t group);
 /* For the plan of a run: a fingerprint as text, and the options of the end-to-end phase. */
 json_t *eq_hash_text(uint64_t hash);
 json_t *eq_tune_describe(const eq_tune_options *options);

@@ -217,6 +217,13 @@ json_t *eq_hash_text(uint64_t hash)
     return json_string(text);
 }
 
+const char *eq_group_words(char out[EQ_GROUP_WORDS], int64_t group)
+{
+    snprintf(out, EQ_GROUP_WORDS, "whole rows");
+    if (group > 0) snprintf(out, EQ_GROUP_WORDS, "groups of %lld", (long long)group);
+    return out;
+}
+
 /* Names of the enumerations of eqat.h, in their order. */
 static const char *const METHODS[] = {"rtn", "block-ap"};
 static const char *const STARTS[] = {"minmax", "mse", "weighted"};
@@ -427,7 +434,7 @@ static void log_schemes(eq_ctx *ctx, const call *c, double bits_per_weight)
 {
     static const int BITS[] = {2, 3, 4, 8};
     const int64_t group = c->schemes[0].units[0].group;
-    char text[128] = "", groups[48] = "in several groups";
+    char text[128] = "", words[EQ_GROUP_WORDS] = "several groups";
     bool same = true;
     for (size_t b = 0; b < sizeof BITS / sizeof *BITS; b++) {
         int64_t count = 0;
@@ -440,9 +447,9 @@ static void log_schemes(eq_ctx *ctx, const call *c, double bits_per_weight)
     }
     for (int64_t i = 0; i < c->decoder->config.L * EQ_UNITS; i++)
         same = same && c->schemes[i / EQ_UNITS].units[i % EQ_UNITS].group == group;
-    if (same) snprintf(groups, sizeof groups, "in groups of %lld", (long long)group);
-    eq_log(ctx, EQ_LOG_INFO, "plan: %s, %s: %.3f bits per weight with scales and zero points", text,
-           groups, bits_per_weight);
+    if (same) eq_group_words(words, group);
+    eq_log(ctx, EQ_LOG_INFO, "plan: %s, in %s: %.3f bits per weight with scales and zero points",
+           text, words, bits_per_weight);
 }
 
 /* What depends on the grids: sizes, and the memory of the end-to-end phase. */

@@ -73,7 +73,7 @@ static eq_status stored_block(eq_ctx *ctx, void *self, int64_t i, const eq_block
     return eq_check_interrupt(ctx);
 }
 
-/* The tensors of an embedding and a head go to the output as they are. */
+/* The packed tensors of an embedding and a head go to the output as they are. */
 static eq_status check_ends(eq_ctx *ctx, const eq_decoder *d)
 {
     const eq_stored *ends[EQ_ENDS] = {&d->embedding_stored, &d->head_stored};
@@ -183,10 +183,10 @@ static void set_rates(eq_tune_options *o, int bits)
 /* Of EfficientQAT's layout these were found, not read. */
 static void log_model(eq_ctx *ctx, const eq_decoder *d)
 {
-    char group[32] = "whole rows";
-    if (d->group > 0) snprintf(group, sizeof group, "groups of %lld", (long long)d->group);
+    char words[EQ_GROUP_WORDS];
     eq_log(ctx, EQ_LOG_INFO, "plan: %s has %d bits in %s, %s", eq_checkpoint_path(d->checkpoint),
-           d->bits, group, d->packing.format ? d->packing.format->name : "super-blocks");
+           d->bits, eq_group_words(words, d->group),
+           d->packing.format ? d->packing.format->name : "super-blocks");
 }
 
 static eq_status open_models(eq_ctx *ctx, call *c, const char *model, const char *reference)

@@ -145,8 +145,8 @@ static void what_is_written_reads_back(void **state)
     assert_int_equal(eq_recipe_write(&ctx, path, s, &CONFIG, "a \"comment\""), EQ_OK);
     assert_int_equal(eq_file_read(&ctx, path, 4096, &text, &size), EQ_OK);
     assert_non_null(strstr(text, "{\"layers\": \"0-1,4\", \"modules\": [\"down_proj\"], "
-                                 "\"bits\": 4, \"group\": 32}"));
-    const eq_scheme other = {.bits = 8, .group = -1};
+                                 "\"grid\": \"asymmetric\", \"bits\": 4, \"group\": 32}"));
+    const eq_scheme other = {.bits = 8, .group = -1, .grid = EQ_GRID_SYMMETRIC};
     for (int i = 0; i < L; i++)
         again[i] = eq_scheme_block(&other);
     assert_int_equal(eq_recipe_read(&ctx, again, &CONFIG, path), EQ_OK);

@@ -280,8 +280,8 @@ static void write_rule(writer *w, eq_unit unit, int64_t i)
         eq_output_printf(&w->out, "%s\"%s\"", comma, w->modules[m].name);
         comma = ", ";
     }
-    eq_output_printf(&w->out, "], \"bits\": %d, \"group\": %lld}", scheme->bits,
-                     (long long)scheme->group);
+    eq_output_printf(&w->out, "], \"grid\": \"%s\", \"bits\": %d, \"group\": %lld}",
+                     eq_grid_name(scheme->grid), scheme->bits, (long long)scheme->group);
     w->any = true;
 }
 

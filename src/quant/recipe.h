@@ -6,8 +6,9 @@
  *      {"layers": "0-3,29", "modules": ["q_proj", "k_proj", "v_proj"], "bits": 4, "group": 32}]}
  *
  * Rules are applied in order, so later ones win. Without `layers` a rule is for all blocks, without
- * `modules` for all linears; `bits` or `group` that it does not name stay as they are. q, k and v
- * of a block must end equal, and gate and up: each are one product. */
+ * `modules` for all linears; `grid` (also of super-blocks, "q3_k"), `bits` or `group` that it does
+ * not name stay as they are. q, k and v of a block must end equal, and gate and up: each are one
+ * product. */
 #ifndef EQ_QUANT_RECIPE_H
 #define EQ_QUANT_RECIPE_H
 
@@ -18,7 +19,7 @@
  * After a failure schemes are as before or partly changed. */
 eq_status eq_recipe_read(eq_ctx *ctx, eq_block_scheme *schemes, const eq_config *config,
                          const char *path);
-/* Write schemes [L] as a file that gives them again, whatever the bits and groups were before. */
+/* Write schemes [L] as a file that gives them again, whatever the grids were before. */
 eq_status eq_recipe_write(eq_ctx *ctx, const char *path, const eq_block_scheme *schemes,
                           const eq_config *config, const char *comment);
 
