@@ -17,6 +17,7 @@ typedef struct fixture {
     int32_t ends[V - END];
     int32_t ids[MANY * T], other[MANY * T];
     int reports;
+    int64_t kept; /* windows */
     double share; /* done / total of the last report */
 } fixture;
 
@@ -201,6 +202,42 @@ static void reports_and_interruption(void **state)
     eq_ctx_clear(&f->ctx);
 }
 
+/* Keeps the first batch and stops. */
+static eq_status keep_windows(eq_ctx *ctx, void *user, const int32_t *ids, int64_t n)
+{
+    fixture *f = user;
+    memset(f->other, 0, MANY * T * sizeof *f->other);
+    memcpy(f->other, ids, (size_t)(n * T) * sizeof *ids);
+    f->kept = n;
+    return eq_fail(ctx, EQ_EINTERRUPTED, "enough");
+}
+
+static void goes_on_with_what_was_kept(void **state)
+{
+    fixture *f = *state;
+    eq_self_options o = options_of(f, MANY);
+    eq_status st = EQ_OK;
+    int32_t whole[MANY * T];
+    write_windows(f, &o, whole);
+    o.keep = keep_windows;
+    o.user = f;
+    for (o.memory = 1 << 26; st == EQ_OK; o.memory /= 2) /* until one batch is not enough */
+        st = eq_self_windows(&f->ctx, f->model.decoder, &o, f->ids);
+    assert_int_equal(st, EQ_EINTERRUPTED);
+    eq_ctx_clear(&f->ctx);
+    assert_in_range(f->kept, 1, MANY - 1);
+    o.memory = 0;
+    o.there = f->kept;
+    o.keep = NULL;
+    f->reports = 0;
+    f->ctx.callbacks = (eq_callbacks){.progress = take_report, .user = f};
+    write_windows(f, &o, f->other);
+    f->ctx.callbacks = (eq_callbacks){0};
+    assert_int_equal(f->reports, T);
+    assert_true(f->share == 1);
+    assert_memory_equal(whole, f->other, sizeof whole);
+}
+
 static void expect_refusal(fixture *f, const eq_self_options *o, const char *words)
 {
     assert_int_equal(eq_self_windows(&f->ctx, f->model.decoder, o, f->ids), EQ_EINVAL);
@@ -252,6 +289,7 @@ int main(void)
         cmocka_unit_test(seeds_and_threads),
         cmocka_unit_test(text_is_the_models),
         cmocka_unit_test(reports_and_interruption),
+        cmocka_unit_test(goes_on_with_what_was_kept),
         cmocka_unit_test(refusals),
         cmocka_unit_test(memory_runs_out),
     };

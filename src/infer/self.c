@@ -36,8 +36,9 @@ static eq_status choose_shape(eq_ctx *ctx, writer *w, eq_generation_shape *shape
     const eq_self_options *o = w->options;
     int64_t limit = o->memory, need = 0;
     if (!limit) limit = (int64_t)(FREE_SHARE * (double)eq_available_memory());
-    for (int64_t batches = (o->n + MOST_BATCH - 1) / MOST_BATCH;; batches++) {
-        int64_t B = (o->n + batches - 1) / batches;
+    const int64_t n = o->n - o->there;
+    for (int64_t batches = (n + MOST_BATCH - 1) / MOST_BATCH;; batches++) {
+        int64_t B = (n + batches - 1) / batches;
         *shape = shape_of(o, B, limit);
         need = eq_generation_bytes(ctx, w->decoder, shape);
         w->B = B;
@@ -98,14 +99,16 @@ static void report(eq_ctx *ctx, const writer *w, int64_t first, int64_t t)
 {
     const eq_self_options *o = w->options;
     int64_t left = o->n - first, wanted = left < w->B ? left : w->B;
-    int64_t batches = (o->n + w->B - 1) / w->B, steps = first / w->B * o->T + t;
+    int64_t batches = (o->n - o->there + w->B - 1) / w->B;
+    int64_t steps = (first - o->there) / w->B * o->T + t;
     double seconds = eq_seconds() - w->start;
     eq_progress progress = {.task = "writing calibration text",
                             .unit = "tokens",
                             .done = first * o->T + wanted * t,
                             .total = o->n * o->T,
                             .loss = -1};
-    progress.per_second = (double)progress.done / (seconds > 0 ? seconds : 1e-9);
+    progress.per_second =
+        (double)(progress.done - o->there * o->T) / (seconds > 0 ? seconds : 1e-9);
     progress.seconds_left = seconds * (double)(batches * o->T - steps) / (double)steps;
     eq_report(ctx, &progress);
 }
@@ -127,7 +130,8 @@ static eq_status write_batch(eq_ctx *ctx, writer *w, int64_t first, int32_t *ids
         if (st == EQ_OK) st = eq_check_interrupt(ctx);
         if (st == EQ_OK) report(ctx, w, first, t + 1);
     }
-    return st;
+    const int64_t there = first + w->B;
+    return st == EQ_OK && o->keep && there < o->n ? o->keep(ctx, o->user, ids, there) : st;
 }
 
 eq_status eq_self_windows(eq_ctx *ctx, const eq_decoder *d, const eq_self_options *o, int32_t *ids)
@@ -146,7 +150,7 @@ eq_status eq_self_windows(eq_ctx *ctx, const eq_decoder *d, const eq_self_option
     st = choose_shape(ctx, w, &shape);
     if (st == EQ_OK) st = find_firsts(ctx, w);
     if (st == EQ_OK) st = eq_generation_init(ctx, &w->generation, d, &shape);
-    for (int64_t first = 0; st == EQ_OK && first < o->n; first += w->B)
+    for (int64_t first = o->there; st == EQ_OK && first < o->n; first += w->B)
         st = write_batch(ctx, w, first, ids);
     eq_generation_deinit(&w->generation);
     eq_free(w->firsts);

@@ -12,6 +12,11 @@ typedef struct eq_self_options {
     const int32_t *ends; /* borrowed, [end_count]: tokens that end a text */
     int64_t end_count;
     int64_t memory; /* bytes that writing may take; 0: what the machine has left */
+    int64_t there;  /* windows that ids holds already, below n */
+    /* Called with all windows that are there after each batch but the last, to keep them. May be
+     * NULL. */
+    eq_status (*keep)(eq_ctx *ctx, void *user, const int32_t *ids, int64_t n);
+    void *user;
 } eq_self_options;
 
 /* n windows of T tokens: a first token drawn evenly from the normal ones, the rest from the
@@ -19,7 +24,7 @@ typedef struct eq_self_options {
  * seed, type and w only: it is the same for every n, memory and number of threads. As many windows
  * are written at once as memory allows.
  *
- * ids out [n, T]
+ * ids in/out [n, T]
  * EQ_ENOMEM when memory is not enough for one window; EQ_EINVAL when T is not in 2 .. the model's
  * context, n < 1, or no token is normal; EQ_ENUMERIC when logits are not finite. */
 eq_status eq_self_windows(eq_ctx *ctx, const eq_decoder *decoder, const eq_self_options *options,
