@@ -31,6 +31,10 @@ eq_status eq_tune_check(eq_ctx *ctx, const eq_tune_options *o)
     if (!(o->kl >= 0 && o->ce >= 0 && o->kl + o->ce > 0))
         return eq_fail(ctx, EQ_EINVAL,
                        "end to end: the weights of the losses must not be negative, nor both 0");
+    if (o->kl == 0 && (o->teacher_top || o->temperature != 1))
+        return eq_fail(ctx, EQ_EINVAL,
+                       "end to end: teacher-top and temperature are of the divergence, whose weight "
+                       "is 0");
     return EQ_OK;
 }
 

@@ -173,6 +173,9 @@ err_has 'other'
 # shellcheck disable=SC2046
 expect 2 $(tune no --kl 0)
 # shellcheck disable=SC2046
+expect 2 $(tune no --kl 0 --ce 1 --teacher-top 4)
+err_has 'teacher-top .* of the divergence, whose weight is 0'
+# shellcheck disable=SC2046
 expect 1 $(tune no --memory 1K)
 err_has 'memory'
 
