@@ -72,6 +72,7 @@ static void texts(void **state)
     expect_text(sample.text, "a\0b", 3);
     assert_int_equal(read_line("{\"text\": \"\"}"), EQ_OK);
     expect_text(sample.text, "", 0);
+    assert_int_equal(read_line("{\"id\": 18446744073709551615, \"text\": \"a\"}"), EQ_OK);
 }
 
 static void a_whole_file(void **state)

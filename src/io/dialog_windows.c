@@ -139,9 +139,8 @@ static eq_status add_alpaca(builder *b)
     const eq_tokenizer *tok = b->source->tok;
     const int32_t end = eq_tokenizer_eos(tok);
     if (end < 0)
-        return eq_fail(b->ctx, EQ_EINVAL,
-                       "%s: line %lld: the model has no eos token that could end an answer",
-                       b->lines.map.path, (long long)b->lines.line);
+        return eq_lines_fail(&b->lines, EQ_EINVAL,
+                             "the model has no eos token that could end an answer");
     eq_status st = EQ_OK;
     if (eq_tokenizer_add_bos(tok))
         st = eq_marked_push(b->ctx, &b->example, eq_tokenizer_bos(tok), false);
@@ -160,8 +159,8 @@ static eq_status need_chat(const builder *b)
 {
     const eq_chat *chat = b->options->chat;
     if (chat && chat->format) return EQ_OK;
-    return eq_fail(b->ctx, EQ_EINVAL, "%s: line %lld: needs a chat format: %s", b->lines.map.path,
-                   (long long)b->lines.line, chat ? chat->problem : "name one with --chat-format");
+    return eq_lines_fail(&b->lines, EQ_EINVAL, "needs a chat format: %s",
+                         chat ? chat->problem : "name one with --chat-format");
 }
 
 /* An instruction as a conversation of two messages. */

@@ -1,5 +1,6 @@
 #include "io/lines.h"
 
+#include <stdarg.h>
 #include <string.h>
 
 eq_status eq_lines_open(eq_ctx *ctx, eq_lines *lines, const char *path)
@@ -25,14 +26,25 @@ static bool blank(const char *line, size_t n)
     return true;
 }
 
+eq_status eq_lines_fail(const eq_lines *lines, eq_status status, const char *format, ...)
+{
+    char message[640]; /* room for eq_chat.problem */
+    va_list args;
+    va_start(args, format);
+    vsnprintf(message, sizeof message, format, args);
+    va_end(args);
+    return eq_fail(lines->ctx, status, "%s: line %lld: %s", lines->map.path, (long long)lines->line,
+                   message);
+}
+
+/* Numbers are in fields that are not used, and may have more than 64 bits there. */
 static eq_status parse(eq_lines *lines, const char *line, size_t n)
 {
+    const size_t flags = JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL;
     json_error_t error;
     json_decref(lines->value);
-    lines->value = json_loadb(line, n, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &error);
-    if (lines->value) return EQ_OK;
-    return eq_fail(lines->ctx, EQ_EFORMAT, "%s: line %lld: %s", lines->map.path,
-                   (long long)lines->line, error.text);
+    lines->value = json_loadb(line, n, flags, &error);
+    return lines->value ? EQ_OK : eq_lines_fail(lines, EQ_EFORMAT, "%s", error.text);
 }
 
 eq_status eq_lines_next(eq_lines *lines, bool *more)

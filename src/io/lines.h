@@ -25,4 +25,8 @@ void eq_lines_close(eq_lines *lines); /* harmless on zeroed storage */
  * with the JSON. */
 eq_status eq_lines_next(eq_lines *lines, bool *more);
 
+/* eq_fail with the file and the line that was read last before the message. */
+eq_status eq_lines_fail(const eq_lines *lines, eq_status status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
 #endif

@@ -25,9 +25,7 @@ static eq_status next_document(eq_lines *lines, bool *more, eq_text *text)
     *text = lines->text;
     if (st != EQ_OK || !*more || !lines->json) return st;
     const json_t *value = json_object_get(lines->value, "text");
-    if (!json_is_string(value))
-        return eq_fail(lines->ctx, EQ_EFORMAT, "%s: line %lld: has no string \"text\"",
-                       lines->map.path, (long long)lines->line);
+    if (!json_is_string(value)) return eq_lines_fail(lines, EQ_EFORMAT, "has no string \"text\"");
     *text = (eq_text){json_string_value(value), json_string_length(value)};
     return EQ_OK;
 }
