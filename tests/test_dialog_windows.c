@@ -53,8 +53,7 @@ static int setup(void **state)
     path = eq_path_join(&ctx, folder, "a.jsonl");
     source = (eq_window_source){.path = path, .separator = SMALL_END};
     make_tokenizer();
-    options = eq_dialog_defaults();
-    options.chat = &chat;
+    options = (eq_dialog_options){.chat = &chat, .source_max = 384, .target_max = 128};
     windows = (eq_token_windows){0};
     return 0;
 }
@@ -235,25 +234,6 @@ static void examples_longer_than_a_window(void **state)
     expect_failure(TALK, 0, 21, EQ_EINVAL, "has 0 windows of 21 tokens, 1 are needed");
 }
 
-/* Texts alone give what eq_windows_concat gives. */
-static void texts_are_as_before(void **state)
-{
-    (void)state;
-    const char *text = "{\"text\": \"ab\"}\n\n{\"id\": 3, \"text\": \"\"}\r\n"
-                       "{\"text\": \"hello\\nc\"}\n{\"text\": \"<|end|>12\"}";
-    for (int64_t T = 1; T < 9; T++)
-        for (int64_t n = 0; n < 3; n++) {
-            eq_token_windows plain;
-            eq_status st = make(text, n, T);
-            eq_ctx_clear(&ctx);
-            assert_int_equal(eq_windows_concat(&ctx, &plain, &source), st);
-            assert_null(windows.counts);
-            assert_int_equal(windows.n, plain.n);
-            if (st == EQ_OK) assert_memory_equal(windows.ids, plain.ids, (size_t)(plain.n * T) * 4);
-            eq_windows_deinit(&plain);
-        }
-}
-
 static void kinds_of_one_file(void **state)
 {
     (void)state;
@@ -375,7 +355,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(conversations, setup, teardown),
         cmocka_unit_test_setup_teardown(examples_are_packed, setup, teardown),
         cmocka_unit_test_setup_teardown(examples_longer_than_a_window, setup, teardown),
-        cmocka_unit_test_setup_teardown(texts_are_as_before, setup, teardown),
         cmocka_unit_test_setup_teardown(kinds_of_one_file, setup, teardown),
         cmocka_unit_test_setup_teardown(broken_files, setup, teardown),
         cmocka_unit_test_setup_teardown(no_chat_format, setup, teardown),

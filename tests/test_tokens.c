@@ -1,6 +1,7 @@
 #include "io/tokens.h"
 
 #include "base/file.h"
+#include "io/dialog_windows.h"
 #include "support_files.h"
 #include "support_vocab.h"
 
@@ -17,6 +18,7 @@ static small_vocab small;
 static eq_tokenizer *tok;
 static char *folder, *path;
 static eq_window_source source;
+static const eq_dialog_options no_chat = {.style = EQ_DIALOG_ALPACA};
 
 /* Put the text into folder/name and make it the source. */
 static void use_file(const char *name, const char *text)
@@ -54,7 +56,7 @@ static void expect_windows(int64_t n, int64_t T, const int32_t *want, int64_t co
     eq_token_windows windows;
     source.n = n;
     source.T = T;
-    eq_status st = eq_windows_concat(&ctx, &windows, &source);
+    eq_status st = eq_windows_dialogs(&ctx, &windows, &source, &no_chat);
     if (st != EQ_OK) print_error("%s\n", ctx.message);
     assert_int_equal(st, EQ_OK);
     assert_int_equal(windows.n * windows.T, count);
@@ -70,7 +72,7 @@ static void expect_failure(eq_status status, const char *part)
 {
     eq_token_windows windows;
     eq_ctx_clear(&ctx);
-    assert_int_equal(eq_windows_concat(&ctx, &windows, &source), status);
+    assert_int_equal(eq_windows_dialogs(&ctx, &windows, &source, &no_chat), status);
     assert_null(windows.ids);
     if (!strstr(ctx.message, part)) print_error("'%s' lacks '%s'\n", ctx.message, part);
     assert_non_null(strstr(ctx.message, part));
@@ -100,6 +102,8 @@ static void documents_of_lines(void **state)
     source.separator = -1;
     const int32_t bare[] = {'a', 'b', SMALL_HELLO, '\n', 'c'};
     expect_windows(0, 5, bare, 5);
+    use_file("b.jsonl", "{\"text\": \"a<|end|>12\"}"); /* a special token is one here */
+    expect_windows(0, 3, (const int32_t[]){'a', SMALL_END, '1'}, 3);
 }
 
 static void bos_before_each_document(void **state)
@@ -275,7 +279,7 @@ static void failing_allocations(void **state)
         eq_ctx_clear(&ctx);
         ctx.allocations = 0;
         ctx.fail_allocation = n;
-        st = eq_windows_concat(&ctx, &concat, &source);
+        st = eq_windows_dialogs(&ctx, &concat, &source, &no_chat);
         if (st == EQ_OK) st = eq_windows_random(&ctx, &random, &source, &rng);
         eq_windows_deinit(&concat);
         eq_windows_deinit(&random);

@@ -4,11 +4,6 @@
 
 #include <string.h>
 
-eq_dialog_options eq_dialog_defaults(void)
-{
-    return (eq_dialog_options){.style = EQ_DIALOG_ALPACA, .source_max = 384, .target_max = 128};
-}
-
 /* Windows being filled. */
 typedef struct builder {
     eq_ctx *ctx;

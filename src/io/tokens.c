@@ -52,35 +52,6 @@ eq_status eq_windows_short(eq_ctx *ctx, const char *path, int64_t there, int64_t
                    (long long)there, (long long)T, (long long)needed);
 }
 
-eq_status eq_windows_concat(eq_ctx *ctx, eq_token_windows *windows, const eq_window_source *source)
-{
-    *windows = (eq_token_windows){0};
-    eq_status st = eq_windows_sizes(ctx, source, 0);
-    if (st != EQ_OK) return st;
-    eq_lines lines;
-    eq_ids ids = {0};
-    eq_text text = {0};
-    bool more = true;
-    st = eq_lines_open(ctx, &lines, source->path);
-    while (st == EQ_OK && (!source->n || ids.count < source->n * source->T)) {
-        st = next_document(&lines, &more, &text);
-        if (st != EQ_OK || !more) break;
-        st = eq_tokenizer_append(ctx, source->tok, text.data, text.size, true, &ids);
-        if (st == EQ_OK && lines.json && source->separator >= 0)
-            st = eq_ids_push(ctx, &ids, source->separator);
-        if (st == EQ_OK) st = eq_check_interrupt(ctx);
-    }
-    int64_t there = ids.count / source->T, n = eq_windows_take(source, there);
-    if (st == EQ_OK && !n)
-        st = eq_windows_short(ctx, source->path, there, source->T, source->n ? source->n : 1);
-    eq_lines_close(&lines);
-    if (st == EQ_OK)
-        *windows = (eq_token_windows){.ids = ids.data, .n = n, .T = source->T};
-    else
-        eq_free(ids.data);
-    return st;
-}
-
 /* All documents that can give a window. */
 typedef struct long_documents {
     eq_ids ids;      /* one after the other */

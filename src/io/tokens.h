@@ -33,19 +33,12 @@ typedef struct eq_window_source {
 /* How many of `there` windows to take, 0 when they are too few. */
 int64_t eq_windows_take(const eq_window_source *source, int64_t there);
 
-/* The first windows of all documents one after the other, in the order of the file. Reads no
- * further than needed.
- *
- * windows  out  freed with eq_windows_deinit
- * EQ_EINVAL when there are too few windows, with their number; EQ_EFORMAT with the number of a line
- * that is no such document. */
-eq_status eq_windows_concat(eq_ctx *ctx, eq_token_windows *windows, const eq_window_source *source);
-
 /* source->n >= 1 windows at random: a document, drawn again until it has more than T tokens, then a
  * place in it that leaves out its last token, each of equal probability, with replacement.
  *                                                  [sampler of EfficientQAT's calibration data]
  * rng  in/out  state of the generator
- * Errors as above; separators are not used. */
+ * Separators are not used. EQ_EINVAL when no document is long enough; EQ_EFORMAT with the number of a
+ * line that is no document. */
 eq_status eq_windows_random(eq_ctx *ctx, eq_token_windows *windows, const eq_window_source *source,
                             eq_rng *rng);
 
