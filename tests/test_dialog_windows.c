@@ -119,11 +119,10 @@ static const char TALK[] = "{\"messages\": [{\"role\": \"user\", \"content\": \"
 #define PROMPT                                                                                     \
     "This is a task. Answer with what it asks for.\n\n### Instruction:\ndo\n\n### Response:\n"
 
-/* Of 26 tokens. */
-#define A       "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n{yes<|im_end|>}\n"
-#define ENDS_3  "<|end|><|end|><|end|>"
-#define ENDS_9  ENDS_3 ENDS_3 ENDS_3
-#define ENDS_27 ENDS_9 ENDS_9 ENDS_9
+/* Of 26 tokens, and what fills the rest of a window that begins with it. */
+#define A        "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n{yes<|im_end|>}\n"
+#define AGAIN_3  "<|im_start|>us"
+#define AGAIN_25 "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\nyes<|im_end|>"
 
 static int64_t tokens_of(const char *text)
 {
@@ -144,16 +143,17 @@ static void instructions_with_headings(void **state)
     expect(DO_INPUT, 0, tokens_of(input) - 2, WINDOWS(input)); /* without the braces */
     vocab.vocab.add_bos = true;
     make_tokenizer();
-    expect(DO, 0, tokens_of(PROMPT) + 7, WINDOWS("<|start|>" PROMPT "{done<|end|>}<|end|>"));
+    expect(DO, 0, tokens_of(PROMPT) + 7, WINDOWS("<|start|>" PROMPT "{done<|end|>}<|start|>"));
 }
 
 static void instructions_as_chats(void **state)
 {
     (void)state;
     options.style = EQ_DIALOG_CHAT;
-    expect(DO, 0, 30,
-           WINDOWS(
-               "<|im_start|>user\ndo<|im_end|>\n<|im_start|>assistant\n{done<|im_end|>}\n" ENDS_3));
+    expect(
+        DO, 0, 30,
+        WINDOWS(
+            "<|im_start|>user\ndo<|im_end|>\n<|im_start|>assistant\n{done<|im_end|>}\n" AGAIN_3));
     expect(DO_INPUT, 0, 28,
            WINDOWS("<|im_start|>user\ndo\n\nin<|im_end|>\n<|im_start|>assistant\n"
                    "{x<|im_end|>}\n"));
@@ -185,7 +185,7 @@ static void long_instructions_as_chats(void **state)
     options.source_max = 1;
     options.target_max = 3;
     expect(DO, 0, 26,
-           WINDOWS("<|im_start|>user\nd<|im_end|>\n<|im_start|>assistant\n{don}" ENDS_3));
+           WINDOWS("<|im_start|>user\nd<|im_end|>\n<|im_start|>assistant\n{don}" AGAIN_3));
     options.source_max = 4; /* within a character: it goes whole */
     expect("{\"instruction\": \"abc\u65e5\", \"output\": \"x\"}", 0, 25,
            WINDOWS("<|im_start|>user\nabc<|im_end|>\n<|im_start|>assistant\n{x<|im_end|>}\n"));
@@ -194,12 +194,9 @@ static void long_instructions_as_chats(void **state)
 static void conversations(void **state)
 {
     (void)state;
-    expect(TALK, 0, 29, WINDOWS(A ENDS_3));
+    expect(TALK, 0, 29, WINDOWS(A AGAIN_3));
     options.source_max = options.target_max = 1; /* not for conversations */
-    expect(TALK, 0, 29, WINDOWS(A ENDS_3));
-    vocab.vocab.pad = CHAT_PAD;
-    make_tokenizer();
-    expect(TALK, 0, 28, WINDOWS(A "<pad><pad>"));
+    expect(TALK, 0, 29, WINDOWS(A AGAIN_3));
 }
 
 static void examples_are_packed(void **state)
@@ -207,11 +204,9 @@ static void examples_are_packed(void **state)
     (void)state;
     char text[2048];
     snprintf(text, sizeof text, "%s%s\n%s", TALK, TALK, TALK);
-    expect(text, 0, 53, WINDOWS(A A "<|end|>", A ENDS_27));
-    expect(text, 0, 52, WINDOWS(A A, A ENDS_3 ENDS_9 ENDS_9 ENDS_3 "<|end|><|end|>"));
-    expect(text, 0, 51,
-           WINDOWS(A ENDS_9 ENDS_9 ENDS_3 ENDS_3 "<|end|>", A ENDS_9 ENDS_9 ENDS_3 ENDS_3 "<|end|>",
-                   A ENDS_9 ENDS_9 ENDS_3 ENDS_3 "<|end|>"));
+    expect(text, 0, 53, WINDOWS(A A "<|im_start|>", A AGAIN_25 "\n<|im_start|>"));
+    expect(text, 0, 52, WINDOWS(A A, A AGAIN_25 "\n"));
+    expect(text, 0, 51, WINDOWS(A AGAIN_25, A AGAIN_25, A AGAIN_25));
     expect(text, 0, 26, WINDOWS(A, A, A));
     expect(text, 1, 52, WINDOWS(A A));
     expect(text, 2, 26, WINDOWS(A, A));
@@ -300,7 +295,8 @@ static void huge_lines(void **state)
     free(text);
     assert_int_equal(make(TALK, 0, 1000000), EQ_OK);
     assert_int_equal(windows.n, 1);
-    assert_int_equal(windows.counts[999999], 0);
+    for (int i = 26; i < 1000000; i++)
+        assert_true(windows.ids[i] == windows.ids[i % 26] && !windows.counts[i]);
 }
 
 static void failing_allocations(void **state)
@@ -341,8 +337,8 @@ static void real_model(void **state)
     expect(TALK, 0, 35,
            WINDOWS("<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by "
                    "Hugging Face<|im_end|>\n<|im_start|>user\nhi<|im_end|>\n"
-                   "<|im_start|>assistant\n{yes<|im_end|>}\n<|im_end|>"));
-    expect(DO, 0, 29, WINDOWS(PROMPT "{done<|im_end|>}<|im_end|><|im_end|>"));
+                   "<|im_start|>assistant\n{yes<|im_end|>}\n<|im_start|>"));
+    expect(DO, 0, 29, WINDOWS(PROMPT "{done<|im_end|>}This is"));
 }
 
 int main(void)

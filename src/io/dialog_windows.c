@@ -186,19 +186,16 @@ static eq_status add_chat_instruction(builder *b)
 
 /* ---- examples into windows ----------------------------------------------------------------- */
 
-/* Fill the rest of the window of examples and put it with the others. */
+/* Fill the rest of the window of examples and put it with the others. The block phase trains on
+ * every position, so the rest is what the window has from its beginning again, not padding. */
 static eq_status close_window(builder *b)
 {
-    const eq_tokenizer *tok = b->source->tok;
-    int32_t pad = eq_tokenizer_pad(tok);
-    if (pad < 0) pad = eq_tokenizer_eos(tok);
-    if (pad < 0) pad = 0; /* does not count, so any will do */
+    eq_marked *open = &b->open;
     eq_status st = EQ_OK;
-    while (b->open.count < b->source->T && st == EQ_OK)
-        st = eq_marked_push(b->ctx, &b->open, pad, false);
-    if (st == EQ_OK)
-        st = eq_marked_append(b->ctx, &b->full, b->open.ids, b->open.counts, b->source->T);
-    b->open.count = 0;
+    for (int64_t i = 0; open->count < b->source->T && st == EQ_OK; i++)
+        st = eq_marked_push(b->ctx, open, open->ids[i], false);
+    if (st == EQ_OK) st = eq_marked_append(b->ctx, &b->full, open->ids, open->counts, open->count);
+    open->count = 0;
     return st;
 }
 

@@ -24,9 +24,9 @@ typedef struct eq_dialog_options {
  * Texts follow each other, a separator behind each that is a line, are cut into windows and count
  * whole. Instructions and conversations are examples: they are put into windows one after the other,
  * never across two; an example of more than T tokens is cut, one that then has no answer is left out
- * with a warning. What is left of a window is filled with pad tokens (eos when there is none) that
- * do not count. Texts and examples of one file fill windows of their own, which follow each other in
- * the order they are filled.
+ * with a warning. What is left of a window is filled with its own tokens, from its beginning again,
+ * which do not count there. Texts and examples of one file fill windows of their own, which follow
+ * each other in the order they are filled.
  *
  * windows  out  freed with eq_windows_deinit; counts stays NULL when every token counts
  * EQ_EINVAL when there are too few windows, with their number, or a conversation needs a chat
