@@ -1,7 +1,10 @@
 #include "io/tokens.h"
 
 #include "base/file.h"
+#include "base/rng.h"
 #include "io/dialog_windows.h"
+#include "io/normalize.h"
+#include "io/pretokenize.h"
 #include "support_files.h"
 #include "support_vocab.h"
 
@@ -118,6 +121,108 @@ static void bos_before_each_document(void **state)
     expect_windows(0, 6, ids, 6);
     use_file("a.txt", "ab");
     expect_windows(0, 3, (const int32_t[]){SMALL_START, 'a', 'b'}, 3);
+}
+
+/* Put the lengths of all pieces of a text behind the others. */
+static int add_pieces(size_t *pieces, int count, const eq_pretokenizer *rule, eq_text text)
+{
+    for (size_t at = 0; at < text.size; at += pieces[count++])
+        pieces[count] = eq_pretokenize(rule, text.data + at, text.size - at);
+    return count;
+}
+
+/* Whether the parts before and behind `cut` have the pieces of the whole, also in form C. */
+static bool is_border(const eq_pretokenizer *rule, eq_text whole, size_t cut, bool normalized)
+{
+    eq_text texts[] = {whole, {whole.data, cut}, {whole.data + cut, whole.size - cut}};
+    char *owned[3] = {NULL};
+    size_t want[512], got[512];
+    for (int i = 0; i < 3 && normalized; i++)
+        assert_int_equal(eq_normalize(&ctx, &texts[i], &owned[i]), EQ_OK);
+    int n = add_pieces(want, 0, rule, texts[0]);
+    int parts = add_pieces(got, add_pieces(got, 0, rule, texts[1]), rule, texts[2]);
+    bool same = texts[1].size + texts[2].size == texts[0].size &&
+                !memcmp(texts[0].data, texts[1].data, texts[1].size) &&
+                !memcmp(texts[0].data + texts[1].size, texts[2].data, texts[2].size);
+    same = same && n == parts && !memcmp(want, got, (size_t)n * sizeof *want);
+    for (int i = 0; i < 3; i++)
+        eq_free(owned[i]);
+    return same;
+}
+
+/* Random texts of what could join over a border. */
+static void slices_of_a_text(void **state)
+{
+    (void)state;
+    static const char *const parts[] = {"a",    "He", "'s", "'",   " ", "  ", "\n",
+                                        "\r\n", "\t", ".",  "!\n", "1", "23", "é",
+                                        "́",     " ",  "日", "　",  "ÿ", "é",  "̈"};
+    static const char *const names[] = {"gpt2", "smollm", "qwen2"};
+    enum { PARTS = sizeof parts / sizeof *parts, TEXTS = 20000 };
+    int64_t cuts = 0, wrong = 0;
+    eq_rng rng;
+    eq_rng_init(&rng, 3, 0);
+    for (int i = 0; i < TEXTS; i++) {
+        char text[256] = "";
+        for (int k = 0; k < 40; k++)
+            strcat(text, parts[eq_rng_below(&rng, PARTS)]);
+        const eq_text whole = {text, strlen(text)};
+        const size_t least = eq_rng_below(&rng, 40), cut = eq_text_slice(whole, least);
+        assert_true(cut >= least && cut > 0 && cut <= whole.size);
+        const eq_pretokenizer *rule = eq_pretokenizer_find(names[i % 3]);
+        assert_true(is_border(rule, whole, cut, i % 2));
+        if (cut == whole.size) continue;
+        cuts++;
+        wrong += !is_border(rule, whole, cut + 1, i % 2); /* not one where a space is cut off */
+    }
+    assert_in_range(cuts, TEXTS / 2, TEXTS);
+    assert_in_range(wrong, cuts / 4, cuts);
+    assert_int_equal(eq_text_slice((eq_text){"ab cd", 5}, 0), 2);
+    assert_int_equal(eq_text_slice((eq_text){"ab cd", 5}, 2), 2);
+    assert_int_equal(eq_text_slice((eq_text){"ab cd", 5}, 3), 5);
+    assert_int_equal(eq_text_slice((eq_text){"ab", 2}, 9), 2);
+    assert_int_equal(eq_text_slice((eq_text){"", 0}, 0), 0);
+}
+
+static bool count_calls(void *user)
+{
+    ++*(int *)user;
+    return false;
+}
+
+/* A text of several slices has the ids of the whole, bos once; the first windows need the first
+ * slice, which is told from how often the caller is asked whether to stop. */
+static void a_text_in_slices(void **state)
+{
+    (void)state;
+    enum { SIZE = 3 << 20 };
+    static const char *const parts[] = {"hello", " hello", "12", " ", "\n", "he", "<|end|>", "  "};
+    char *text = malloc(SIZE + 16);
+    assert_non_null(text);
+    eq_rng rng;
+    eq_rng_init(&rng, 3, 0);
+    size_t size = 0;
+    while (size < SIZE)
+        size += (size_t)sprintf(text + size, "%s", parts[eq_rng_below(&rng, 8)]);
+    memset(text + (1 << 20) - 10, '1', 300000); /* nowhere to cut */
+    use_file("a.txt", text);
+    small.vocab.add_bos = true;
+    eq_tokenizer_free(tok);
+    assert_int_equal(eq_tokenizer_from_vocab(&ctx, &tok, &small.vocab), EQ_OK);
+    source.tok = tok;
+    int32_t *ids = NULL;
+    int64_t count = 0;
+    assert_int_equal(eq_tokenizer_encode(&ctx, tok, text, size, true, &ids, &count), EQ_OK);
+    int calls = 0;
+    ctx.callbacks.should_stop = count_calls;
+    ctx.callbacks.user = &calls;
+    expect_windows(0, 1, ids, count);
+    assert_in_range(calls, 3, 4);
+    calls = 0;
+    expect_windows(100, 100, ids, 10000);
+    assert_in_range(calls, 1, 2); /* behind the slice, behind the document */
+    eq_free(ids);
+    free(text);
 }
 
 static void too_few_tokens(void **state)
@@ -295,6 +400,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_text_file_is_one_document, setup, teardown),
         cmocka_unit_test_setup_teardown(documents_of_lines, setup, teardown),
         cmocka_unit_test_setup_teardown(bos_before_each_document, setup, teardown),
+        cmocka_unit_test_setup_teardown(slices_of_a_text, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_text_in_slices, setup, teardown),
         cmocka_unit_test_setup_teardown(too_few_tokens, setup, teardown),
         cmocka_unit_test_setup_teardown(impossible_sizes, setup, teardown),
         cmocka_unit_test_setup_teardown(broken_lines, setup, teardown),

@@ -42,14 +42,11 @@ static bool done(const builder *b)
 
 /* ---- texts --------------------------------------------------------------------------------- */
 
-static eq_status add_text(builder *b)
+/* Cut b->ids, behind what is left of the texts before, into windows. */
+static eq_status cut_windows(builder *b)
 {
     const int64_t T = b->source->T;
-    const eq_text text = b->sample.text;
-    b->ids.count = 0;
-    eq_status st = eq_tokenizer_append(b->ctx, b->source->tok, text.data, text.size, true, &b->ids);
-    if (st == EQ_OK && b->lines.json && b->source->separator >= 0)
-        st = eq_ids_push(b->ctx, &b->ids, b->source->separator);
+    eq_status st = EQ_OK;
     for (int64_t i = 0; i < b->ids.count && st == EQ_OK; i++)
         st = eq_marked_push(b->ctx, &b->text, b->ids.data[i], true);
     int64_t used = 0;
@@ -59,6 +56,27 @@ static eq_status add_text(builder *b)
     b->text.count -= used;
     memmove(b->text.ids, b->text.ids + used, (size_t)b->text.count * sizeof *b->text.ids);
     memmove(b->text.counts, b->text.counts + used, (size_t)b->text.count);
+    return st;
+}
+
+/* In slices: of a file of many books only the first windows may be wanted. */
+static eq_status add_text(builder *b)
+{
+    enum { SLICE = 1 << 20 };
+    const eq_window_source *source = b->source;
+    eq_text rest = b->sample.text;
+    eq_status st = EQ_OK;
+    for (bool first = true; st == EQ_OK && (first || rest.size) && !done(b); first = false) {
+        const size_t size = eq_text_slice(rest, SLICE);
+        b->ids.count = 0;
+        st = eq_tokenizer_append(b->ctx, source->tok, rest.data, size, first, &b->ids);
+        rest.data += size;
+        rest.size -= size;
+        if (st == EQ_OK && !rest.size && b->lines.json && source->separator >= 0)
+            st = eq_ids_push(b->ctx, &b->ids, source->separator);
+        if (st == EQ_OK) st = cut_windows(b);
+        if (st == EQ_OK) st = eq_check_interrupt(b->ctx);
+    }
     return st;
 }
 

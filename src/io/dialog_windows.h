@@ -22,11 +22,11 @@ typedef struct eq_dialog_options {
 /* The first windows of a file with lines of any kind (io/dialog.h). Reads no further than needed.
  *
  * Texts follow each other, a separator behind each that is a line, are cut into windows and count
- * whole. Instructions and conversations are examples: they are put into windows one after the other,
- * never across two; an example of more than T tokens is cut, one that then has no answer is left out
- * with a warning. What is left of a window is filled with its own tokens, from its beginning again,
- * which do not count there. Texts and examples of one file fill windows of their own, which follow
- * each other in the order they are filled.
+ * whole. Instructions and conversations are examples: they are put into windows one after the
+ * other, never across two; an example of more than T tokens is cut, one that then has no answer is
+ * left out with a warning. What is left of a window is filled with its own tokens, from its
+ * beginning again, which do not count there. Texts and examples of one file fill windows of their
+ * own, which follow each other in the order they are filled.
  *
  * windows  out  freed with eq_windows_deinit; counts stays NULL when every token counts
  * EQ_EINVAL when there are too few windows, with their number, or a conversation needs a chat

@@ -30,6 +30,20 @@ static eq_status next_document(eq_lines *lines, bool *more, eq_text *text)
     return EQ_OK;
 }
 
+/* The place is in front of white space behind a letter, both ASCII. There every pre-tokenizer ends
+ * a piece: one that has a letter goes on with letters only, none depends on what stands before it,
+ * and a run of letters ends there as at the end of the text (io/pretokenize.c). Form C joins marks
+ * with what stands before them, and neither is one. An added token across it would have white space
+ * behind a letter in its name, which those of known models have not. */
+size_t eq_text_slice(eq_text text, size_t least)
+{
+    for (size_t at = least ? least : 1; at < text.size; at++) {
+        const int before = (uint8_t)text.data[at - 1] | 0x20;
+        if (before >= 'a' && before <= 'z' && memchr(" \t\r\n", text.data[at], 4)) return at;
+    }
+    return text.size;
+}
+
 /* ---- windows ------------------------------------------------------------------------------- */
 
 eq_status eq_windows_sizes(eq_ctx *ctx, const eq_window_source *source, int64_t least)

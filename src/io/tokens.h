@@ -37,10 +37,14 @@ int64_t eq_windows_take(const eq_window_source *source, int64_t there);
  * place in it that leaves out its last token, each of equal probability, with replacement.
  *                                                  [sampler of EfficientQAT's calibration data]
  * rng  in/out  state of the generator
- * Separators are not used. EQ_EINVAL when no document is long enough; EQ_EFORMAT with the number of a
- * line that is no document. */
+ * Separators are not used. EQ_EINVAL when no document is long enough; EQ_EFORMAT with the number
+ * of a line that is no document. */
 eq_status eq_windows_random(eq_ctx *ctx, eq_token_windows *windows, const eq_window_source *source,
                             eq_rng *rng);
+
+/* Bytes of a text up to a place behind the first `least` where it can be cut: the tokens of both
+ * parts are those of the whole. All of it when there is none. */
+size_t eq_text_slice(eq_text text, size_t least);
 
 /* For producers of windows. EQ_EINVAL unless n >= least and T >= 1 windows can be addressed. */
 eq_status eq_windows_sizes(eq_ctx *ctx, const eq_window_source *source, int64_t least);
