@@ -195,8 +195,9 @@ typedef enum eq_instructions { EQ_INSTRUCTIONS_ALPACA, EQ_INSTRUCTIONS_CHAT } eq
 enum { EQ_EPOCHS_BY_WORK = -1 };
 
 typedef struct eq_data_options {
-    /* Text, .jsonl (texts, instructions, conversations: docs/formats.md), or several of them as
-     * "path:weight,path:weight"; int32 .npy [n, T]; or "self": text sampled from the model. */
+    /* Text, .jsonl or .json (texts, instructions, conversations: docs/formats.md), or several of
+     * them as "path:weight,path:weight"; int32 .npy [n, T]; or "self": text sampled from the
+     * model. */
     const char *calib;
     const char *val; /* the same for validation; NULL: the last windows of calib */
     /* Windows for training and for validation; where the data have fewer, all of them. A mix of

@@ -15,7 +15,7 @@ const eq_option eq_data_section[] = {
      .kind = EQ_OPTION_STRING,
      .offset = offsetof(eq_data_options, calib),
      .argument = "FILE",
-     .help = "text, .jsonl of texts, instructions or conversations, several of them as "
+     .help = "text, .jsonl or .json of texts, instructions or conversations, several of them as "
              "path:weight,path:weight, int32 .npy [windows, tokens], or self: text that the model "
              "samples itself"},
     {.name = "val",

@@ -1,8 +1,9 @@
 /* Data sets: text files as windows of token ids.
  *
- * A file whose name ends in .jsonl has a document {"text": "..."} on each line; empty lines are
- * skipped. Any other file is one document as it stands, UTF-8 or not. If the tokenizer puts a bos
- * token before a text, it does so before each document. */
+ * A file whose name ends in .jsonl has a document {"text": "..."} on each line, empty lines are
+ * skipped; one in .json is a list of such documents. Any other file is one document as it stands,
+ * UTF-8 or not. If the tokenizer puts a bos token before a text, it does so before each document.
+ */
 #ifndef EQ_IO_TOKENS_H
 #define EQ_IO_TOKENS_H
 
@@ -24,7 +25,7 @@ void eq_windows_deinit(eq_token_windows *windows);
 typedef struct eq_window_source {
     const char *path;
     const eq_tokenizer *tok;
-    int32_t separator; /* id put after each document of a .jsonl file, -1: none */
+    int32_t separator; /* id put after each document of .jsonl and .json, -1: none */
     int64_t n;         /* windows wanted; 0: all that fit, at least one */
     int64_t T;         /* tokens of each, >= 1 */
     bool fewer;        /* where there are fewer than n, but one, take them all */
