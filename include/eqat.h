@@ -199,7 +199,7 @@ typedef struct eq_data_options {
      * them as "path:weight,path:weight"; int32 .npy [n, T]; or "self": text sampled from the
      * model. */
     const char *calib;
-    const char *val; /* the same for validation; NULL: the last windows of calib */
+    const char *val; /* for validation, all of these but "self"; NULL: the last windows of calib */
     /* Windows for training and for validation; where the data have fewer, all of them. A mix of
      * several files must have as many as are asked for. */
     int64_t samples, val_samples;
@@ -210,7 +210,8 @@ typedef struct eq_data_options {
     eq_order order; /* of the documents of a .jsonl */
     eq_instructions instructions;
     const char *chat_format; /* "chatml", "llama2", "llama3", "mistral"; NULL: the model's own */
-    int64_t source_max, target_max; /* tokens of a prompt and of an answer; 0: any */
+    /* Of instructions, conversations stay whole: tokens of a prompt and of an answer; 0: any. */
+    int64_t source_max, target_max;
 } eq_data_options;
 
 typedef struct eq_train_options {

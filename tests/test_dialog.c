@@ -188,6 +188,8 @@ static void instructions(void **state)
                      EQ_OK);
     assert_int_equal(sample.kind, EQ_SAMPLE_INSTRUCTION);
     expect_text(sample.input, "in", 2);
+    assert_int_equal(read_line("{\"instruction\": \"do\", \"output\": \"\"}"), EQ_OK);
+    expect_text(sample.output, "", 0);
 }
 
 static void conversations(void **state)
@@ -258,7 +260,6 @@ static void broken_lines(void **state)
         {"{\"Messages\": []}", "has no string \"text\""},
         {"{\"instruction\": 5, \"output\": \"a\"}", "\"instruction\" is not a string"},
         {"{\"instruction\": \"\", \"output\": \"a\"}", "\"instruction\" is empty"},
-        {"{\"instruction\": \"a\", \"output\": \"\"}", "\"output\" is empty"},
         {"{\"instruction\": \"a\", \"output\": []}", "\"output\" is not a string"},
         {"{\"instruction\": \"a\", \"text\": \"b\"}", "\"output\" is missing"},
         {"{\"instruction\": \"a\", \"input\": 5, \"output\": \"b\"}", "\"input\" is not a string"},

@@ -99,6 +99,13 @@ static void expect(const char *text, int64_t n, int64_t T, const char *const *wa
 
 #define WINDOWS(...) ((const char *const[]){__VA_ARGS__, NULL})
 
+/* The warning about the file must be this one, "" for none. */
+static void expect_warning(const char *want)
+{
+    const char *colon = strstr(warning, "a.jsonl: ");
+    assert_string_equal(colon ? colon + strlen("a.jsonl: ") : warning, want);
+}
+
 static void expect_failure(const char *text, int64_t n, int64_t T, eq_status status,
                            const char *part)
 {
@@ -168,14 +175,17 @@ static void long_instructions(void **state)
     const char *cut = "This is a task. Answer with what it asks for.\n\n### Instruction:"
                       "\n\n### Response:\n{don}";
     expect(DO, 0, options.source_max + 3, WINDOWS(cut));
+    expect_warning("of 1 examples: 1 prompts cut (--source-max); 1 answers cut (--target-max)");
     options.target_max = 5; /* with its end */
     cut = "This is a task. Answer with what it asks for.\n\n### Instruction:"
           "\n\n### Response:\n{done<|end|>}";
     expect(DO, 0, options.source_max + 5, WINDOWS(cut));
+    expect_warning("of 1 examples: 1 prompts cut (--source-max)");
     options.source_max = 4; /* no room for the heading */
     expect(DO, 0, 9, WINDOWS("This{done<|end|>}"));
     options.source_max = options.target_max = 0;
     expect(DO, 0, tokens_of(PROMPT) + 5, WINDOWS(PROMPT "{done<|end|>}"));
+    expect_warning("");
 }
 
 static void long_instructions_as_chats(void **state)
@@ -186,9 +196,30 @@ static void long_instructions_as_chats(void **state)
     options.target_max = 3;
     expect(DO, 0, 26,
            WINDOWS("<|im_start|>user\nd<|im_end|>\n<|im_start|>assistant\n{don}" AGAIN_3));
+    expect_warning("of 1 examples: 1 prompts cut (--source-max); 1 answers cut (--target-max)");
     options.source_max = 4; /* within a character: it goes whole */
     expect("{\"instruction\": \"abc\u65e5\", \"output\": \"x\"}", 0, 25,
            WINDOWS("<|im_start|>user\nabc<|im_end|>\n<|im_start|>assistant\n{x<|im_end|>}\n"));
+    expect_warning("of 1 examples: 1 prompts cut (--source-max)");
+    options.target_max = 5; /* the answer and its end, so only what stands behind it is cut */
+    expect(DO, 0, 26,
+           WINDOWS("<|im_start|>user\ndo<|im_end|>\n<|im_start|>assistant\n{done<|im_end|>}"));
+    expect_warning("");
+}
+
+/* Data sets have instructions that nobody answered. */
+static void empty_outputs(void **state)
+{
+    (void)state;
+    char text[1024];
+    snprintf(text, sizeof text, "%s%s%s%s", "{\"instruction\": \"a\", \"output\": \"\"}\n", DO,
+             TALK, "{\"instruction\": \"\", \"output\": \"b\"}\n");
+    for (int style = 0; style < 2; style++) {
+        options.style = style ? EQ_DIALOG_CHAT : EQ_DIALOG_ALPACA;
+        assert_int_equal(make(text, 1, style ? 53 : tokens_of(PROMPT) + 5 + 26), EQ_OK);
+        expect_warning("of 3 examples: 1 left out, the output is empty");
+    }
+    expect_failure(text, 3, 53, EQ_EFORMAT, "line 4: \"instruction\" is empty");
 }
 
 static void conversations(void **state)
@@ -210,22 +241,22 @@ static void examples_are_packed(void **state)
     expect(text, 0, 26, WINDOWS(A, A, A));
     expect(text, 1, 52, WINDOWS(A A));
     expect(text, 2, 26, WINDOWS(A, A));
-    assert_string_equal(warning, "");
+    expect_warning("");
 }
 
 static void examples_longer_than_a_window(void **state)
 {
     (void)state;
     expect(TALK, 0, 22, WINDOWS("<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n{y}"));
-    assert_non_null(
-        strstr(warning, "1 of 1 examples have more than 22 tokens and were cut; 0 left"));
+    expect_warning("of 1 examples: 1 cut to the length of a window (--seqlen)");
     char text[1024];
     snprintf(text, sizeof text, "%s%s", TALK,
              "{\"conversation\": [{\"from\": \"human\", \"value\": \"a long message for this\"}, "
              "{\"from\": \"gpt\", \"value\": \"no\"}]}\n");
     expect(text, 0, 26, WINDOWS(A)); /* the second one keeps no answer */
-    assert_non_null(
-        strstr(warning, "1 of 2 examples have more than 26 tokens and were cut; 1 left"));
+    expect_warning(
+        "of 2 examples: 1 cut to the length of a window (--seqlen); 1 left out, no answer "
+        "was left in the window");
     expect_failure(TALK, 0, 21, EQ_EINVAL, "has 0 windows of 21 tokens, 1 are needed");
 }
 
@@ -348,6 +379,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(instructions_as_chats, setup, teardown),
         cmocka_unit_test_setup_teardown(long_instructions, setup, teardown),
         cmocka_unit_test_setup_teardown(long_instructions_as_chats, setup, teardown),
+        cmocka_unit_test_setup_teardown(empty_outputs, setup, teardown),
         cmocka_unit_test_setup_teardown(conversations, setup, teardown),
         cmocka_unit_test_setup_teardown(examples_are_packed, setup, teardown),
         cmocka_unit_test_setup_teardown(examples_longer_than_a_window, setup, teardown),

@@ -20,7 +20,7 @@ static bool is(eq_text text, const char *name)
 
 /* ---- instructions -------------------------------------------------------------------------- */
 
-/* A field that must be a string with something in it. */
+/* A field that must be a string. */
 static eq_status read_field(eq_text *text, const eq_lines *lines, const char *name)
 {
     const json_t *value = json_object_get(lines->value, name);
@@ -28,7 +28,7 @@ static eq_status read_field(eq_text *text, const eq_lines *lines, const char *na
     if (!json_is_string(value))
         return eq_lines_fail(lines, EQ_EFORMAT, "\"%s\" is not a string", name);
     *text = text_of(value);
-    return text->size ? EQ_OK : eq_lines_fail(lines, EQ_EFORMAT, "\"%s\" is empty", name);
+    return EQ_OK;
 }
 
 static eq_status read_instruction(eq_sample *sample, const eq_lines *lines)
@@ -37,6 +37,8 @@ static eq_status read_instruction(eq_sample *sample, const eq_lines *lines)
     sample->kind = EQ_SAMPLE_INSTRUCTION;
     sample->input = (eq_text){"", 0};
     eq_status st = read_field(&sample->instruction, lines, "instruction");
+    if (st == EQ_OK && !sample->instruction.size)
+        st = eq_lines_fail(lines, EQ_EFORMAT, "\"instruction\" is empty");
     if (st == EQ_OK && json_is_string(input))
         sample->input = text_of(input);
     else if (st == EQ_OK && input && !json_is_null(input))

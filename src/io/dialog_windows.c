@@ -18,7 +18,10 @@ typedef struct builder {
     eq_marker marker;  /* puts into example */
     eq_ids ids;        /* of one text */
     char *normal;      /* owned; a text that was normalized, or NULL */
-    int64_t examples, cut, dropped;
+    int64_t examples;
+    struct {
+        int64_t prompts, answers, windows, unanswered, empty;
+    } lost; /* of them: cut, or left out */
 } builder;
 
 static void builder_deinit(builder *b)
@@ -96,6 +99,7 @@ static eq_status cut_text(builder *b, eq_text *text, int64_t most)
     while (end && end < text->size && ((uint8_t)text->data[end] & 0xc0) == 0x80)
         end--;
     text->size = end;
+    b->lost.prompts++;
     return EQ_OK;
 }
 
@@ -129,6 +133,7 @@ static eq_status cut_prompt(builder *b)
     const int64_t most = b->options->source_max;
     eq_marked *example = &b->example;
     if (!most || example->count <= most) return EQ_OK;
+    b->lost.prompts++;
     b->ids.count = 0;
     eq_status st = eq_tokenizer_append_content(b->ctx, b->source->tok,
                                                (eq_text){RESPONSE, strlen(RESPONSE)}, &b->ids);
@@ -144,7 +149,9 @@ static eq_status cut_prompt(builder *b)
 static void cut_answer(builder *b, int64_t start)
 {
     const int64_t most = b->options->target_max;
-    if (most && b->example.count - start > most) b->example.count = start + most;
+    if (!most || b->example.count - start <= most) return;
+    b->lost.answers += b->example.counts[start + most]; /* not if a chat goes on behind it */
+    b->example.count = start + most;
 }
 
 static eq_status add_alpaca(builder *b)
@@ -221,12 +228,11 @@ static eq_status place_example(builder *b)
 {
     const int64_t T = b->source->T;
     eq_marked *example = &b->example;
-    b->examples++;
-    b->cut += example->count > T;
+    b->lost.windows += example->count > T;
     if (example->count > T) example->count = T;
     /* nothing comes before the first token of a window, so it is no target */
     if (example->count < 2 || !memchr(example->counts + 1, 1, (size_t)example->count - 1)) {
-        b->dropped++;
+        b->lost.unanswered++;
         return EQ_OK;
     }
     eq_status st = EQ_OK;
@@ -240,7 +246,12 @@ static eq_status add_sample(builder *b)
 {
     const eq_sample *s = &b->sample;
     if (s->kind == EQ_SAMPLE_TEXT) return add_text(b);
+    b->examples++;
     b->example.count = 0;
+    if (s->kind == EQ_SAMPLE_INSTRUCTION && !s->output.size) {
+        b->lost.empty++;
+        return EQ_OK;
+    }
     const bool alpaca = s->kind == EQ_SAMPLE_INSTRUCTION && b->options->style == EQ_DIALOG_ALPACA;
     eq_status st = alpaca ? add_alpaca(b) : need_chat(b);
     if (st == EQ_OK && !alpaca)
@@ -248,6 +259,28 @@ static eq_status add_sample(builder *b)
                  ? add_chat_instruction(b)
                  : eq_chat_render(b->ctx, b->options->chat, s->messages, s->n, false, &b->example);
     return st == EQ_OK ? place_example(b) : st;
+}
+
+/* One line for all that is not as it is in the file. */
+static void warn_of_losses(const builder *b)
+{
+    const struct {
+        int64_t count;
+        const char *what;
+    } parts[] = {{b->lost.prompts, "prompts cut (--source-max)"},
+                 {b->lost.answers, "answers cut (--target-max)"},
+                 {b->lost.windows, "cut to the length of a window (--seqlen)"},
+                 {b->lost.unanswered, "left out, no answer was left in the window"},
+                 {b->lost.empty, "left out, the output is empty"}};
+    char line[512] = "";
+    size_t n = 0;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (parts[i].count)
+            n += (size_t)snprintf(line + n, sizeof line - n, "%s %lld %s", n ? ";" : "",
+                                  (long long)parts[i].count, parts[i].what);
+    if (n)
+        eq_log(b->ctx, EQ_LOG_WARNING, "%s: of %lld examples:%s", b->source->path,
+               (long long)b->examples, line);
 }
 
 static eq_status fill(builder *b)
@@ -262,12 +295,7 @@ static eq_status fill(builder *b)
         if (st == EQ_OK) st = eq_check_interrupt(b->ctx);
     }
     if (st == EQ_OK && b->open.count && !done(b)) st = close_window(b);
-    if (st == EQ_OK && b->cut + b->dropped)
-        eq_log(b->ctx, EQ_LOG_WARNING,
-               "%s: %lld of %lld examples have more than %lld tokens and were cut; %lld left out, "
-               "no answer was left in them",
-               b->source->path, (long long)b->cut, (long long)b->examples, (long long)b->source->T,
-               (long long)b->dropped);
+    if (st == EQ_OK) warn_of_losses(b);
     return st;
 }
 
