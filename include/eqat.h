@@ -207,7 +207,7 @@ typedef struct eq_data_options {
      * EQ_EPOCHS_BY_WORK: it goes over those that there are 1 to 3 times, as comes closest. */
     int64_t work;
     int64_t seqlen; /* tokens of a window */
-    eq_order order; /* of the documents of a .jsonl */
+    eq_order order; /* of documents; at random: of one file, of its last tenth for validation */
     eq_instructions instructions;
     const char *chat_format; /* "chatml", "llama2", "llama3", "mistral"; NULL: the model's own */
     /* Of instructions, conversations stay whole: tokens of a prompt and of an answer; 0: any. */

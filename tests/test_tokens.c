@@ -255,7 +255,7 @@ static void impossible_sizes(void **state)
         eq_rng rng;
         eq_token_windows windows;
         eq_rng_init(&rng, 1, 0);
-        assert_int_equal(eq_windows_random(&ctx, &windows, &source, &rng), EQ_EINVAL);
+        assert_int_equal(eq_windows_random(&ctx, &windows, &source, 0, &rng), EQ_EINVAL);
     }
 }
 
@@ -306,12 +306,16 @@ static void random_windows(void **state)
     eq_rng rng;
     eq_rng_init(&rng, 5, 0);
     eq_token_windows windows;
-    assert_int_equal(eq_windows_random(&ctx, &windows, &source, &rng), EQ_OK);
+    assert_int_equal(eq_windows_random(&ctx, &windows, &source, 0, &rng), EQ_OK);
     assert_int_equal(windows.n, DRAWS);
     int64_t seen[256] = {0};
+    eq_rng same;
+    eq_rng_init(&same, 5, 0);
     for (int64_t i = 0; i < DRAWS; i++) {
         const int32_t *w = windows.ids + 4 * i;
         const char *document = w[0] < 'm' ? "bcdfgijk" : "qrstuv";
+        const char *drawn = eq_rng_below(&same, 2) ? "qrstuv" : "bcdfgijk";
+        assert_int_equal(w[0], drawn[eq_rng_below(&same, strlen(drawn) - 4)]);
         const char *at = strchr(document, w[0]);
         assert_non_null(at);
         for (int k = 0; k < 4; k++)
@@ -326,10 +330,76 @@ static void random_windows(void **state)
     assert_int_equal(seen['g'] + seen['s'], 0);
     eq_token_windows again;
     eq_rng_init(&rng, 5, 0);
-    assert_int_equal(eq_windows_random(&ctx, &again, &source, &rng), EQ_OK);
+    assert_int_equal(eq_windows_random(&ctx, &again, &source, 0, &rng), EQ_OK);
     assert_memory_equal(windows.ids, again.ids, DRAWS * 4 * sizeof *windows.ids);
     eq_windows_deinit(&windows);
     eq_windows_deinit(&again);
+}
+
+/* Windows of 4 tokens of a file, the last `tail` for validation. */
+static eq_status draw(int64_t n, int64_t tail, eq_token_windows *windows)
+{
+    eq_rng rng;
+    eq_rng_init(&rng, 5, 0);
+    source.n = n;
+    source.T = 4;
+    eq_ctx_clear(&ctx);
+    return eq_windows_random(&ctx, windows, &source, tail, &rng);
+}
+
+/* Of 26 documents that are long enough the last two are for validation, of five the last one. */
+static void random_windows_for_validation(void **state)
+{
+    (void)state;
+    for (int few = 0; few < 2; few++) {
+        char text[2048] = "";
+        size_t size = 0;
+        for (int c = few ? 'V' : 'A'; c <= 'Z'; c++)
+            size +=
+                (size_t)sprintf(text + size, "{\"text\": \"%c%c%c%c%c%c\"}\n{\"text\": \"ab\"}\n",
+                                c, c, c, c, c, c);
+        use_file("a.jsonl", text);
+        eq_token_windows windows;
+        assert_int_equal(draw(1000, 200, &windows), EQ_OK);
+        int64_t seen[256][2] = {{0}};
+        for (int64_t i = 0; i < 1000; i++)
+            seen[windows.ids[4 * i]][i >= 800]++;
+        for (int c = few ? 'V' : 'A'; c <= 'Z'; c++) {
+            const bool held = c == 'Z' || (c == 'Y' && !few);
+            assert_int_equal(seen[c][!held], 0);
+            assert_in_range(seen[c][held], 10, 300);
+        }
+        eq_windows_deinit(&windows);
+    }
+}
+
+static void random_windows_of_one_document(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"a.txt", "a.json", "a.jsonl"};
+    static const char *const texts[] = {"0123456789", "[{\"text\": \"0123456789\"}]",
+                                        "{\"text\": \"0123456789\"}\n{\"text\": \"abcd\"}\n"};
+    for (int i = 0; i < 3; i++) {
+        eq_token_windows windows;
+        use_file(names[i], texts[i]);
+        assert_int_equal(draw(40, 0, &windows), EQ_OK);
+        bool seen[10] = {false};
+        for (int64_t w = 0; w < 40; w++) {
+            const int32_t first = windows.ids[4 * w] - '0';
+            assert_in_range(first, 0, 5);
+            seen[first] = true;
+            for (int k = 1; k < 4; k++)
+                assert_int_equal(windows.ids[4 * w + k], '0' + first + k);
+        }
+        for (int first = 0; first < 6; first++)
+            assert_true(seen[first]);
+        eq_windows_deinit(&windows);
+        assert_int_equal(draw(40, 1, &windows), EQ_EINVAL);
+        assert_null(windows.ids);
+        assert_non_null(strstr(ctx.message, names[i]));
+        assert_non_null(strstr(ctx.message, "has one document of more than 4 tokens"));
+        assert_non_null(strstr(ctx.message, "--val"));
+    }
 }
 
 static void random_windows_need_a_long_document(void **state)
@@ -341,7 +411,7 @@ static void random_windows_need_a_long_document(void **state)
     eq_rng rng;
     eq_rng_init(&rng, 5, 0);
     eq_token_windows windows;
-    assert_int_equal(eq_windows_random(&ctx, &windows, &source, &rng), EQ_EINVAL);
+    assert_int_equal(eq_windows_random(&ctx, &windows, &source, 0, &rng), EQ_EINVAL);
     assert_null(windows.ids);
     assert_non_null(
         strstr(ctx.message, "the longest of 4 documents has 8 tokens, a window needs 9"));
@@ -385,7 +455,7 @@ static void failing_allocations(void **state)
         ctx.allocations = 0;
         ctx.fail_allocation = n;
         st = eq_windows_dialogs(&ctx, &concat, &source, &no_chat);
-        if (st == EQ_OK) st = eq_windows_random(&ctx, &random, &source, &rng);
+        if (st == EQ_OK) st = eq_windows_random(&ctx, &random, &source, 0, &rng);
         eq_windows_deinit(&concat);
         eq_windows_deinit(&random);
     }
@@ -407,6 +477,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(broken_lines, setup, teardown),
         cmocka_unit_test_setup_teardown(no_such_file, setup, teardown),
         cmocka_unit_test_setup_teardown(random_windows, setup, teardown),
+        cmocka_unit_test_setup_teardown(random_windows_for_validation, setup, teardown),
+        cmocka_unit_test_setup_teardown(random_windows_of_one_document, setup, teardown),
         cmocka_unit_test_setup_teardown(random_windows_need_a_long_document, setup, teardown),
         cmocka_unit_test_setup_teardown(windows_from_elsewhere, setup, teardown),
         cmocka_unit_test_setup_teardown(failing_allocations, setup, teardown),

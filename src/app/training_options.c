@@ -47,7 +47,8 @@ const eq_option eq_data_section[] = {
      .kind = EQ_OPTION_CHOICE,
      .offset = offsetof(eq_data_options, order),
      .choices = orders,
-     .help = "documents one after the other, or a random piece of a random document each time"},
+     .help = "documents one after the other, or a random piece of a random document of one file "
+             "each time"},
     {.name = "instructions",
      .kind = EQ_OPTION_CHOICE,
      .offset = offsetof(eq_data_options, instructions),

@@ -37,11 +37,14 @@ int64_t eq_windows_take(const eq_window_source *source, int64_t there);
 /* source->n >= 1 windows at random: a document, drawn again until it has more than T tokens, then a
  * place in it that leaves out its last token, each of equal probability, with replacement.
  *                                                  [sampler of EfficientQAT's calibration data]
- * rng  in/out  state of the generator
- * Separators are not used. EQ_EINVAL when no document is long enough; EQ_EFORMAT with the number
- * of a line that is no document. */
+ * tail  in      so many of the windows, those at the end, are for validation: they come from the
+ *               last tenth of the documents of more than T tokens (at least one), the others from
+ *               the rest. 0: all from all
+ * rng   in/out  state of the generator
+ * Separators are not used. EQ_EINVAL when no document is long enough, or only one and there is a
+ * tail; EQ_EFORMAT with the number of a line that is no document. */
 eq_status eq_windows_random(eq_ctx *ctx, eq_token_windows *windows, const eq_window_source *source,
-                            eq_rng *rng);
+                            int64_t tail, eq_rng *rng);
 
 /* Bytes of a text up to a place behind the first `least` where it can be cut: the tokens of both
  * parts are those of the whole. All of it when there is none. */
