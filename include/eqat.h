@@ -327,8 +327,9 @@ typedef struct eq_finetune_options {
 enum { EQ_RATE_BY_BITS = -1 };
 /* The rates are EQ_RATE_BY_BITS. */
 EQ_API eq_finetune_options eq_finetune_defaults(void);
-/* Train the quantized model at `model` (GPTQ or EfficientQAT layout) as a whole, into the folder
- * `out`, as eq_quantize writes it.
+/* Train the quantized model in the folder `model` (super-blocks, or the layout of GPTQ, AWQ,
+ * compressed-tensors, auto-round or EfficientQAT without activation order) as a whole, into the
+ * folder `out`, as eq_quantize writes it.
  * reference: the full-precision model, for tune.kl above 0; may be NULL without. Goes on after an
  * interruption like eq_quantize. */
 EQ_API eq_status eq_finetune(eq_ctx *ctx, const char *model, const char *reference, const char *out,
