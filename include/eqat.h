@@ -195,10 +195,11 @@ typedef enum eq_instructions { EQ_INSTRUCTIONS_ALPACA, EQ_INSTRUCTIONS_CHAT } eq
 enum { EQ_EPOCHS_BY_WORK = -1 };
 
 typedef struct eq_data_options {
-    /* Text, .jsonl (texts, instructions, conversations: docs/formats.md), or several of them as
-     * "path:weight,path:weight"; int32 .npy [n, T]; or "self": text sampled from the model. */
+    /* Text, .jsonl or .json (texts, instructions, conversations: docs/formats.md), or several of
+     * them as "path:weight,path:weight"; int32 .npy [n, T]; or "self": text sampled from the
+     * model. */
     const char *calib;
-    const char *val; /* the same for validation; NULL: the last windows of calib */
+    const char *val; /* for validation, all of these but "self"; NULL: the last windows of calib */
     /* Windows for training and for validation; where the data have fewer, all of them. A mix of
      * several files must have as many as are asked for. */
     int64_t samples, val_samples;
@@ -206,10 +207,11 @@ typedef struct eq_data_options {
      * EQ_EPOCHS_BY_WORK: it goes over those that there are 1 to 3 times, as comes closest. */
     int64_t work;
     int64_t seqlen; /* tokens of a window */
-    eq_order order; /* of the documents of a .jsonl */
+    eq_order order; /* of documents; at random: of one file, of its last tenth for validation */
     eq_instructions instructions;
     const char *chat_format; /* "chatml", "llama2", "llama3", "mistral"; NULL: the model's own */
-    int64_t source_max, target_max; /* tokens of a prompt and of an answer; 0: any */
+    /* Of instructions, conversations stay whole: tokens of a prompt and of an answer; 0: any. */
+    int64_t source_max, target_max;
 } eq_data_options;
 
 typedef struct eq_train_options {
@@ -326,8 +328,9 @@ typedef struct eq_finetune_options {
 enum { EQ_RATE_BY_BITS = -1 };
 /* The rates are EQ_RATE_BY_BITS. */
 EQ_API eq_finetune_options eq_finetune_defaults(void);
-/* Train the quantized model at `model` (GPTQ or EfficientQAT layout) as a whole, into the folder
- * `out`, as eq_quantize writes it.
+/* Train the quantized model in the folder `model` (super-blocks, or the layout of GPTQ, AWQ,
+ * compressed-tensors, auto-round or EfficientQAT without activation order) as a whole, into the
+ * folder `out`, as eq_quantize writes it.
  * reference: the full-precision model, for tune.kl above 0; may be NULL without. Goes on after an
  * interruption like eq_quantize. */
 EQ_API eq_status eq_finetune(eq_ctx *ctx, const char *model, const char *reference, const char *out,

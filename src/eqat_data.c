@@ -24,44 +24,57 @@ static eq_status parse_mix(eq_ctx *ctx, eq_mix *mix, const char *path)
 }
 
 static eq_status mixed_windows(eq_ctx *ctx, const eq_data_job *job, eq_token_windows *out,
-                               const eq_window_source *source)
+                               const eq_mix *mix, const eq_window_source *source)
 {
     const eq_data_options *o = job->options;
-    eq_mix mix = {0};
     eq_chat chat = {0};
     eq_dialog_options dialogs = {
         .style = o->instructions == EQ_INSTRUCTIONS_CHAT ? EQ_DIALOG_CHAT : EQ_DIALOG_ALPACA,
         .chat = &chat,
         .source_max = o->source_max,
         .target_max = o->target_max};
-    eq_status st = parse_mix(ctx, &mix, source->path);
-    if (st == EQ_OK)
-        st = eq_chat_init(ctx, &chat, source->tok, o->chat_format,
-                          eq_checkpoint_path(job->decoder->checkpoint));
-    if (st == EQ_OK) st = eq_windows_mix(ctx, out, &mix, source, &dialogs);
+    eq_status st = eq_chat_init(ctx, &chat, source->tok, o->chat_format,
+                                eq_checkpoint_path(job->decoder->checkpoint));
+    if (st == EQ_OK) st = eq_windows_mix(ctx, out, mix, source, &dialogs);
     eq_chat_deinit(&chat);
-    eq_mix_deinit(&mix);
     return st;
 }
 
+static eq_status random_windows(eq_ctx *ctx, const eq_data_job *job, eq_token_windows *out,
+                                const eq_mix *mix, eq_window_source source, int64_t tail)
+{
+    if (mix->n > 1)
+        return eq_fail(ctx, EQ_EINVAL, "%s: --order random-doc takes one file, not a mix",
+                       source.path);
+    eq_rng rng;
+    eq_rng_init(&rng, job->seed, 0);
+    source.path = mix->sources[0].path;
+    return eq_windows_random(ctx, out, &source, tail, &rng);
+}
+
+/* The id between documents. Where eos ends the turns of a chat, models were trained on texts with
+ * this token between them. */
+static int32_t separator_of(const eq_tokenizer *tok)
+{
+    static const char NAME[] = "<|endoftext|>";
+    const int32_t id = eq_tokenizer_find(tok, NAME, strlen(NAME));
+    return id >= 0 ? id : eq_tokenizer_eos(tok);
+}
+
 static eq_status text_windows(eq_ctx *ctx, const eq_data_job *job, eq_token_windows *out,
-                              const char *path, int64_t n)
+                              const char *path, const eq_mix *mix, int64_t n, int64_t tail)
 {
     const eq_data_options *o = job->options;
     const eq_tokenizer *tok = job->tokenizer;
     if (!tok) return eq_fail(ctx, EQ_EINVAL, "%s: is text, and the model has no tokenizer", path);
-    int32_t unk = eq_tokenizer_unk(tok);
     const eq_window_source source = {.path = path,
                                      .tok = tok,
-                                     .separator = unk >= 0 ? unk : eq_tokenizer_eos(tok),
+                                     .separator = separator_of(tok),
                                      .n = n,
                                      .T = o->seqlen,
                                      .fewer = true};
-    if (o->order != EQ_ORDER_RANDOM_DOC || !ends_with(path, ".jsonl"))
-        return mixed_windows(ctx, job, out, &source);
-    eq_rng rng;
-    eq_rng_init(&rng, job->seed, 0);
-    return eq_windows_random(ctx, out, &source, &rng);
+    if (o->order == EQ_ORDER_RANDOM_DOC) return random_windows(ctx, job, out, mix, source, tail);
+    return mixed_windows(ctx, job, out, mix, &source);
 }
 
 static eq_status npy_windows(eq_ctx *ctx, eq_token_windows *out, const char *path)
@@ -73,13 +86,18 @@ static eq_status npy_windows(eq_ctx *ctx, eq_token_windows *out, const char *pat
     return st;
 }
 
-/* At most n windows of a file, whose ending tells its kind; freed by the caller even after a
- * failure. */
+/* At most n windows of a file, whose ending tells its kind, the last `tail` of them for validation;
+ * freed by the caller even after a failure. */
 static eq_status load_windows(eq_ctx *ctx, const eq_data_job *job, eq_token_windows *out,
-                              const char *path, int64_t n)
+                              const char *path, int64_t n, int64_t tail)
 {
-    bool npy = ends_with(path, ".npy");
-    eq_status st = npy ? npy_windows(ctx, out, path) : text_windows(ctx, job, out, path, n);
+    eq_mix mix = {0};
+    eq_status st = parse_mix(ctx, &mix, path);
+    if (st == EQ_OK)
+        st = mix.n == 1 && ends_with(mix.sources[0].path, ".npy")
+                 ? npy_windows(ctx, out, mix.sources[0].path)
+                 : text_windows(ctx, job, out, path, &mix, n, tail);
+    eq_mix_deinit(&mix);
     if (st != EQ_OK) return st;
     if (out->n < n) n = out->n;
     return eq_windows_check(ctx, out, path, n, job->options->seqlen, job->decoder->config.V);
@@ -89,7 +107,7 @@ static eq_status load_windows(eq_ctx *ctx, const eq_data_job *job, eq_token_wind
 static eq_status self_windows(eq_ctx *ctx, const eq_data_job *job, eq_token_windows *out,
                               const char *path, int64_t n)
 {
-    if (eq_file_exists(path)) return load_windows(ctx, job, out, path, n);
+    if (eq_file_exists(path)) return load_windows(ctx, job, out, path, n, 0);
     const eq_data_options *o = job->options;
     int32_t ends[EQ_MAX_ENDS];
     bool *normal = eq_alloc(ctx, job->decoder->config.V, sizeof *normal);
@@ -169,7 +187,7 @@ eq_status eq_data_load(eq_ctx *ctx, const eq_data_job *job, eq_data *data)
         st = path ? self_windows(ctx, job, &data->calib, path, n) : EQ_ENOMEM;
         eq_free(path);
     } else {
-        st = load_windows(ctx, job, &data->calib, o->calib, n);
+        st = load_windows(ctx, job, &data->calib, o->calib, n, tail);
     }
     if (st == EQ_OK && data->calib.n <= tail)
         st = eq_windows_short(ctx, o->calib, data->calib.n, o->seqlen, tail + 1);
@@ -183,12 +201,13 @@ eq_status eq_data_load(eq_ctx *ctx, const eq_data_job *job, eq_data *data)
     data->train_counts = data->calib.counts;
     data->val_counts = data->calib.counts ? data->calib.counts + behind : NULL;
     if (!o->val || !job->val_samples) return EQ_OK;
-    st = load_windows(ctx, job, &data->own_val, o->val, job->val_samples);
+    st = load_windows(ctx, job, &data->own_val, o->val, job->val_samples, 0);
+    if (st != EQ_OK) return st;
     data->val = data->own_val.ids;
     data->val_counts = data->own_val.counts;
     data->val_windows = data->own_val.n;
     warn_of_few(ctx, o->val, data->val_windows, job->val_samples);
-    return st;
+    return EQ_OK;
 }
 
 void eq_data_deinit(eq_data *data)

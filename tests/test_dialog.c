@@ -38,6 +38,17 @@ static int teardown(void **state)
     return 0;
 }
 
+/* Make a file with another name the one that is read. */
+static eq_status open_file(const char *name, const char *text)
+{
+    eq_lines_close(&lines);
+    eq_free(path);
+    path = eq_path_join(&ctx, folder, name);
+    folder_write(folder, name, text);
+    eq_ctx_clear(&ctx);
+    return eq_lines_open(&ctx, &lines, path);
+}
+
 /* Read the one line of a file. */
 static eq_status read_line(const char *text)
 {
@@ -72,20 +83,90 @@ static void texts(void **state)
     expect_text(sample.text, "a\0b", 3);
     assert_int_equal(read_line("{\"text\": \"\"}"), EQ_OK);
     expect_text(sample.text, "", 0);
+    assert_int_equal(read_line("{\"id\": 18446744073709551615, \"text\": \"a\"}"), EQ_OK);
 }
 
 static void a_whole_file(void **state)
 {
     (void)state;
     bool more = false;
-    char *other = eq_path_join(&ctx, folder, "a.txt");
-    folder_write(folder, "a.txt", "{\"text\": 1}");
-    assert_int_equal(eq_lines_open(&ctx, &lines, other), EQ_OK);
+    assert_int_equal(open_file("a.txt", "{\"text\": 1}"), EQ_OK);
     assert_int_equal(eq_lines_next(&lines, &more), EQ_OK);
     assert_int_equal(eq_sample_read(&sample, &lines), EQ_OK);
     assert_int_equal(sample.kind, EQ_SAMPLE_TEXT);
     expect_text(sample.text, "{\"text\": 1}", 11);
-    eq_free(other);
+}
+
+/* Read a .json file to its end; gives the number of texts in it. */
+static eq_status read_list(const char *text, int *count)
+{
+    bool more = true;
+    *count = 0;
+    eq_status st = open_file("a.json", text);
+    while (st == EQ_OK) {
+        st = eq_lines_next(&lines, &more);
+        if (st != EQ_OK || !more) break;
+        st = eq_sample_read(&sample, &lines);
+        *count += st == EQ_OK && sample.kind == EQ_SAMPLE_TEXT;
+    }
+    return st;
+}
+
+static void lists(void **state)
+{
+    (void)state;
+    static const char *const sound[] = {
+        "[]", " [\n]\r\n", "[{\"text\": \"a\"}]",
+        "\n[ {\"text\": \"]\"} ,{\"text\": \"[\", \"n\": 18446744073709551615}\n]\t"};
+    static const int counts[] = {0, 0, 1, 2};
+    int count = 0;
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(read_list(sound[i], &count), EQ_OK);
+        assert_int_equal(count, counts[i]);
+    }
+    const char *whole = sound[3]; /* cut at any byte it is no list */
+    for (size_t n = 0; n + 1 < strlen(whole); n++) {
+        char cut[128] = "";
+        memcpy(cut, whole, n);
+        assert_int_equal(read_list(cut, &count), EQ_EFORMAT);
+    }
+}
+
+static void broken_lists(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {
+        {"{\"text\": \"a\"}\n{\"text\": \"b\"}\n",
+         "a.json: is no JSON list of objects; an object on"},
+        {"[[]]", "a.json: entry 1: has no string \"text\""},
+        {"[{\"text\": \"a\"}, {\"text\": \"b\"}, {\"messages\": 5}]",
+         "a.json: entry 3: the conversation is not a list"},
+        {"[{\"text\": \"a\"}, 5]", "a.json: entry 2: "},
+        {"[{\"text\": \"a\"},]", "a.json: entry 2: "},
+        {"[{\"text\": \"a\"}{\"text\": \"b\"}]",
+         "a.json: entry 1: neither another entry nor the end"},
+        {"[{\"text\": \"a\"}],", "a.json: entry 1: there is more behind the list"},
+        {"[]5", "there is more behind the list"},
+    };
+    int count = 0;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_int_equal(read_list(cases[i][0], &count), EQ_EFORMAT);
+        if (!strstr(ctx.message, cases[i][1])) print_error("%s\n", ctx.message);
+        assert_non_null(strstr(ctx.message, cases[i][1]));
+    }
+}
+
+static void files_that_are_no_text(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"a.parquet",   "a.arrow",     "a.json.gz",
+                                        "a.jsonl.zst", "a.jsonl.zip", "a.npy"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        assert_int_equal(open_file(names[i], "a"), EQ_EFORMAT);
+        assert_non_null(strstr(ctx.message, names[i]));
+        assert_non_null(strstr(ctx.message, "is no text; what is read here is text, .jsonl"));
+    }
+    assert_int_equal(open_file("parquet", "a"), EQ_OK);
 }
 
 static void instructions(void **state)
@@ -107,6 +188,8 @@ static void instructions(void **state)
                      EQ_OK);
     assert_int_equal(sample.kind, EQ_SAMPLE_INSTRUCTION);
     expect_text(sample.input, "in", 2);
+    assert_int_equal(read_line("{\"instruction\": \"do\", \"output\": \"\"}"), EQ_OK);
+    expect_text(sample.output, "", 0);
 }
 
 static void conversations(void **state)
@@ -177,7 +260,6 @@ static void broken_lines(void **state)
         {"{\"Messages\": []}", "has no string \"text\""},
         {"{\"instruction\": 5, \"output\": \"a\"}", "\"instruction\" is not a string"},
         {"{\"instruction\": \"\", \"output\": \"a\"}", "\"instruction\" is empty"},
-        {"{\"instruction\": \"a\", \"output\": \"\"}", "\"output\" is empty"},
         {"{\"instruction\": \"a\", \"output\": []}", "\"output\" is not a string"},
         {"{\"instruction\": \"a\", \"text\": \"b\"}", "\"output\" is missing"},
         {"{\"instruction\": \"a\", \"input\": 5, \"output\": \"b\"}", "\"input\" is not a string"},
@@ -267,6 +349,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(texts, setup, teardown),
         cmocka_unit_test_setup_teardown(a_whole_file, setup, teardown),
+        cmocka_unit_test_setup_teardown(lists, setup, teardown),
+        cmocka_unit_test_setup_teardown(broken_lists, setup, teardown),
+        cmocka_unit_test_setup_teardown(files_that_are_no_text, setup, teardown),
         cmocka_unit_test_setup_teardown(instructions, setup, teardown),
         cmocka_unit_test_setup_teardown(conversations, setup, teardown),
         cmocka_unit_test_setup_teardown(broken_lines, setup, teardown),

@@ -53,8 +53,7 @@ static int setup(void **state)
     path = eq_path_join(&ctx, folder, "a.jsonl");
     source = (eq_window_source){.path = path, .separator = SMALL_END};
     make_tokenizer();
-    options = eq_dialog_defaults();
-    options.chat = &chat;
+    options = (eq_dialog_options){.chat = &chat, .source_max = 384, .target_max = 128};
     windows = (eq_token_windows){0};
     return 0;
 }
@@ -100,6 +99,13 @@ static void expect(const char *text, int64_t n, int64_t T, const char *const *wa
 
 #define WINDOWS(...) ((const char *const[]){__VA_ARGS__, NULL})
 
+/* The warning about the file must be this one, "" for none. */
+static void expect_warning(const char *want)
+{
+    const char *colon = strstr(warning, "a.jsonl: ");
+    assert_string_equal(colon ? colon + strlen("a.jsonl: ") : warning, want);
+}
+
 static void expect_failure(const char *text, int64_t n, int64_t T, eq_status status,
                            const char *part)
 {
@@ -120,11 +126,10 @@ static const char TALK[] = "{\"messages\": [{\"role\": \"user\", \"content\": \"
 #define PROMPT                                                                                     \
     "This is a task. Answer with what it asks for.\n\n### Instruction:\ndo\n\n### Response:\n"
 
-/* Of 26 tokens. */
-#define A       "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n{yes<|im_end|>}\n"
-#define ENDS_3  "<|end|><|end|><|end|>"
-#define ENDS_9  ENDS_3 ENDS_3 ENDS_3
-#define ENDS_27 ENDS_9 ENDS_9 ENDS_9
+/* Of 26 tokens, and what fills the rest of a window that begins with it. */
+#define A        "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n{yes<|im_end|>}\n"
+#define AGAIN_3  "<|im_start|>us"
+#define AGAIN_25 "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\nyes<|im_end|>"
 
 static int64_t tokens_of(const char *text)
 {
@@ -145,16 +150,17 @@ static void instructions_with_headings(void **state)
     expect(DO_INPUT, 0, tokens_of(input) - 2, WINDOWS(input)); /* without the braces */
     vocab.vocab.add_bos = true;
     make_tokenizer();
-    expect(DO, 0, tokens_of(PROMPT) + 7, WINDOWS("<|start|>" PROMPT "{done<|end|>}<|end|>"));
+    expect(DO, 0, tokens_of(PROMPT) + 7, WINDOWS("<|start|>" PROMPT "{done<|end|>}<|start|>"));
 }
 
 static void instructions_as_chats(void **state)
 {
     (void)state;
     options.style = EQ_DIALOG_CHAT;
-    expect(DO, 0, 30,
-           WINDOWS(
-               "<|im_start|>user\ndo<|im_end|>\n<|im_start|>assistant\n{done<|im_end|>}\n" ENDS_3));
+    expect(
+        DO, 0, 30,
+        WINDOWS(
+            "<|im_start|>user\ndo<|im_end|>\n<|im_start|>assistant\n{done<|im_end|>}\n" AGAIN_3));
     expect(DO_INPUT, 0, 28,
            WINDOWS("<|im_start|>user\ndo\n\nin<|im_end|>\n<|im_start|>assistant\n"
                    "{x<|im_end|>}\n"));
@@ -169,14 +175,17 @@ static void long_instructions(void **state)
     const char *cut = "This is a task. Answer with what it asks for.\n\n### Instruction:"
                       "\n\n### Response:\n{don}";
     expect(DO, 0, options.source_max + 3, WINDOWS(cut));
+    expect_warning("of 1 examples: 1 prompts cut (--source-max); 1 answers cut (--target-max)");
     options.target_max = 5; /* with its end */
     cut = "This is a task. Answer with what it asks for.\n\n### Instruction:"
           "\n\n### Response:\n{done<|end|>}";
     expect(DO, 0, options.source_max + 5, WINDOWS(cut));
+    expect_warning("of 1 examples: 1 prompts cut (--source-max)");
     options.source_max = 4; /* no room for the heading */
     expect(DO, 0, 9, WINDOWS("This{done<|end|>}"));
     options.source_max = options.target_max = 0;
     expect(DO, 0, tokens_of(PROMPT) + 5, WINDOWS(PROMPT "{done<|end|>}"));
+    expect_warning("");
 }
 
 static void long_instructions_as_chats(void **state)
@@ -186,21 +195,39 @@ static void long_instructions_as_chats(void **state)
     options.source_max = 1;
     options.target_max = 3;
     expect(DO, 0, 26,
-           WINDOWS("<|im_start|>user\nd<|im_end|>\n<|im_start|>assistant\n{don}" ENDS_3));
+           WINDOWS("<|im_start|>user\nd<|im_end|>\n<|im_start|>assistant\n{don}" AGAIN_3));
+    expect_warning("of 1 examples: 1 prompts cut (--source-max); 1 answers cut (--target-max)");
     options.source_max = 4; /* within a character: it goes whole */
     expect("{\"instruction\": \"abc\u65e5\", \"output\": \"x\"}", 0, 25,
            WINDOWS("<|im_start|>user\nabc<|im_end|>\n<|im_start|>assistant\n{x<|im_end|>}\n"));
+    expect_warning("of 1 examples: 1 prompts cut (--source-max)");
+    options.target_max = 5; /* the answer and its end, so only what stands behind it is cut */
+    expect(DO, 0, 26,
+           WINDOWS("<|im_start|>user\ndo<|im_end|>\n<|im_start|>assistant\n{done<|im_end|>}"));
+    expect_warning("");
+}
+
+/* Data sets have instructions that nobody answered. */
+static void empty_outputs(void **state)
+{
+    (void)state;
+    char text[1024];
+    snprintf(text, sizeof text, "%s%s%s%s", "{\"instruction\": \"a\", \"output\": \"\"}\n", DO,
+             TALK, "{\"instruction\": \"\", \"output\": \"b\"}\n");
+    for (int style = 0; style < 2; style++) {
+        options.style = style ? EQ_DIALOG_CHAT : EQ_DIALOG_ALPACA;
+        assert_int_equal(make(text, 1, style ? 53 : tokens_of(PROMPT) + 5 + 26), EQ_OK);
+        expect_warning("of 3 examples: 1 left out, the output is empty");
+    }
+    expect_failure(text, 3, 53, EQ_EFORMAT, "line 4: \"instruction\" is empty");
 }
 
 static void conversations(void **state)
 {
     (void)state;
-    expect(TALK, 0, 29, WINDOWS(A ENDS_3));
+    expect(TALK, 0, 29, WINDOWS(A AGAIN_3));
     options.source_max = options.target_max = 1; /* not for conversations */
-    expect(TALK, 0, 29, WINDOWS(A ENDS_3));
-    vocab.vocab.pad = CHAT_PAD;
-    make_tokenizer();
-    expect(TALK, 0, 28, WINDOWS(A "<pad><pad>"));
+    expect(TALK, 0, 29, WINDOWS(A AGAIN_3));
 }
 
 static void examples_are_packed(void **state)
@@ -208,50 +235,29 @@ static void examples_are_packed(void **state)
     (void)state;
     char text[2048];
     snprintf(text, sizeof text, "%s%s\n%s", TALK, TALK, TALK);
-    expect(text, 0, 53, WINDOWS(A A "<|end|>", A ENDS_27));
-    expect(text, 0, 52, WINDOWS(A A, A ENDS_3 ENDS_9 ENDS_9 ENDS_3 "<|end|><|end|>"));
-    expect(text, 0, 51,
-           WINDOWS(A ENDS_9 ENDS_9 ENDS_3 ENDS_3 "<|end|>", A ENDS_9 ENDS_9 ENDS_3 ENDS_3 "<|end|>",
-                   A ENDS_9 ENDS_9 ENDS_3 ENDS_3 "<|end|>"));
+    expect(text, 0, 53, WINDOWS(A A "<|im_start|>", A AGAIN_25 "\n<|im_start|>"));
+    expect(text, 0, 52, WINDOWS(A A, A AGAIN_25 "\n"));
+    expect(text, 0, 51, WINDOWS(A AGAIN_25, A AGAIN_25, A AGAIN_25));
     expect(text, 0, 26, WINDOWS(A, A, A));
     expect(text, 1, 52, WINDOWS(A A));
     expect(text, 2, 26, WINDOWS(A, A));
-    assert_string_equal(warning, "");
+    expect_warning("");
 }
 
 static void examples_longer_than_a_window(void **state)
 {
     (void)state;
     expect(TALK, 0, 22, WINDOWS("<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n{y}"));
-    assert_non_null(
-        strstr(warning, "1 of 1 examples have more than 22 tokens and were cut; 0 left"));
+    expect_warning("of 1 examples: 1 cut to the length of a window (--seqlen)");
     char text[1024];
     snprintf(text, sizeof text, "%s%s", TALK,
              "{\"conversation\": [{\"from\": \"human\", \"value\": \"a long message for this\"}, "
              "{\"from\": \"gpt\", \"value\": \"no\"}]}\n");
     expect(text, 0, 26, WINDOWS(A)); /* the second one keeps no answer */
-    assert_non_null(
-        strstr(warning, "1 of 2 examples have more than 26 tokens and were cut; 1 left"));
+    expect_warning(
+        "of 2 examples: 1 cut to the length of a window (--seqlen); 1 left out, no answer "
+        "was left in the window");
     expect_failure(TALK, 0, 21, EQ_EINVAL, "has 0 windows of 21 tokens, 1 are needed");
-}
-
-/* Texts alone give what eq_windows_concat gives. */
-static void texts_are_as_before(void **state)
-{
-    (void)state;
-    const char *text = "{\"text\": \"ab\"}\n\n{\"id\": 3, \"text\": \"\"}\r\n"
-                       "{\"text\": \"hello\\nc\"}\n{\"text\": \"<|end|>12\"}";
-    for (int64_t T = 1; T < 9; T++)
-        for (int64_t n = 0; n < 3; n++) {
-            eq_token_windows plain;
-            eq_status st = make(text, n, T);
-            eq_ctx_clear(&ctx);
-            assert_int_equal(eq_windows_concat(&ctx, &plain, &source), st);
-            assert_null(windows.counts);
-            assert_int_equal(windows.n, plain.n);
-            if (st == EQ_OK) assert_memory_equal(windows.ids, plain.ids, (size_t)(plain.n * T) * 4);
-            eq_windows_deinit(&plain);
-        }
 }
 
 static void kinds_of_one_file(void **state)
@@ -320,7 +326,8 @@ static void huge_lines(void **state)
     free(text);
     assert_int_equal(make(TALK, 0, 1000000), EQ_OK);
     assert_int_equal(windows.n, 1);
-    assert_int_equal(windows.counts[999999], 0);
+    for (int i = 26; i < 1000000; i++)
+        assert_true(windows.ids[i] == windows.ids[i % 26] && !windows.counts[i]);
 }
 
 static void failing_allocations(void **state)
@@ -361,8 +368,8 @@ static void real_model(void **state)
     expect(TALK, 0, 35,
            WINDOWS("<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by "
                    "Hugging Face<|im_end|>\n<|im_start|>user\nhi<|im_end|>\n"
-                   "<|im_start|>assistant\n{yes<|im_end|>}\n<|im_end|>"));
-    expect(DO, 0, 29, WINDOWS(PROMPT "{done<|im_end|>}<|im_end|><|im_end|>"));
+                   "<|im_start|>assistant\n{yes<|im_end|>}\n<|im_start|>"));
+    expect(DO, 0, 29, WINDOWS(PROMPT "{done<|im_end|>}This is"));
 }
 
 int main(void)
@@ -372,10 +379,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(instructions_as_chats, setup, teardown),
         cmocka_unit_test_setup_teardown(long_instructions, setup, teardown),
         cmocka_unit_test_setup_teardown(long_instructions_as_chats, setup, teardown),
+        cmocka_unit_test_setup_teardown(empty_outputs, setup, teardown),
         cmocka_unit_test_setup_teardown(conversations, setup, teardown),
         cmocka_unit_test_setup_teardown(examples_are_packed, setup, teardown),
         cmocka_unit_test_setup_teardown(examples_longer_than_a_window, setup, teardown),
-        cmocka_unit_test_setup_teardown(texts_are_as_before, setup, teardown),
         cmocka_unit_test_setup_teardown(kinds_of_one_file, setup, teardown),
         cmocka_unit_test_setup_teardown(broken_files, setup, teardown),
         cmocka_unit_test_setup_teardown(no_chat_format, setup, teardown),

@@ -164,7 +164,7 @@ static int setup_files(void **state)
     folder_write(folder, "b.jsonl", "{\"text\": \"0123456789\"}\n");
     if (eq_tokenizer_from_vocab(&ctx, &tok, &small.vocab) != EQ_OK) return -1;
     like = (eq_window_source){.tok = tok, .separator = -1, .T = 2};
-    options = eq_dialog_defaults();
+    options = (eq_dialog_options){.style = EQ_DIALOG_ALPACA, .target_max = 128};
     windows = (eq_token_windows){0};
     return 0;
 }

@@ -52,11 +52,11 @@ const eq_command eq_cmd_tune = {
     .name = "tune",
     .summary = "Train a quantized model as a whole (E2E-QP), on any text",
     .details =
-        "MODEL is a folder that quantize wrote, another GPTQ folder, or one of EfficientQAT's own "
-        "code. Codes\nand zero points stay as they are unless every weight is trained; offsets of "
-        "super-blocks go with\ntheir scales. The output is a folder as quantize writes it. "
-        "Learning "
-        "rates that are not given are\nthose for the bits of MODEL.\n\n"
+        "MODEL is a folder that quantize wrote, or one of GPTQ, AWQ, compressed-tensors, "
+        "auto-round or\nEfficientQAT's own code; not with columns in activation order. Codes and "
+        "zero points stay as they\nare unless every weight is trained; offsets of super-blocks go "
+        "with their scales. The output is a\nfolder as quantize writes it. Learning rates that are "
+        "not given are those for the bits of MODEL.\n\n"
         "Examples:\n"
         "  eqat tune out/w2 -o out/w2-tuned --reference models/smollm2-135m-instruct.gguf \\\n"
         "      --calib train.jsonl --samples 64\n"

@@ -15,19 +15,19 @@ const eq_option eq_data_section[] = {
      .kind = EQ_OPTION_STRING,
      .offset = offsetof(eq_data_options, calib),
      .argument = "FILE",
-     .help = "text, .jsonl of texts, instructions or conversations, several of them as "
+     .help = "text, .jsonl or .json of texts, instructions or conversations, several of them as "
              "path:weight,path:weight, int32 .npy [windows, tokens], or self: text that the model "
              "samples itself"},
     {.name = "val",
      .kind = EQ_OPTION_STRING,
      .offset = offsetof(eq_data_options, val),
      .argument = "FILE",
-     .help = "the same for validation; without it the last windows of --calib"},
+     .help = "for validation, all of these but self; without it the last windows of --calib"},
     {.name = "samples",
      .kind = EQ_OPTION_INT64,
      .offset = offsetof(eq_data_options, samples),
      .argument = "N",
-     .help = "training windows, or as many as the data have",
+     .help = "training windows, or as many as the data have; a mix of files must have all",
      .low = 1,
      .high = 1e9},
     {.name = "val-samples",
@@ -47,7 +47,8 @@ const eq_option eq_data_section[] = {
      .kind = EQ_OPTION_CHOICE,
      .offset = offsetof(eq_data_options, order),
      .choices = orders,
-     .help = "documents one after the other, or a random piece of a random document each time"},
+     .help = "documents one after the other, or a random piece of a random document of one file "
+             "each time"},
     {.name = "instructions",
      .kind = EQ_OPTION_CHOICE,
      .offset = offsetof(eq_data_options, instructions),
@@ -62,13 +63,14 @@ const eq_option eq_data_section[] = {
      .kind = EQ_OPTION_INT64,
      .offset = offsetof(eq_data_options, source_max),
      .argument = "N",
-     .help = "tokens of an instruction's prompt, the rest is cut off; 0: any number",
+     .help = "of instructions, not of conversations: tokens of a prompt, the rest is cut off; 0: "
+             "any number",
      .high = 1e9},
     {.name = "target-max",
      .kind = EQ_OPTION_INT64,
      .offset = offsetof(eq_data_options, target_max),
      .argument = "N",
-     .help = "tokens of an answer, the rest is cut off; 0: any number",
+     .help = "the same of an answer with its end",
      .high = 1e9},
     {.name = NULL}};
 

@@ -52,8 +52,10 @@ void eq_chat_deinit(eq_chat *chat);
  * expected  out  what should stand there, in words */
 int64_t eq_messages_wrong(const eq_message *messages, int64_t n, const char **expected);
 
-/* Append a chat. Ids are those of the model's own template, but for names of special tokens inside
- * of contents, which stay text. The contents of answers and the tokens that end them count.
+/* Append a chat as the templates of the family have it. What a model's own template does besides
+ * is not done: thoughts (Qwen3's puts an empty <think> part before an answer), tools, dates, the
+ * spaces of other versions of Mistral's. Names of special tokens inside of contents stay text. The
+ * contents of answers and the tokens that end them count.
  *
  * messages  in      [n], in the order that eq_messages_wrong wants
  * open      in      an answer is to follow: ends with what the template puts before it; the last

@@ -18,32 +18,17 @@ static bool is(eq_text text, const char *name)
     return text.size == strlen(name) && !memcmp(text.data, name, text.size);
 }
 
-/* EQ_EFORMAT for the line that was read last. */
-static eq_status refuse(const eq_lines *lines, const char *what, const char *problem)
-{
-    return eq_fail(lines->ctx, EQ_EFORMAT, "%s: line %lld: %s %s", lines->map.path,
-                   (long long)lines->line, what, problem);
-}
-
-/* The same for message i, from 0. */
-static eq_status refuse_message(const eq_lines *lines, size_t i, const char *problem)
-{
-    return eq_fail(lines->ctx, EQ_EFORMAT, "%s: line %lld: message %zu %s", lines->map.path,
-                   (long long)lines->line, i + 1, problem);
-}
-
 /* ---- instructions -------------------------------------------------------------------------- */
 
-/* A field that must be a string with something in it. */
+/* A field that must be a string. */
 static eq_status read_field(eq_text *text, const eq_lines *lines, const char *name)
 {
     const json_t *value = json_object_get(lines->value, name);
-    char quoted[32];
-    snprintf(quoted, sizeof quoted, "\"%s\"", name);
-    if (!value) return refuse(lines, quoted, "is missing");
-    if (!json_is_string(value)) return refuse(lines, quoted, "is not a string");
+    if (!value) return eq_lines_fail(lines, EQ_EFORMAT, "\"%s\" is missing", name);
+    if (!json_is_string(value))
+        return eq_lines_fail(lines, EQ_EFORMAT, "\"%s\" is not a string", name);
     *text = text_of(value);
-    return text->size ? EQ_OK : refuse(lines, quoted, "is empty");
+    return EQ_OK;
 }
 
 static eq_status read_instruction(eq_sample *sample, const eq_lines *lines)
@@ -52,10 +37,12 @@ static eq_status read_instruction(eq_sample *sample, const eq_lines *lines)
     sample->kind = EQ_SAMPLE_INSTRUCTION;
     sample->input = (eq_text){"", 0};
     eq_status st = read_field(&sample->instruction, lines, "instruction");
+    if (st == EQ_OK && !sample->instruction.size)
+        st = eq_lines_fail(lines, EQ_EFORMAT, "\"instruction\" is empty");
     if (st == EQ_OK && json_is_string(input))
         sample->input = text_of(input);
     else if (st == EQ_OK && input && !json_is_null(input))
-        st = refuse(lines, "\"input\"", "is not a string");
+        st = eq_lines_fail(lines, EQ_EFORMAT, "\"input\" is not a string");
     return st == EQ_OK ? read_field(&sample->output, lines, "output") : st;
 }
 
@@ -76,6 +63,11 @@ static bool find_role(eq_role *role, eq_text name)
         if (is(name, roles[i].name)) return true;
     }
     return false;
+}
+
+static eq_status refuse_message(const eq_lines *lines, size_t i, const char *problem)
+{
+    return eq_lines_fail(lines, EQ_EFORMAT, "message %zu %s", i + 1, problem);
 }
 
 static eq_status read_message(eq_message *message, const eq_lines *lines, const json_t *value,
@@ -113,8 +105,9 @@ static eq_status read_conversation(eq_sample *sample, const eq_lines *lines, con
     const size_t n = json_array_size(list);
     sample->kind = EQ_SAMPLE_CONVERSATION;
     sample->n = 0;
-    if (!json_is_array(list)) return refuse(lines, "the conversation", "is not a list");
-    if (!n) return refuse(lines, "the conversation", "is empty");
+    if (!json_is_array(list))
+        return eq_lines_fail(lines, EQ_EFORMAT, "the conversation is not a list");
+    if (!n) return eq_lines_fail(lines, EQ_EFORMAT, "the conversation is empty");
     eq_status st = reserve(lines->ctx, sample, n);
     for (size_t i = 0; i < n && st == EQ_OK; i++)
         st = read_message(&sample->messages[i], lines, json_array_get(list, i), i);
@@ -123,11 +116,12 @@ static eq_status read_conversation(eq_sample *sample, const eq_lines *lines, con
     const char *expected = NULL;
     int64_t wrong = eq_messages_wrong(sample->messages, sample->n, &expected);
     if (wrong >= 0)
-        return eq_fail(lines->ctx, EQ_EFORMAT, "%s: line %lld: message %lld should be %s",
-                       lines->map.path, (long long)lines->line, (long long)wrong + 1, expected);
+        return eq_lines_fail(lines, EQ_EFORMAT, "message %lld should be %s", (long long)wrong + 1,
+                             expected);
     /* in order, so the answer to the first message of the user is this one */
     int64_t answer = sample->messages[0].role == EQ_ROLE_SYSTEM ? 2 : 1;
-    return answer < sample->n ? EQ_OK : refuse(lines, "the conversation", "has no answer");
+    if (answer < sample->n) return EQ_OK;
+    return eq_lines_fail(lines, EQ_EFORMAT, "the conversation has no answer");
 }
 
 eq_status eq_sample_read(eq_sample *sample, const eq_lines *lines)
@@ -143,8 +137,9 @@ eq_status eq_sample_read(eq_sample *sample, const eq_lines *lines)
     if (json_object_get(lines->value, "instruction")) return read_instruction(sample, lines);
     const json_t *text = json_object_get(lines->value, "text");
     if (!json_is_string(text))
-        return refuse(lines, "has no string \"text\",",
-                      "no \"instruction\" and no \"messages\" or \"conversations\"");
+        return eq_lines_fail(lines, EQ_EFORMAT,
+                             "has no string \"text\", no \"instruction\" and no \"messages\" or "
+                             "\"conversations\"");
     sample->text = text_of(text);
     return EQ_OK;
 }

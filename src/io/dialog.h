@@ -36,7 +36,7 @@ void eq_sample_deinit(eq_sample *sample);
  *
  * EQ_EFORMAT names file, line and what is wrong: fields of no kind, values of other types, roles
  * that are unknown or out of order, a conversation without an answer, empty contents (a system
- * message may be empty). */
+ * message and the output of an instruction may be empty: data sets have such outputs). */
 eq_status eq_sample_read(eq_sample *sample, const eq_lines *lines);
 
 #endif

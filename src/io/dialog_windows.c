@@ -4,11 +4,6 @@
 
 #include <string.h>
 
-eq_dialog_options eq_dialog_defaults(void)
-{
-    return (eq_dialog_options){.style = EQ_DIALOG_ALPACA, .source_max = 384, .target_max = 128};
-}
-
 /* Windows being filled. */
 typedef struct builder {
     eq_ctx *ctx;
@@ -23,7 +18,10 @@ typedef struct builder {
     eq_marker marker;  /* puts into example */
     eq_ids ids;        /* of one text */
     char *normal;      /* owned; a text that was normalized, or NULL */
-    int64_t examples, cut, dropped;
+    int64_t examples;
+    struct {
+        int64_t prompts, answers, windows, unanswered, empty;
+    } lost; /* of them: cut, or left out */
 } builder;
 
 static void builder_deinit(builder *b)
@@ -47,14 +45,11 @@ static bool done(const builder *b)
 
 /* ---- texts --------------------------------------------------------------------------------- */
 
-static eq_status add_text(builder *b)
+/* Cut b->ids, behind what is left of the texts before, into windows. */
+static eq_status cut_windows(builder *b)
 {
     const int64_t T = b->source->T;
-    const eq_text text = b->sample.text;
-    b->ids.count = 0;
-    eq_status st = eq_tokenizer_append(b->ctx, b->source->tok, text.data, text.size, true, &b->ids);
-    if (st == EQ_OK && b->lines.json && b->source->separator >= 0)
-        st = eq_ids_push(b->ctx, &b->ids, b->source->separator);
+    eq_status st = EQ_OK;
     for (int64_t i = 0; i < b->ids.count && st == EQ_OK; i++)
         st = eq_marked_push(b->ctx, &b->text, b->ids.data[i], true);
     int64_t used = 0;
@@ -64,6 +59,27 @@ static eq_status add_text(builder *b)
     b->text.count -= used;
     memmove(b->text.ids, b->text.ids + used, (size_t)b->text.count * sizeof *b->text.ids);
     memmove(b->text.counts, b->text.counts + used, (size_t)b->text.count);
+    return st;
+}
+
+/* In slices: of a file of many books only the first windows may be wanted. */
+static eq_status add_text(builder *b)
+{
+    enum { SLICE = 1 << 20 };
+    const eq_window_source *source = b->source;
+    eq_text rest = b->sample.text;
+    eq_status st = EQ_OK;
+    for (bool first = true; st == EQ_OK && (first || rest.size) && !done(b); first = false) {
+        const size_t size = eq_text_slice(rest, SLICE);
+        b->ids.count = 0;
+        st = eq_tokenizer_append(b->ctx, source->tok, rest.data, size, first, &b->ids);
+        rest.data += size;
+        rest.size -= size;
+        if (st == EQ_OK && !rest.size && b->lines.json && source->separator >= 0)
+            st = eq_ids_push(b->ctx, &b->ids, source->separator);
+        if (st == EQ_OK) st = cut_windows(b);
+        if (st == EQ_OK) st = eq_check_interrupt(b->ctx);
+    }
     return st;
 }
 
@@ -83,6 +99,7 @@ static eq_status cut_text(builder *b, eq_text *text, int64_t most)
     while (end && end < text->size && ((uint8_t)text->data[end] & 0xc0) == 0x80)
         end--;
     text->size = end;
+    b->lost.prompts++;
     return EQ_OK;
 }
 
@@ -116,6 +133,7 @@ static eq_status cut_prompt(builder *b)
     const int64_t most = b->options->source_max;
     eq_marked *example = &b->example;
     if (!most || example->count <= most) return EQ_OK;
+    b->lost.prompts++;
     b->ids.count = 0;
     eq_status st = eq_tokenizer_append_content(b->ctx, b->source->tok,
                                                (eq_text){RESPONSE, strlen(RESPONSE)}, &b->ids);
@@ -131,7 +149,9 @@ static eq_status cut_prompt(builder *b)
 static void cut_answer(builder *b, int64_t start)
 {
     const int64_t most = b->options->target_max;
-    if (most && b->example.count - start > most) b->example.count = start + most;
+    if (!most || b->example.count - start <= most) return;
+    b->lost.answers += b->example.counts[start + most]; /* not if a chat goes on behind it */
+    b->example.count = start + most;
 }
 
 static eq_status add_alpaca(builder *b)
@@ -139,9 +159,8 @@ static eq_status add_alpaca(builder *b)
     const eq_tokenizer *tok = b->source->tok;
     const int32_t end = eq_tokenizer_eos(tok);
     if (end < 0)
-        return eq_fail(b->ctx, EQ_EINVAL,
-                       "%s: line %lld: the model has no eos token that could end an answer",
-                       b->lines.map.path, (long long)b->lines.line);
+        return eq_lines_fail(&b->lines, EQ_EINVAL,
+                             "the model has no eos token that could end an answer");
     eq_status st = EQ_OK;
     if (eq_tokenizer_add_bos(tok))
         st = eq_marked_push(b->ctx, &b->example, eq_tokenizer_bos(tok), false);
@@ -160,8 +179,8 @@ static eq_status need_chat(const builder *b)
 {
     const eq_chat *chat = b->options->chat;
     if (chat && chat->format) return EQ_OK;
-    return eq_fail(b->ctx, EQ_EINVAL, "%s: line %lld: needs a chat format: %s", b->lines.map.path,
-                   (long long)b->lines.line, chat ? chat->problem : "name one with --chat-format");
+    return eq_lines_fail(&b->lines, EQ_EINVAL, "needs a chat format: %s",
+                         chat ? chat->problem : "name one with --chat-format");
 }
 
 /* An instruction as a conversation of two messages. */
@@ -192,19 +211,16 @@ static eq_status add_chat_instruction(builder *b)
 
 /* ---- examples into windows ----------------------------------------------------------------- */
 
-/* Fill the rest of the window of examples and put it with the others. */
+/* Fill the rest of the window of examples and put it with the others. The block phase trains on
+ * every position, so the rest is what the window has from its beginning again, not padding. */
 static eq_status close_window(builder *b)
 {
-    const eq_tokenizer *tok = b->source->tok;
-    int32_t pad = eq_tokenizer_pad(tok);
-    if (pad < 0) pad = eq_tokenizer_eos(tok);
-    if (pad < 0) pad = 0; /* does not count, so any will do */
+    eq_marked *open = &b->open;
     eq_status st = EQ_OK;
-    while (b->open.count < b->source->T && st == EQ_OK)
-        st = eq_marked_push(b->ctx, &b->open, pad, false);
-    if (st == EQ_OK)
-        st = eq_marked_append(b->ctx, &b->full, b->open.ids, b->open.counts, b->source->T);
-    b->open.count = 0;
+    for (int64_t i = 0; open->count < b->source->T && st == EQ_OK; i++)
+        st = eq_marked_push(b->ctx, open, open->ids[i], false);
+    if (st == EQ_OK) st = eq_marked_append(b->ctx, &b->full, open->ids, open->counts, open->count);
+    open->count = 0;
     return st;
 }
 
@@ -212,12 +228,11 @@ static eq_status place_example(builder *b)
 {
     const int64_t T = b->source->T;
     eq_marked *example = &b->example;
-    b->examples++;
-    b->cut += example->count > T;
+    b->lost.windows += example->count > T;
     if (example->count > T) example->count = T;
     /* nothing comes before the first token of a window, so it is no target */
     if (example->count < 2 || !memchr(example->counts + 1, 1, (size_t)example->count - 1)) {
-        b->dropped++;
+        b->lost.unanswered++;
         return EQ_OK;
     }
     eq_status st = EQ_OK;
@@ -231,7 +246,12 @@ static eq_status add_sample(builder *b)
 {
     const eq_sample *s = &b->sample;
     if (s->kind == EQ_SAMPLE_TEXT) return add_text(b);
+    b->examples++;
     b->example.count = 0;
+    if (s->kind == EQ_SAMPLE_INSTRUCTION && !s->output.size) {
+        b->lost.empty++;
+        return EQ_OK;
+    }
     const bool alpaca = s->kind == EQ_SAMPLE_INSTRUCTION && b->options->style == EQ_DIALOG_ALPACA;
     eq_status st = alpaca ? add_alpaca(b) : need_chat(b);
     if (st == EQ_OK && !alpaca)
@@ -239,6 +259,28 @@ static eq_status add_sample(builder *b)
                  ? add_chat_instruction(b)
                  : eq_chat_render(b->ctx, b->options->chat, s->messages, s->n, false, &b->example);
     return st == EQ_OK ? place_example(b) : st;
+}
+
+/* One line for all that is not as it is in the file. */
+static void warn_of_losses(const builder *b)
+{
+    const struct {
+        int64_t count;
+        const char *what;
+    } parts[] = {{b->lost.prompts, "prompts cut (--source-max)"},
+                 {b->lost.answers, "answers cut (--target-max)"},
+                 {b->lost.windows, "cut to the length of a window (--seqlen)"},
+                 {b->lost.unanswered, "left out, no answer was left in the window"},
+                 {b->lost.empty, "left out, the output is empty"}};
+    char line[512] = "";
+    size_t n = 0;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (parts[i].count)
+            n += (size_t)snprintf(line + n, sizeof line - n, "%s %lld %s", n ? ";" : "",
+                                  (long long)parts[i].count, parts[i].what);
+    if (n)
+        eq_log(b->ctx, EQ_LOG_WARNING, "%s: of %lld examples:%s", b->source->path,
+               (long long)b->examples, line);
 }
 
 static eq_status fill(builder *b)
@@ -253,12 +295,7 @@ static eq_status fill(builder *b)
         if (st == EQ_OK) st = eq_check_interrupt(b->ctx);
     }
     if (st == EQ_OK && b->open.count && !done(b)) st = close_window(b);
-    if (st == EQ_OK && b->cut + b->dropped)
-        eq_log(b->ctx, EQ_LOG_WARNING,
-               "%s: %lld of %lld examples have more than %lld tokens and were cut; %lld left out, "
-               "no answer was left in them",
-               b->source->path, (long long)b->cut, (long long)b->examples, (long long)b->source->T,
-               (long long)b->dropped);
+    if (st == EQ_OK) warn_of_losses(b);
     return st;
 }
 

@@ -14,21 +14,20 @@ typedef enum eq_dialog_style {
 typedef struct eq_dialog_options {
     eq_dialog_style style;
     const eq_chat *chat; /* borrowed; NULL: no conversations */
-    int64_t source_max;  /* tokens of a prompt: with EQ_DIALOG_ALPACA all of it, with EQ_DIALOG_CHAT
-                            what the user says; the rest is cut off. 0: any number */
-    int64_t target_max;  /* tokens of an answer with its end token; the rest is cut off. 0: any */
+    /* Of instructions, conversations stay whole; what is more is cut off; 0: any number. */
+    int64_t source_max; /* tokens of a prompt: with EQ_DIALOG_ALPACA all of it, with EQ_DIALOG_CHAT
+                           what the user says */
+    int64_t target_max; /* tokens of an answer with its end token */
 } eq_dialog_options;
-
-/* Alpaca style, prompts of 384 tokens, answers of 128, no chat. */
-eq_dialog_options eq_dialog_defaults(void);
 
 /* The first windows of a file with lines of any kind (io/dialog.h). Reads no further than needed.
  *
- * Texts follow each other as in eq_windows_concat and count whole. Instructions and conversations
- * are examples: they are put into windows one after the other, never across two; an example of more
- * than T tokens is cut, one that then has no answer is left out with a warning. What is left of a
- * window is filled with pad tokens (eos when there is none) that do not count. Texts and examples
- * of one file fill windows of their own, which follow each other in the order they are filled.
+ * Texts follow each other, a separator behind each that is a line, are cut into windows and count
+ * whole. Instructions and conversations are examples: they are put into windows one after the
+ * other, never across two; an example of more than T tokens is cut, one that has no answer, or none
+ * any more, is left out. What is left of a window is filled with its own tokens, from its beginning
+ * again, which do not count there. Texts and examples of one file fill windows of their own, which
+ * follow each other in the order they are filled. A warning counts what was cut or left out.
  *
  * windows  out  freed with eq_windows_deinit; counts stays NULL when every token counts
  * EQ_EINVAL when there are too few windows, with their number, or a conversation needs a chat

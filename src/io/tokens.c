@@ -25,11 +25,23 @@ static eq_status next_document(eq_lines *lines, bool *more, eq_text *text)
     *text = lines->text;
     if (st != EQ_OK || !*more || !lines->json) return st;
     const json_t *value = json_object_get(lines->value, "text");
-    if (!json_is_string(value))
-        return eq_fail(lines->ctx, EQ_EFORMAT, "%s: line %lld: has no string \"text\"",
-                       lines->map.path, (long long)lines->line);
+    if (!json_is_string(value)) return eq_lines_fail(lines, EQ_EFORMAT, "has no string \"text\"");
     *text = (eq_text){json_string_value(value), json_string_length(value)};
     return EQ_OK;
+}
+
+/* The place is in front of white space behind a letter, both ASCII. There every pre-tokenizer ends
+ * a piece: one that has a letter goes on with letters only, none depends on what stands before it,
+ * and a run of letters ends there as at the end of the text (io/pretokenize.c). Form C joins marks
+ * with what stands before them, and neither is one. An added token across it would have white space
+ * behind a letter in its name, which those of known models have not. */
+size_t eq_text_slice(eq_text text, size_t least)
+{
+    for (size_t at = least ? least : 1; at < text.size; at++) {
+        const int before = (uint8_t)text.data[at - 1] | 0x20;
+        if (before >= 'a' && before <= 'z' && memchr(" \t\r\n", text.data[at], 4)) return at;
+    }
+    return text.size;
 }
 
 /* ---- windows ------------------------------------------------------------------------------- */
@@ -54,133 +66,154 @@ eq_status eq_windows_short(eq_ctx *ctx, const char *path, int64_t there, int64_t
                    (long long)there, (long long)T, (long long)needed);
 }
 
-eq_status eq_windows_concat(eq_ctx *ctx, eq_token_windows *windows, const eq_window_source *source)
-{
-    *windows = (eq_token_windows){0};
-    eq_status st = eq_windows_sizes(ctx, source, 0);
-    if (st != EQ_OK) return st;
-    eq_lines lines;
-    eq_ids ids = {0};
-    eq_text text = {0};
-    bool more = true;
-    st = eq_lines_open(ctx, &lines, source->path);
-    while (st == EQ_OK && (!source->n || ids.count < source->n * source->T)) {
-        st = next_document(&lines, &more, &text);
-        if (st != EQ_OK || !more) break;
-        st = eq_tokenizer_append(ctx, source->tok, text.data, text.size, true, &ids);
-        if (st == EQ_OK && lines.json && source->separator >= 0)
-            st = eq_ids_push(ctx, &ids, source->separator);
-        if (st == EQ_OK) st = eq_check_interrupt(ctx);
-    }
-    int64_t there = ids.count / source->T, n = eq_windows_take(source, there);
-    if (st == EQ_OK && !n)
-        st = eq_windows_short(ctx, source->path, there, source->T, source->n ? source->n : 1);
-    eq_lines_close(&lines);
-    if (st == EQ_OK)
-        *windows = (eq_token_windows){.ids = ids.data, .n = n, .T = source->T};
-    else
-        eq_free(ids.data);
-    return st;
-}
+/* ---- windows at random --------------------------------------------------------------------- */
 
-/* All documents that can give a window. */
+/* A document that can give a window. Its tokens are made again when it is known which of them are
+ * drawn: those of all documents would take as much memory as the data set. */
+typedef struct long_document {
+    size_t at;     /* where it stands in the file */
+    int64_t size;  /* in tokens, more than T */
+    int64_t drawn; /* the window that was drawn from it last, -1: none */
+} long_document;
+
 typedef struct long_documents {
-    eq_ids ids;      /* one after the other */
-    int64_t *starts; /* owned; [room] */
-    int64_t *sizes;  /* owned; [room] */
-    int64_t n, room; /* of documents with more than T tokens */
+    const eq_window_source *source;
+    eq_lines lines;
+    eq_ids ids;          /* of one document */
+    long_document *list; /* owned; [room] */
+    int64_t n, room;
     int64_t all;     /* documents in the file */
     int64_t longest; /* tokens of the longest one */
 } long_documents;
 
-static void long_documents_deinit(long_documents *list)
+static void long_documents_deinit(long_documents *documents)
 {
-    eq_free(list->ids.data);
-    eq_free(list->starts);
-    eq_free(list->sizes);
+    eq_lines_close(&documents->lines);
+    eq_free(documents->ids.data);
+    eq_free(documents->list);
 }
 
-/* Room for one more document. */
-static eq_status grow(eq_ctx *ctx, long_documents *list)
+static eq_status push(eq_ctx *ctx, long_documents *documents, long_document document)
 {
-    if (list->n < list->room) return EQ_OK;
-    int64_t room = list->room ? 2 * list->room : 256;
-    int64_t *starts = eq_alloc(ctx, room, sizeof *starts);
-    int64_t *sizes = eq_alloc(ctx, room, sizeof *sizes);
-    if (!starts || !sizes) {
-        eq_free(starts);
-        eq_free(sizes);
-        return EQ_ENOMEM;
+    if (documents->n == documents->room) {
+        int64_t room = documents->room ? 2 * documents->room : 256;
+        long_document *list = eq_alloc(ctx, room, sizeof *list);
+        if (!list) return EQ_ENOMEM;
+        if (documents->n) memcpy(list, documents->list, (size_t)documents->n * sizeof *list);
+        eq_free(documents->list);
+        documents->list = list;
+        documents->room = room;
     }
-    if (list->n) {
-        memcpy(starts, list->starts, (size_t)list->n * sizeof *starts);
-        memcpy(sizes, list->sizes, (size_t)list->n * sizeof *sizes);
-    }
-    eq_free(list->starts);
-    eq_free(list->sizes);
-    list->starts = starts;
-    list->sizes = sizes;
-    list->room = room;
+    documents->list[documents->n++] = document;
     return EQ_OK;
 }
 
-static eq_status read_long(eq_ctx *ctx, long_documents *list, const eq_window_source *source)
+/* Tokenize the next document; *more is false when there is none. */
+static eq_status read_document(eq_ctx *ctx, long_documents *documents, bool *more)
 {
-    eq_lines lines;
     eq_text text = {0};
+    documents->ids.count = 0;
+    eq_status st = next_document(&documents->lines, more, &text);
+    if (st != EQ_OK || !*more) return st;
+    st = eq_tokenizer_append(ctx, documents->source->tok, text.data, text.size, true,
+                             &documents->ids);
+    return st == EQ_OK ? eq_check_interrupt(ctx) : st;
+}
+
+static eq_status find_long(eq_ctx *ctx, long_documents *documents)
+{
+    const eq_window_source *source = documents->source;
     bool more = true;
-    eq_status st = eq_lines_open(ctx, &lines, source->path);
+    eq_status st = eq_lines_open(ctx, &documents->lines, source->path);
     while (st == EQ_OK) {
-        st = next_document(&lines, &more, &text);
+        const size_t at = documents->lines.at;
+        st = read_document(ctx, documents, &more);
         if (st != EQ_OK || !more) break;
-        int64_t start = list->ids.count;
-        st = eq_tokenizer_append(ctx, source->tok, text.data, text.size, true, &list->ids);
-        if (st == EQ_OK) st = grow(ctx, list);
-        if (st != EQ_OK) break;
-        int64_t size = list->ids.count - start;
-        list->all++;
-        if (size > list->longest) list->longest = size;
-        if (size > source->T) {
-            list->starts[list->n] = start;
-            list->sizes[list->n++] = size;
-        } else {
-            list->ids.count = start; /* never drawn: drop it */
-        }
-        st = eq_check_interrupt(ctx);
+        const int64_t size = documents->ids.count;
+        documents->all++;
+        if (size > documents->longest) documents->longest = size;
+        if (size > source->T) st = push(ctx, documents, (long_document){at, size, -1});
     }
-    eq_lines_close(&lines);
+    if (st != EQ_OK || documents->n) return st;
+    return eq_fail(ctx, EQ_EINVAL,
+                   "%s: the longest of %lld documents has %lld tokens, a window needs %lld",
+                   source->path, (long long)documents->all, (long long)documents->longest,
+                   (long long)source->T + 1);
+}
+
+/* Where windows begin. */
+typedef struct draw {
+    int64_t start; /* token of the document */
+    int64_t next;  /* another window of the same document, -1: none */
+} draw;
+
+static void draw_windows(draw *draws, long_documents *documents, int64_t tail, eq_rng *rng)
+{
+    const int64_t n = documents->source->n, T = documents->source->T;
+    const int64_t held = !tail ? 0 : documents->n < 10 ? 1 : documents->n / 10;
+    for (int64_t i = 0; i < n; i++) {
+        /* drawing again until the document is long enough is drawing from the long ones */
+        const bool last = i >= n - tail;
+        const int64_t among = last ? held : documents->n - held;
+        long_document *from = documents->list + (last ? documents->n - held : 0);
+        from += eq_rng_below(rng, (uint64_t)among);
+        draws[i].start = (int64_t)eq_rng_below(rng, (uint64_t)(from->size - T));
+        draws[i].next = from->drawn;
+        from->drawn = i;
+    }
+}
+
+/* Tokenize each document of which there are windows, in the order of the file. */
+static eq_status copy_windows(eq_ctx *ctx, int32_t *out, const draw *draws,
+                              long_documents *documents)
+{
+    const int64_t T = documents->source->T;
+    eq_status st = EQ_OK;
+    for (int64_t k = 0; k < documents->n && st == EQ_OK; k++) {
+        const long_document *from = &documents->list[k];
+        bool more = true;
+        if (from->drawn < 0) continue;
+        documents->lines.at = from->at;
+        st = read_document(ctx, documents, &more);
+        if (st == EQ_OK && documents->ids.count != from->size)
+            st = eq_fail(ctx, EQ_EIO, "%s: changed while it was read", documents->source->path);
+        for (int64_t i = from->drawn; i >= 0 && st == EQ_OK; i = draws[i].next)
+            memcpy(out + i * T, documents->ids.data + draws[i].start, (size_t)T * sizeof *out);
+    }
     return st;
 }
 
 eq_status eq_windows_random(eq_ctx *ctx, eq_token_windows *windows, const eq_window_source *source,
-                            eq_rng *rng)
+                            int64_t tail, eq_rng *rng)
 {
     *windows = (eq_token_windows){0};
     const int64_t n = source->n, T = source->T;
-    long_documents list = {0};
+    long_documents documents = {.source = source};
     int32_t *out = NULL;
+    draw *draws = NULL;
     eq_status st = eq_windows_sizes(ctx, source, 1);
-    if (st == EQ_OK) st = read_long(ctx, &list, source);
-    if (st == EQ_OK && !list.n)
+    if (st == EQ_OK) st = find_long(ctx, &documents);
+    if (st == EQ_OK && tail && documents.n < 2)
         st = eq_fail(ctx, EQ_EINVAL,
-                     "%s: the longest of %lld documents has %lld tokens, a window needs %lld",
-                     source->path, (long long)list.all, (long long)list.longest, (long long)T + 1);
+                     "%s: has one document of more than %lld tokens and none for validation; name "
+                     "a file for that with --val",
+                     source->path, (long long)T);
     if (st != EQ_OK) goto done;
     out = eq_alloc(ctx, n * T, sizeof *out);
-    if (!out) {
+    draws = eq_alloc(ctx, n, sizeof *draws);
+    if (!out || !draws) {
         st = EQ_ENOMEM;
         goto done;
     }
-    for (int64_t i = 0; i < n; i++) {
-        /* drawing again until the document is long enough is drawing from the long ones */
-        uint64_t k = eq_rng_below(rng, (uint64_t)list.n);
-        uint64_t start = eq_rng_below(rng, (uint64_t)(list.sizes[k] - T));
-        memcpy(out + i * T, list.ids.data + list.starts[k] + (int64_t)start,
-               (size_t)T * sizeof *out);
-    }
+    draw_windows(draws, &documents, tail, rng);
+    st = copy_windows(ctx, out, draws, &documents);
+    if (st != EQ_OK) goto done;
     *windows = (eq_token_windows){.ids = out, .n = n, .T = T};
+    out = NULL;
 done:
-    long_documents_deinit(&list);
+    eq_free(out);
+    eq_free(draws);
+    long_documents_deinit(&documents);
     return st;
 }
 

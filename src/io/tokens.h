@@ -1,8 +1,9 @@
 /* Data sets: text files as windows of token ids.
  *
- * A file whose name ends in .jsonl has a document {"text": "..."} on each line; empty lines are
- * skipped. Any other file is one document as it stands, UTF-8 or not. If the tokenizer puts a bos
- * token before a text, it does so before each document. */
+ * A file whose name ends in .jsonl has a document {"text": "..."} on each line, empty lines are
+ * skipped; one in .json is a list of such documents. Any other file is one document as it stands,
+ * UTF-8 or not. If the tokenizer puts a bos token before a text, it does so before each document.
+ */
 #ifndef EQ_IO_TOKENS_H
 #define EQ_IO_TOKENS_H
 
@@ -24,7 +25,7 @@ void eq_windows_deinit(eq_token_windows *windows);
 typedef struct eq_window_source {
     const char *path;
     const eq_tokenizer *tok;
-    int32_t separator; /* id put after each document of a .jsonl file, -1: none */
+    int32_t separator; /* id put after each document of .jsonl and .json, -1: none */
     int64_t n;         /* windows wanted; 0: all that fit, at least one */
     int64_t T;         /* tokens of each, >= 1 */
     bool fewer;        /* where there are fewer than n, but one, take them all */
@@ -33,21 +34,21 @@ typedef struct eq_window_source {
 /* How many of `there` windows to take, 0 when they are too few. */
 int64_t eq_windows_take(const eq_window_source *source, int64_t there);
 
-/* The first windows of all documents one after the other, in the order of the file. Reads no
- * further than needed.
- *
- * windows  out  freed with eq_windows_deinit
- * EQ_EINVAL when there are too few windows, with their number; EQ_EFORMAT with the number of a line
- * that is no such document. */
-eq_status eq_windows_concat(eq_ctx *ctx, eq_token_windows *windows, const eq_window_source *source);
-
 /* source->n >= 1 windows at random: a document, drawn again until it has more than T tokens, then a
  * place in it that leaves out its last token, each of equal probability, with replacement.
  *                                                  [sampler of EfficientQAT's calibration data]
- * rng  in/out  state of the generator
- * Errors as above; separators are not used. */
+ * tail  in      so many of the windows, those at the end, are for validation: they come from the
+ *               last tenth of the documents of more than T tokens (at least one), the others from
+ *               the rest. 0: all from all
+ * rng   in/out  state of the generator
+ * Separators are not used. EQ_EINVAL when no document is long enough, or only one and there is a
+ * tail; EQ_EFORMAT with the number of a line that is no document. */
 eq_status eq_windows_random(eq_ctx *ctx, eq_token_windows *windows, const eq_window_source *source,
-                            eq_rng *rng);
+                            int64_t tail, eq_rng *rng);
+
+/* Bytes of a text up to a place behind the first `least` where it can be cut: the tokens of both
+ * parts are those of the whole. All of it when there is none. */
+size_t eq_text_slice(eq_text text, size_t least);
 
 /* For producers of windows. EQ_EINVAL unless n >= least and T >= 1 windows can be addressed. */
 eq_status eq_windows_sizes(eq_ctx *ctx, const eq_window_source *source, int64_t least);
