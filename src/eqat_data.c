@@ -103,40 +103,92 @@ static eq_status load_windows(eq_ctx *ctx, const eq_data_job *job, eq_token_wind
     return eq_windows_check(ctx, out, path, n, job->options->seqlen, job->decoder->config.V);
 }
 
+/* ---- text of the model --------------------------------------------------------------------- */
+
+/* The windows written so far stand in a file whose name has all that they depend on: there may be no
+ * plan yet that would say whose they are. */
+static char *part_path(eq_ctx *ctx, const eq_data_job *job)
+{
+    const uint64_t what[] = {eq_checkpoint_fingerprint(job->decoder->checkpoint), job->seed,
+                             (uint64_t)job->options->seqlen, (uint64_t)job->type};
+    return eq_format(ctx, "%s/calib.tmp-%016llx.npy", job->folder,
+                     (unsigned long long)eq_hash(EQ_HASH_START, what, sizeof what));
+}
+
+/* What writing needs to keep its windows. */
+typedef struct part {
+    char *path; /* owned */
+    int64_t T;
+} part;
+
+static eq_status keep_part(eq_ctx *ctx, void *user, const int32_t *ids, int64_t n)
+{
+    const part *p = user;
+    return eq_npy_write_i32(ctx, p->path, ids, n, p->T);
+}
+
+/* Windows of an earlier call, fewer than `out` has room for; *there is how many. */
+static eq_status load_part(eq_ctx *ctx, const eq_data_job *job, const part *p,
+                           const eq_token_windows *out, int64_t *there)
+{
+    eq_token_windows old = {0};
+    if (!eq_file_exists(p->path)) return EQ_OK;
+    eq_status st = npy_windows(ctx, &old, p->path);
+    if (st == EQ_OK) st = eq_windows_check(ctx, &old, p->path, 0, out->T, job->decoder->config.V);
+    if (st == EQ_OK) {
+        *there = old.n < out->n ? old.n : out->n - 1;
+        memcpy(out->ids, old.ids, (size_t)(*there * out->T) * sizeof *out->ids);
+        eq_log(ctx, EQ_LOG_INFO, "%lld windows are there already", (long long)*there);
+    }
+    eq_windows_deinit(&old);
+    return st;
+}
+
+static eq_status write_windows(eq_ctx *ctx, const eq_data_job *job, eq_token_windows *out,
+                               eq_self_options *self, part *p)
+{
+    const double start = eq_seconds();
+    eq_log(ctx, EQ_LOG_INFO, "sampling %lld windows of %lld tokens from the model",
+           (long long)out->n, (long long)out->T);
+    eq_status st = load_part(ctx, job, p, out, &self->there);
+    self->keep = keep_part;
+    self->user = p;
+    if (st == EQ_OK) st = eq_self_windows(ctx, job->decoder, self, out->ids);
+    if (st != EQ_OK) return st;
+    const double seconds = eq_seconds() - start;
+    eq_log(ctx, EQ_LOG_INFO, "sampled in %.1f s, %.0f tokens/s", seconds,
+           (double)((out->n - self->there) * out->T) / seconds);
+    return EQ_OK;
+}
+
 /* Windows sampled from the model, or those of `path`, which an earlier call kept. */
 static eq_status self_windows(eq_ctx *ctx, const eq_data_job *job, eq_token_windows *out,
                               const char *path, int64_t n)
 {
     if (eq_file_exists(path)) return load_windows(ctx, job, out, path, n, 0);
-    const eq_data_options *o = job->options;
+    const int64_t T = job->options->seqlen, V = job->decoder->config.V;
     int32_t ends[EQ_MAX_ENDS];
-    bool *normal = eq_alloc(ctx, job->decoder->config.V, sizeof *normal);
-    const eq_self_options self = {.n = n,
-                                  .T = o->seqlen,
-                                  .seed = job->seed,
-                                  .type = job->type,
-                                  .normal = normal,
-                                  .ends = ends,
-                                  .end_count = eq_end_tokens(job->decoder->checkpoint, ends),
-                                  .memory = job->memory};
-    *out =
-        (eq_token_windows){.ids = eq_alloc(ctx, n * self.T, sizeof(int32_t)), .n = n, .T = self.T};
-    eq_status st = normal && out->ids ? EQ_OK : EQ_ENOMEM;
-    for (int32_t id = 0; st == EQ_OK && id < job->decoder->config.V; id++)
+    bool *normal = eq_alloc(ctx, V, sizeof *normal);
+    part p = {part_path(ctx, job), T};
+    eq_self_options self = {.n = n,
+                            .T = T,
+                            .seed = job->seed,
+                            .type = job->type,
+                            .normal = normal,
+                            .ends = ends,
+                            .end_count = eq_end_tokens(job->decoder->checkpoint, ends),
+                            .memory = job->memory};
+    *out = (eq_token_windows){.ids = eq_alloc(ctx, n * T, sizeof(int32_t)), .n = n, .T = T};
+    eq_status st = normal && out->ids && p.path ? EQ_OK : EQ_ENOMEM;
+    for (int32_t id = 0; st == EQ_OK && id < V; id++)
         normal[id] = !job->tokenizer || !eq_tokenizer_is_special(job->tokenizer, id);
-    if (st == EQ_OK) {
-        eq_log(ctx, EQ_LOG_INFO, "sampling %lld windows of %lld tokens from the model",
-               (long long)n, (long long)self.T);
-        double start = eq_seconds();
-        st = eq_self_windows(ctx, job->decoder, &self, out->ids);
-        double seconds = eq_seconds() - start;
-        if (st == EQ_OK)
-            eq_log(ctx, EQ_LOG_INFO, "sampled in %.1f s, %.0f tokens/s", seconds,
-                   (double)(n * self.T) / seconds);
-    }
+    if (st == EQ_OK) st = write_windows(ctx, job, out, &self, &p);
+    eq_free(p.path);
     eq_free(normal);
     return st;
 }
+
+/* ---- the windows of a run ------------------------------------------------------------------ */
 
 int eq_data_passes(const eq_data_options *o, int epochs, int64_t windows)
 {
@@ -164,6 +216,24 @@ void eq_data_describe(json_t *options, const eq_data_options *o, uint64_t seed)
     json_object_set_new(options, "val_samples", json_integer(o->val_samples));
     json_object_set_new(options, "seqlen", json_integer(o->seqlen));
     if (eq_data_is_made(o)) json_object_set_new(options, "seed", json_integer((json_int_t)seed));
+}
+
+void eq_data_inform(json_t *info, const eq_data_options *o, const eq_data *data)
+{
+    static const char *const ORDERS[] = {"concat", "random-doc"};
+    static const char *const INSTRUCTIONS[] = {"alpaca", "chat"};
+    json_object_set_new(info, "calib", json_string(o->calib));
+    if (data->calib.ids) {
+        json_object_set_new(info, "windows", json_integer(data->train_windows));
+        json_object_set_new(info, "val_windows", json_integer(data->val_windows));
+    }
+    if (o->val) json_object_set_new(info, "val", json_string(o->val));
+    if (eq_data_is_made(o)) return;
+    json_object_set_new(info, "order", json_string(ORDERS[o->order]));
+    json_object_set_new(info, "instructions", json_string(INSTRUCTIONS[o->instructions]));
+    if (o->chat_format) json_object_set_new(info, "chat_format", json_string(o->chat_format));
+    json_object_set_new(info, "source_max", json_integer(o->source_max));
+    json_object_set_new(info, "target_max", json_integer(o->target_max));
 }
 
 eq_status eq_data_keep(eq_ctx *ctx, const eq_data_job *job, const eq_data *data)

@@ -59,6 +59,8 @@ eq_status eq_data_keep(eq_ctx *ctx, const eq_data_job *job, const eq_data *data)
 /* Add to a plan what is asked for besides the windows themselves, for which eq_data_hash stands:
  * how they are used, and the seed of windows that are made. */
 void eq_data_describe(json_t *options, const eq_data_options *data, uint64_t seed);
+/* Add to a plan's "info" where the windows are from, and how many there are once they are loaded. */
+void eq_data_inform(json_t *info, const eq_data_options *options, const eq_data *data);
 void eq_data_deinit(eq_data *data);
 uint64_t eq_data_hash(const eq_data *data);
 

@@ -295,8 +295,9 @@ static json_t *describe_run(const eq_ctx *ctx, const call *c, const char *model)
                             eq_hash_text(hash_schemes(c->schemes, c->decoder->config.L, o->grid)));
     if (c->data.calib.ids)
         json_object_set_new(inputs, "data", eq_hash_text(eq_data_hash(&c->data)));
-    json_t *info = json_pack("{s:s, s:s, s:s, s:s}", "eqat", EQAT_VERSION, "model", model, "calib",
-                             o->data.calib ? o->data.calib : "", "kernels", eq_ctx_isa(ctx));
+    json_t *info = json_pack("{s:s, s:s, s:s}", "eqat", EQAT_VERSION, "model", model, "kernels",
+                             eq_ctx_isa(ctx));
+    if (needs_data(o)) eq_data_inform(info, &o->data, &c->data);
     return json_pack("{s:o, s:o, s:o, s:o, s:o}", "info", info, "inputs", inputs, "options",
                      options, "training", describe_training(o), "end-to-end",
                      eq_tune_describe(&o->tune));
@@ -322,8 +323,9 @@ static eq_status open_run(eq_ctx *ctx, call *c, const char *model, const char *o
     st = eq_run_open(ctx, &c->run, describe_run(ctx, c, model));
     if (st != EQ_OK) return st;
     const eq_data_job job = data_job(c);
-    eq_output_clean(ctx, &c->job);
-    return early ? eq_data_keep(ctx, &job, &c->data) : EQ_OK;
+    st = early ? eq_data_keep(ctx, &job, &c->data) : EQ_OK;
+    if (st == EQ_OK) eq_output_clean(ctx, &c->job);
+    return st;
 }
 
 /* ---- the call ------------------------------------------------------------------------------ */

@@ -32,9 +32,10 @@ eq_status eq_tune_check(eq_ctx *ctx, const eq_tune_options *o)
         return eq_fail(ctx, EQ_EINVAL,
                        "end to end: the weights of the losses must not be negative, nor both 0");
     if (o->kl == 0 && (o->teacher_top || o->temperature != 1))
-        return eq_fail(ctx, EQ_EINVAL,
-                       "end to end: teacher-top and temperature are of the divergence, whose weight "
-                       "is 0");
+        return eq_fail(
+            ctx, EQ_EINVAL,
+            "end to end: teacher-top and temperature are of the divergence, whose weight "
+            "is 0");
     return EQ_OK;
 }
 
@@ -239,8 +240,9 @@ static json_t *describe_run(const eq_ctx *ctx, const call *c, const char *model)
                             eq_hash_text(eq_checkpoint_fingerprint(reference->checkpoint)));
     if (c->data.calib.ids)
         json_object_set_new(inputs, "data", eq_hash_text(eq_data_hash(&c->data)));
-    json_t *info = json_pack("{s:s, s:s, s:s, s:s}", "eqat", EQAT_VERSION, "model", model, "calib",
-                             o->data.calib, "kernels", eq_ctx_isa(ctx));
+    json_t *info = json_pack("{s:s, s:s, s:s}", "eqat", EQAT_VERSION, "model", model, "kernels",
+                             eq_ctx_isa(ctx));
+    eq_data_inform(info, &o->data, &c->data);
     return json_pack("{s:o, s:o, s:o, s:o}", "info", info, "inputs", inputs, "options", options,
                      "end-to-end", eq_tune_describe(&c->own.tune));
 }
@@ -343,8 +345,9 @@ static eq_status open_run(eq_ctx *ctx, call *c, const char *model, const char *o
     make_jobs(c);
     st = eq_run_open(ctx, &c->run, describe_run(ctx, c, model));
     if (st != EQ_OK) return st;
-    eq_output_clean(ctx, &c->output);
-    return early ? eq_data_keep(ctx, &job, &c->data) : EQ_OK;
+    st = early ? eq_data_keep(ctx, &job, &c->data) : EQ_OK;
+    if (st == EQ_OK) eq_output_clean(ctx, &c->output);
+    return st;
 }
 
 static eq_status write_card(eq_ctx *ctx, call *c, const char *model, const char *out)

@@ -2,7 +2,8 @@
  *
  *   plan.json         options, fingerprints of model and data, state "running" or "finished"
  *   log.jsonl         one object a line, appended
- *   calib.npy         windows sampled from the model, when it made its own data
+ *   calib.npy         windows sampled from the model, when it made its own data; calib.tmp-*.npy
+ *                     until all are there
  *   block-00012.safetensors   a finished block, until the whole model is written
  *   masters-00012.safetensors its unrounded weights, when all weights are trained end to end
  *   sensitivity.safetensors   see sensitivity.h, until the model is written

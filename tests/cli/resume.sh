@@ -51,6 +51,30 @@ done
 expect 1 $(small_run wrote --epochs 2) --calib self --seed 9
 err_has 'seed'
 
+# Killed while the model writes, the next call goes on with the windows that were there.
+write_run() { # folder
+    echo quantize m -o "$1" --method rtn --init weighted --bits 4 --group 32 --calib self \
+        --samples 360 --init-windows 360 --seqlen 256 --precision f32
+}
+# shellcheck disable=SC2046
+"$EQAT" $(write_run killed) >.theme/out 2>.theme/err &
+job=$!
+until [ -n "$(find killed -name 'calib.tmp-*.npy' 2>/dev/null)" ]; do
+    kill -0 $job || break
+    sleep 0.01
+done
+kill -KILL $job
+wait $job 2>/dev/null
+[ -e killed/run/plan.json ] && complain "killed too late: $(cat .theme/err)"
+# shellcheck disable=SC2046
+expect 0 $(write_run killed)
+err_has 'windows are there already'
+# shellcheck disable=SC2046
+expect 0 $(write_run whole-text)
+same killed whole-text
+cmp killed/run/calib.npy whole-text/run/calib.npy || complain "the windows are others"
+[ -z "$(find killed -name 'calib.tmp*')" ] || complain "a part of the windows is left"
+
 # What does not change the result does not stand in the way.
 # shellcheck disable=SC2046
 expect 130 $(small_run free --epochs 2 --stop-after 1 --threads 1)
@@ -68,7 +92,7 @@ expect 0 quantize m -o plain -q --method rtn --init mse --bits 2 --group 32 --ca
 job=$!
 sleep 0.5
 kill -INT $job
-wait $job
+wait $job 2>/dev/null
 code=$?
 [ $code -eq 130 ] || complain "Ctrl-C: exit code $code, expected 130"
 err_has 'stopping after this step'
