@@ -131,7 +131,7 @@ EQ_API eq_status eq_write_npy(eq_ctx *ctx, const char *path, const float *data, 
 /* ---- evaluation ---------------------------------------------------------------------------- */
 
 typedef struct eq_eval_options {
-    const char *text; /* path of a text file, tokenized whole */
+    const char *text; /* path of a text, or of other data that eq_data_options.calib may name */
     int64_t context;  /* tokens of a window, 2048 */
     int64_t windows;  /* the first so many; 0: all that fit */
     eq_precision precision;

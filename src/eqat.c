@@ -206,18 +206,17 @@ eq_eval_options eq_eval_defaults(void)
                              .kv_bits = 16};
 }
 
-/* The whole text as ids; a BOS only if the tokenizer puts one. */
-static eq_status tokenize_file(eq_ctx *ctx, const eq_model *m, const char *path, int32_t **ids,
-                               int64_t *count)
+/* The windows that are measured. */
+static eq_status text_windows(eq_ctx *ctx, const eq_model *m, const eq_eval_options *o,
+                              eq_token_windows *out)
 {
-    eq_map map;
-    eq_status st = eq_model_need_tokenizer(ctx, m);
-    if (st == EQ_OK) st = eq_map_open(ctx, &map, path);
-    if (st != EQ_OK) return st;
-    st = eq_tokenizer_encode(ctx, m->tokenizer, (const char *)map.data, map.size,
-                             eq_tokenizer_add_bos(m->tokenizer), ids, count);
-    eq_map_close(&map);
-    return st;
+    const eq_data_options data = {.calib = o->text, .seqlen = o->context};
+    const eq_data_job job = {.options = &data,
+                             .decoder = m->decoder,
+                             .tokenizer = m->tokenizer,
+                             .samples = o->windows,
+                             .all = true};
+    return eq_data_text(ctx, &job, out);
 }
 
 /* Perplexity of the decoder with activations in 8 bits, beside a reference. */
@@ -241,8 +240,7 @@ static eq_status evaluate_8bit(eq_ctx *ctx, const eq_decoder *d, const eq_decode
 eq_status eq_evaluate(eq_ctx *ctx, const eq_model *model, const eq_model *reference,
                       const eq_eval_options *o, eq_eval_result *result)
 {
-    int32_t *ids = NULL;
-    int64_t count = 0, windows = o->windows;
+    eq_token_windows windows = {0};
     eq_dtype type = EQ_F32;
     if (o->context < 2)
         return eq_fail(ctx, EQ_EINVAL, "a context of %lld tokens is too short",
@@ -251,22 +249,18 @@ eq_status eq_evaluate(eq_ctx *ctx, const eq_model *model, const eq_model *refere
         return eq_fail(ctx, EQ_EINVAL, "keys and values in %d bits, allowed are 16, 8 and 4",
                        o->kv_bits);
     eq_status st = eq_precision_type(ctx, &type, o->precision);
-    if (st == EQ_OK) st = tokenize_file(ctx, model, o->text, &ids, &count);
-    if (st == EQ_OK) {
-        int64_t there = count / o->context;
-        if (!windows) windows = there;
-        if (windows < 1 || windows > there)
-            st = eq_fail(ctx, EQ_EINVAL, "%s: has %lld windows of %lld tokens, %lld are needed",
-                         o->text, (long long)there, (long long)o->context,
-                         (long long)(windows ? windows : 1));
-    }
-    const eq_eval_windows text = {.ids = ids, .n = windows, .T = o->context, .kv_bits = o->kv_bits};
+    if (st == EQ_OK) st = text_windows(ctx, model, o, &windows);
+    const eq_eval_windows text = {.ids = windows.ids,
+                                  .counts = windows.counts,
+                                  .n = windows.n,
+                                  .T = o->context,
+                                  .kv_bits = o->kv_bits};
     const eq_decoder *d = model->decoder, *other = reference ? reference->decoder : NULL;
     if (!other && (o->activations == EQ_ACTIVATIONS_8BIT || eq_kv_packed(o->kv_bits))) other = d;
     if (st == EQ_OK && o->activations == EQ_ACTIVATIONS_8BIT)
         st = evaluate_8bit(ctx, d, other, &text, type, result);
     else if (st == EQ_OK)
         st = eq_perplexity(ctx, d, other, &text, type, result);
-    eq_free(ids);
+    eq_windows_deinit(&windows);
     return st;
 }

@@ -72,7 +72,7 @@ static eq_status text_windows(eq_ctx *ctx, const eq_data_job *job, eq_token_wind
                                      .separator = separator_of(tok),
                                      .n = n,
                                      .T = o->seqlen,
-                                     .fewer = true};
+                                     .fewer = !job->all};
     if (o->order == EQ_ORDER_RANDOM_DOC) return random_windows(ctx, job, out, mix, source, tail);
     return mixed_windows(ctx, job, out, mix, &source);
 }
@@ -99,7 +99,7 @@ static eq_status load_windows(eq_ctx *ctx, const eq_data_job *job, eq_token_wind
                  : text_windows(ctx, job, out, path, &mix, n, tail);
     eq_mix_deinit(&mix);
     if (st != EQ_OK) return st;
-    if (out->n < n) n = out->n;
+    if (out->n < n && !job->all) n = out->n;
     return eq_windows_check(ctx, out, path, n, job->options->seqlen, job->decoder->config.V);
 }
 
@@ -244,6 +244,12 @@ eq_status eq_data_keep(eq_ctx *ctx, const eq_data_job *job, const eq_data *data)
         st = eq_npy_write_i32(ctx, path, data->calib.ids, data->calib.n, data->calib.T);
     eq_free(path);
     return st;
+}
+
+eq_status eq_data_text(eq_ctx *ctx, const eq_data_job *job, eq_token_windows *out)
+{
+    *out = (eq_token_windows){0};
+    return load_windows(ctx, job, out, job->options->calib, job->samples, 0);
 }
 
 eq_status eq_data_load(eq_ctx *ctx, const eq_data_job *job, eq_data *data)

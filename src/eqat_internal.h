@@ -46,6 +46,7 @@ typedef struct eq_data_job {
     eq_dtype type;      /* of the products of "self" */
     int64_t memory;     /* bytes that "self" may take; 0: what the machine has left */
     const char *folder; /* where "self" looks for its windows, and keeps them */
+    bool all;           /* fewer windows than are asked for will not do */
 } eq_data_job;
 
 /* Passes over so many windows, for epochs that may be EQ_EPOCHS_BY_WORK. */
@@ -54,6 +55,9 @@ int eq_data_passes(const eq_data_options *options, int epochs, int64_t windows);
 bool eq_data_is_made(const eq_data_options *options);
 /* data is freed with eq_data_deinit, also after a failure. */
 eq_status eq_data_load(eq_ctx *ctx, const eq_data_job *job, eq_data *data);
+/* Windows of options->calib, which is a file, alone: samples of them, 0 all that there are, at least
+ * one. Freed with eq_windows_deinit, also after a failure. */
+eq_status eq_data_text(eq_ctx *ctx, const eq_data_job *job, eq_token_windows *windows);
 /* Keep windows that were made (eq_data_is_made) in the folder, for later calls. */
 eq_status eq_data_keep(eq_ctx *ctx, const eq_data_job *job, const eq_data *data);
 /* Add to a plan what is asked for besides the windows themselves, for which eq_data_hash stands:

@@ -16,7 +16,9 @@ static const eq_option options[] = {
      .offset = offsetof(eval_args, eval.text),
      .argument = "FILE",
      .required = true,
-     .help = "text to predict, tokenized whole"},
+     .help =
+         "text to predict; of .jsonl and .json of conversations or instructions the answers; or "
+         "int32 .npy [windows, tokens]"},
     {.name = "reference",
      .kind = EQ_OPTION_STRING,
      .offset = offsetof(eval_args, reference),

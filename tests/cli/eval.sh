@@ -47,6 +47,25 @@ out_json 'r["kl"] > 0.1'
 
 expect 0 eval m --text text.txt --context 64 --windows 0 --json
 out_json 'r["windows"] == 2000 // 64'
+
+# A document of a .jsonl is a text; of instructions the answers count; what is no text is refused.
+python3 - <<'PYTHON'
+import json
+json.dump({"text": open("text.txt").read()}, open("text.jsonl", "w"))
+with open("orders.jsonl", "w") as file:
+    for i in range(40):
+        print(json.dumps({"instruction": f"Add {i} and 1.", "output": f"It is {i + 1}."}), file=file)
+PYTHON
+expect 0 eval m --text text.txt --context 64 --windows 5 --json --precision f32
+field perplexity >of-text
+expect 0 eval m --text text.jsonl --context 64 --windows 5 --json --precision f32
+field perplexity >of-document
+cmp of-text of-document || complain "a document has another perplexity than the text"
+expect 0 eval m --text orders.jsonl --context 256 --windows 3 --json
+out_json '0 < r["tokens"] < 3 * 255 / 2'
+cp text.txt text.gz
+expect 1 eval m --text text.gz --context 64
+err_has '^eqat: text.gz: is no text'
 expect 0 eval m --text text.txt --context 64 --windows 2
 out_has '^perplexity +[0-9.]+$'
 printf 'short' >short.txt
