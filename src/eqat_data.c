@@ -105,8 +105,8 @@ static eq_status load_windows(eq_ctx *ctx, const eq_data_job *job, eq_token_wind
 
 /* ---- text of the model --------------------------------------------------------------------- */
 
-/* The windows written so far stand in a file whose name has all that they depend on: there may be no
- * plan yet that would say whose they are. */
+/* The windows written so far stand in a file whose name has all that they depend on: there may be
+ * no plan yet that would say whose they are. */
 static char *part_path(eq_ctx *ctx, const eq_data_job *job)
 {
     const uint64_t what[] = {eq_checkpoint_fingerprint(job->decoder->checkpoint), job->seed,

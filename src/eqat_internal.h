@@ -55,15 +55,16 @@ int eq_data_passes(const eq_data_options *options, int epochs, int64_t windows);
 bool eq_data_is_made(const eq_data_options *options);
 /* data is freed with eq_data_deinit, also after a failure. */
 eq_status eq_data_load(eq_ctx *ctx, const eq_data_job *job, eq_data *data);
-/* Windows of options->calib, which is a file, alone: samples of them, 0 all that there are, at least
- * one. Freed with eq_windows_deinit, also after a failure. */
+/* Windows of options->calib, which is a file, alone: samples of them, 0 all that there are, at
+ * least one. Freed with eq_windows_deinit, also after a failure. */
 eq_status eq_data_text(eq_ctx *ctx, const eq_data_job *job, eq_token_windows *windows);
 /* Keep windows that were made (eq_data_is_made) in the folder, for later calls. */
 eq_status eq_data_keep(eq_ctx *ctx, const eq_data_job *job, const eq_data *data);
 /* Add to a plan what is asked for besides the windows themselves, for which eq_data_hash stands:
  * how they are used, and the seed of windows that are made. */
 void eq_data_describe(json_t *options, const eq_data_options *data, uint64_t seed);
-/* Add to a plan's "info" where the windows are from, and how many there are once they are loaded. */
+/* Add to a plan's "info" where the windows are from, and how many there are once they are
+ * loaded. */
 void eq_data_inform(json_t *info, const eq_data_options *options, const eq_data *data);
 void eq_data_deinit(eq_data *data);
 uint64_t eq_data_hash(const eq_data *data);

@@ -61,9 +61,9 @@ void eq_student_start(eq_ctx *ctx, eq_student *student);
 eq_status eq_student_propagate(eq_ctx *ctx, eq_student *student, const eq_block *block,
                                eq_stream *in, eq_stream *out);
 
-/* Where a block trains: windows 0 .. samples-1 are for training, the rest for validation. source and
- * scheme are what it was loaded with, to begin again after a loss that is not finite; NULL: such a
- * loss is an error. */
+/* Where a block trains: windows 0 .. samples-1 are for training, the rest for validation. source
+ * and scheme are what it was loaded with, to begin again after a loss that is not finite; NULL:
+ * such a loss is an error. */
 typedef struct eq_student_data {
     eq_stream *input, *target;
     int64_t samples;

@@ -292,8 +292,9 @@ static const char *spoiled_vector(const state *s, const char **suffix)
     return NULL;
 }
 
-/* A weight of the model that is not finite would spoil its group silently: rounding has no loss that
- * shows it. One that the last step left would spoil the blocks behind. `whose` is for the message. */
+/* A weight of the model that is not finite would spoil its group silently: rounding has no loss
+ * that shows it. One that the last step left would spoil the blocks behind. `whose` is for the
+ * message. */
 static eq_status check_weights(eq_ctx *ctx, const state *s, const char *whose)
 {
     const eq_config *c = &s->job->teacher->config;
