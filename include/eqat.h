@@ -267,8 +267,8 @@ typedef struct eq_quantize_options {
     eq_grid grid;  /* super-blocks: see eq_quantize_on_grid */
     bool gguf;     /* for a GGUF file: refuse grids that no ggml type holds (docs/formats.md),
                       target_bpw counts the bits of these types */
-    /* Path of a file that gives units of blocks grids, bits and groups of their own (docs/formats.md);
-     * NULL: those above for all. */
+    /* Path of a file that gives units of blocks grids, bits and groups of their own
+     * (docs/formats.md); NULL: those above for all. */
     const char *recipe;
     /* Or: choose the bits of every unit, by what rounding it does to the model's distributions, so
      * that a weight of the linears has at most so many bits on average, scales and zero points
