@@ -55,7 +55,7 @@ static void layout_passes(eq_whole *w, int threads)
     }
     w->rope = eq_rope_layout(&w->arena, c, s->T);
     w->inputs = eq_arena_take(&w->arena, (c->L + 1) * s->T * c->C, sizeof(float));
-    w->teacher_hidden = s->teacher ? eq_arena_take(&w->arena, s->T * c->C, sizeof(float)) : NULL;
+    w->teacher_hidden = s->teacher ? w->acts.y : NULL; /* every pass has a place of its own for y */
     w->loss = eq_logits_loss_layout(&w->arena, &loss);
 }
 
