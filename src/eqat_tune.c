@@ -242,6 +242,9 @@ static json_t *describe_run(const eq_ctx *ctx, const call *c, const char *model)
         json_object_set_new(inputs, "data", eq_hash_text(eq_data_hash(&c->data)));
     json_t *info = json_pack("{s:s, s:s, s:s}", "eqat", EQAT_VERSION, "model", model, "kernels",
                              eq_ctx_isa(ctx));
+    if (reference)
+        json_object_set_new(info, "reference",
+                            json_string(eq_checkpoint_path(reference->checkpoint)));
     eq_data_inform(info, &o->data, &c->data);
     return json_pack("{s:o, s:o, s:o, s:o}", "info", info, "inputs", inputs, "options", options,
                      "end-to-end", eq_tune_describe(&c->own.tune));
