@@ -6,12 +6,6 @@
 #include "io/mix.h"
 #include "io/npy.h"
 
-static bool ends_with(const char *path, const char *ending)
-{
-    size_t n = strlen(path), m = strlen(ending);
-    return n >= m && !strcmp(path + n - m, ending);
-}
-
 /* A name that is a file's is that file; else it may be a list of files. */
 static eq_status parse_mix(eq_ctx *ctx, eq_mix *mix, const char *path)
 {
@@ -94,7 +88,7 @@ static eq_status load_windows(eq_ctx *ctx, const eq_data_job *job, eq_token_wind
     eq_mix mix = {0};
     eq_status st = parse_mix(ctx, &mix, path);
     if (st == EQ_OK)
-        st = mix.n == 1 && ends_with(mix.sources[0].path, ".npy")
+        st = mix.n == 1 && eq_path_ends(mix.sources[0].path, ".npy")
                  ? npy_windows(ctx, out, mix.sources[0].path)
                  : text_windows(ctx, job, out, path, &mix, n, tail);
     eq_mix_deinit(&mix);

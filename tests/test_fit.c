@@ -21,6 +21,7 @@ typedef struct toy {
     double rates; /* sum of those of all steps */
     eq_fit_state kept;
     double kept_x;
+    char message[1024]; /* of the failure */
 } toy;
 
 static eq_status step(eq_ctx *ctx, void *self, int64_t first, int64_t count,
@@ -84,8 +85,9 @@ static eq_status rollback(eq_ctx *ctx, void *self, eq_fit_state *state)
     return EQ_OK;
 }
 
-static eq_status train(eq_ctx *ctx, toy *t, bool can_go_back)
+static eq_status train(toy *t, bool can_go_back)
 {
+    eq_ctx ctx;
     const eq_fit_options options = {
         .name = "toy", .samples = STEPS, .batch = 1, .epochs = EPOCHS, .tokens = 1};
     const eq_objective objective = {.self = t,
@@ -95,73 +97,69 @@ static eq_status train(eq_ctx *ctx, toy *t, bool can_go_back)
                                     .save = save,
                                     .rollback = can_go_back ? rollback : NULL};
     t->kept = eq_fit_start();
-    context_init(ctx, 1);
-    return eq_fit(ctx, &options, &objective, eq_fit_start());
+    context_init(&ctx, 1);
+    const eq_status st = eq_fit(&ctx, &options, &objective, eq_fit_start());
+    snprintf(t->message, sizeof t->message, "%s", ctx.message);
+    context_deinit(&ctx);
+    return st;
+}
+
+/* It ends as if nothing had happened, the steps having had these rates together. */
+static void goes_through(toy *t, double rates)
+{
+    assert_int_equal(train(t, true), EQ_OK);
+    assert_true(t->x == STEPS * EPOCHS);
+    assert_int_equal(t->epochs, EPOCHS);
+    assert_int_equal(t->best, EPOCHS);
+    assert_true(t->rates == rates);
+}
+
+static void fails(toy *t, bool can_go_back, const char *message)
+{
+    assert_int_equal(train(t, can_go_back), EQ_ENUMERIC);
+    assert_string_equal(t->message, message);
 }
 
 static void goes_to_the_end(void **state)
 {
     (void)state;
-    eq_ctx ctx;
     toy t = {0};
-    assert_int_equal(train(&ctx, &t, true), EQ_OK);
+    goes_through(&t, STEPS * EPOCHS);
     assert_int_equal(t.steps, STEPS * EPOCHS);
-    assert_int_equal(t.epochs, EPOCHS);
-    assert_int_equal(t.best, EPOCHS);
-    assert_true(t.rates == STEPS * EPOCHS);
-    context_deinit(&ctx);
 }
 
 /* Step 8 is not finite: back to behind step 6, and from there at half the rates. */
 static void goes_back_once(void **state)
 {
     (void)state;
-    eq_ctx ctx;
     toy t = {.bad_step = 8, .times = 1};
-    assert_int_equal(train(&ctx, &t, true), EQ_OK);
-    assert_true(t.x == STEPS * EPOCHS);
+    goes_through(&t, 7 + 0.5 * 6);
     assert_int_equal(t.steps, STEPS * EPOCHS + 2);
-    assert_int_equal(t.epochs, EPOCHS);
-    assert_true(t.rates == 7 + 0.5 * 6);
     assert_true(t.kept.rate == 0.5);
     assert_int_equal(t.saves, 2); /* when it went back, and at the end */
-    context_deinit(&ctx);
 }
 
 /* As if the last step of the second epoch had spoiled what it trains. */
 static void goes_back_after_a_validation(void **state)
 {
     (void)state;
-    eq_ctx ctx;
     toy t = {.bad_epoch = 2, .times = 1};
-    assert_int_equal(train(&ctx, &t, true), EQ_OK);
-    assert_true(t.x == STEPS * EPOCHS);
-    assert_int_equal(t.epochs, EPOCHS);
-    assert_true(t.rates == 8 + 0.5 * 6);
-    context_deinit(&ctx);
+    goes_through(&t, 8 + 0.5 * 6);
 }
 
 static void fails_the_second_time(void **state)
 {
     (void)state;
-    eq_ctx ctx;
-    toy step_fails = {.bad_step = 7, .times = 2}, epoch_fails = {.bad_epoch = 1, .times = 2};
-    assert_int_equal(train(&ctx, &step_fails, true), EQ_ENUMERIC);
-    assert_string_equal(ctx.message, "toy, step 7: the loss is not finite, at half the rates too");
-    context_deinit(&ctx);
-    assert_int_equal(train(&ctx, &epoch_fails, true), EQ_ENUMERIC);
-    assert_string_equal(ctx.message, "toy, step 4: the loss is not finite, at half the rates too");
-    context_deinit(&ctx);
+    toy in_a_step = {.bad_step = 7, .times = 2}, behind_an_epoch = {.bad_epoch = 1, .times = 2};
+    fails(&in_a_step, true, "toy, step 7: the loss is not finite, at half the rates too");
+    fails(&behind_an_epoch, true, "toy, step 4: the loss is not finite, at half the rates too");
 }
 
 static void fails_without_a_way_back(void **state)
 {
     (void)state;
-    eq_ctx ctx;
     toy t = {.bad_step = 7, .times = 1};
-    assert_int_equal(train(&ctx, &t, false), EQ_ENUMERIC);
-    assert_string_equal(ctx.message, "toy, step 7: the loss is not finite");
-    context_deinit(&ctx);
+    fails(&t, false, "toy, step 7: the loss is not finite");
 }
 
 int main(void)

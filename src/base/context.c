@@ -90,6 +90,15 @@ void *eq_alloc(eq_ctx *ctx, int64_t count, size_t size)
     return memset(p, 0, bytes);
 }
 
+void *eq_grow(eq_ctx *ctx, void *old, int64_t count, int64_t room, size_t size)
+{
+    void *p = eq_alloc(ctx, room, size);
+    if (!p) return NULL;
+    if (count) memcpy(p, old, (size_t)count * size);
+    eq_free(old);
+    return p;
+}
+
 void *eq_alloc_large(eq_ctx *ctx, int64_t bytes)
 {
     void *p = take(ctx, bytes >= 0 ? (size_t)bytes : SIZE_MAX, HUGE_PAGE);

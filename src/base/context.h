@@ -42,8 +42,11 @@ void eq_report(eq_ctx *ctx, const eq_progress *progress);
  * eq_fail(EQ_ENOMEM). Free with eq_free, which accepts NULL. count * size = 0 gives a valid
  * pointer. */
 void *eq_alloc(eq_ctx *ctx, int64_t count, size_t size);
-/* The same, not zeroed, in pages of 2 MiB where the system has them: reading it from front to back
- * then waits less for addresses. */
+/* An array of `count` items moved to one with room for `room` (>= count), the rest zeroed; `old`,
+ * which may be NULL, is freed. NULL after eq_fail: `old` stays. */
+void *eq_grow(eq_ctx *ctx, void *old, int64_t count, int64_t room, size_t size);
+/* As eq_alloc, not zeroed, in pages of 2 MiB where the system has them: reading it from front to
+ * back then waits less for addresses. */
 void *eq_alloc_large(eq_ctx *ctx, int64_t bytes);
 /* Copy of n bytes of s with a NUL after them. */
 char *eq_strndup(eq_ctx *ctx, const char *s, size_t n);

@@ -228,3 +228,9 @@ char *eq_path_join(eq_ctx *ctx, const char *folder, const char *name)
 {
     return eq_format(ctx, "%s/%s", folder, name);
 }
+
+bool eq_path_ends(const char *path, const char *ending)
+{
+    const size_t n = strlen(path), m = strlen(ending);
+    return n >= m && !strcmp(path + n - m, ending);
+}

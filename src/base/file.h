@@ -51,5 +51,7 @@ eq_status eq_folder_make(eq_ctx *ctx, const char *path);
 char *eq_path_name(eq_ctx *ctx, const char *path);
 /* folder + "/" + name in fresh memory; NULL after eq_fail. */
 char *eq_path_join(eq_ctx *ctx, const char *folder, const char *name);
+/* Whether a path has this ending, ".npy". */
+bool eq_path_ends(const char *path, const char *ending);
 
 #endif

@@ -4,12 +4,6 @@
 #include <stdarg.h>
 #include <string.h>
 
-static bool ends_with(const char *path, const char *ending)
-{
-    const size_t n = strlen(path), m = strlen(ending);
-    return n >= m && !strcmp(path + n - m, ending);
-}
-
 eq_status eq_lines_fail(const eq_lines *lines, eq_status status, const char *format, ...)
 {
     char message[640]; /* room for eq_chat.problem */
@@ -60,10 +54,10 @@ static eq_status open_list(eq_lines *lines)
 eq_status eq_lines_open(eq_ctx *ctx, eq_lines *lines, const char *path)
 {
     static const char *const others[] = {".parquet", ".arrow", ".gz", ".zst", ".zip", ".npy"};
-    *lines = (eq_lines){.ctx = ctx, .list = ends_with(path, ".json")};
-    lines->json = lines->list || ends_with(path, ".jsonl");
+    *lines = (eq_lines){.ctx = ctx, .list = eq_path_ends(path, ".json")};
+    lines->json = lines->list || eq_path_ends(path, ".jsonl");
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-        if (ends_with(path, others[i]))
+        if (eq_path_ends(path, others[i]))
             return eq_fail(
                 ctx, EQ_EFORMAT,
                 "%s: is no text; what is read here is text, .jsonl, or .json with a list "

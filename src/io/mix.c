@@ -20,10 +20,8 @@ static eq_status append(eq_ctx *ctx, eq_mix *mix, char *path, double weight)
     for (int64_t i = 0; i < mix->n; i++)
         if (!strcmp(mix->sources[i].path, path))
             return eq_fail(ctx, EQ_EINVAL, "%s: is named twice", path);
-    eq_mix_source *sources = eq_alloc(ctx, mix->n + 1, sizeof *sources);
+    eq_mix_source *sources = eq_grow(ctx, mix->sources, mix->n, mix->n + 1, sizeof *sources);
     if (!sources) return EQ_ENOMEM;
-    if (mix->n) memcpy(sources, mix->sources, (size_t)mix->n * sizeof *sources);
-    eq_free(mix->sources);
     mix->sources = sources;
     mix->sources[mix->n++] = (eq_mix_source){path, weight};
     return EQ_OK;

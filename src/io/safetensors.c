@@ -276,3 +276,12 @@ eq_status eq_safetensors_expect(eq_ctx *ctx, const eq_safetensors *f, const eq_t
                    "%s: %s has another type or shape than expected; remove the file",
                    eq_safetensors_map(f)->path, e->name);
 }
+
+eq_status eq_safetensors_copy(eq_ctx *ctx, const eq_safetensors *f, const eq_tensor_entry *e,
+                              void *out)
+{
+    eq_tensor t;
+    eq_status st = eq_safetensors_expect(ctx, f, e, &t);
+    if (st == EQ_OK) memcpy(out, t.data, eq_tensor_entry_bytes(e));
+    return st;
+}

@@ -41,5 +41,8 @@ void eq_safetensors_abandon(eq_safetensors_writer *writer);
  * and shape. */
 eq_status eq_safetensors_expect(eq_ctx *ctx, const eq_safetensors *file,
                                 const eq_tensor_entry *entry, eq_tensor *tensor);
+/* The same, its bytes copied to out. */
+eq_status eq_safetensors_copy(eq_ctx *ctx, const eq_safetensors *file, const eq_tensor_entry *entry,
+                              void *out);
 
 #endif

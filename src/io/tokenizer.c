@@ -138,10 +138,8 @@ eq_status eq_ids_push(eq_ctx *ctx, eq_ids *ids, int32_t id)
 {
     if (ids->count == ids->room) {
         int64_t room = ids->room ? 2 * ids->room : 256;
-        int32_t *data = eq_alloc(ctx, room, sizeof *data);
+        int32_t *data = eq_grow(ctx, ids->data, ids->count, room, sizeof *data);
         if (!data) return EQ_ENOMEM;
-        if (ids->count) memcpy(data, ids->data, (size_t)ids->count * sizeof *data);
-        eq_free(ids->data);
         ids->data = data;
         ids->room = room;
     }

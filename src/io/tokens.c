@@ -97,10 +97,8 @@ static eq_status push(eq_ctx *ctx, long_documents *documents, long_document docu
 {
     if (documents->n == documents->room) {
         int64_t room = documents->room ? 2 * documents->room : 256;
-        long_document *list = eq_alloc(ctx, room, sizeof *list);
+        long_document *list = eq_grow(ctx, documents->list, documents->n, room, sizeof *list);
         if (!list) return EQ_ENOMEM;
-        if (documents->n) memcpy(list, documents->list, (size_t)documents->n * sizeof *list);
-        eq_free(documents->list);
         documents->list = list;
         documents->room = room;
     }

@@ -14,15 +14,13 @@ static eq_parameters list_vectors(eq_parameter list[EQ_UNITS], const eq_fake fak
 eq_status eq_masters_write(eq_ctx *ctx, const char *path, const eq_fake fakes[EQ_UNITS])
 {
     eq_parameter list[EQ_UNITS];
-    const eq_fit_state none = {0};
     const eq_parameters vectors = list_vectors(list, fakes);
-    return eq_state_write(ctx, path, &vectors, &none, false);
+    return eq_state_write(ctx, path, &vectors, NULL);
 }
 
 eq_status eq_masters_read(eq_ctx *ctx, const char *path, const eq_fake fakes[EQ_UNITS])
 {
     eq_parameter list[EQ_UNITS];
-    eq_fit_state unused;
     const eq_parameters vectors = list_vectors(list, fakes);
-    return eq_state_read(ctx, path, &vectors, &unused, false);
+    return eq_state_read(ctx, path, &vectors, NULL);
 }

@@ -228,7 +228,6 @@ static bool known(double (*kl)[EQ_VARIANTS])
 
 static eq_status load(eq_ctx *ctx, const trial *t, double (*kl)[EQ_VARIANTS])
 {
-    eq_tensor tensor;
     eq_safetensors *file = NULL;
     const eq_tensor_entry entry = entry_of(t);
     for (int64_t i = 0; i < t->job->teacher->config.L * EQ_UNITS; i++)
@@ -236,8 +235,7 @@ static eq_status load(eq_ctx *ctx, const trial *t, double (*kl)[EQ_VARIANTS])
             kl[i][v] = -1;
     if (!t->job->path || !eq_file_exists(t->job->path)) return EQ_OK;
     eq_status st = eq_safetensors_open(ctx, &file, t->job->path);
-    if (st == EQ_OK) st = eq_safetensors_expect(ctx, file, &entry, &tensor);
-    if (st == EQ_OK) memcpy(kl, tensor.data, eq_tensor_entry_bytes(&entry));
+    if (st == EQ_OK) st = eq_safetensors_copy(ctx, file, &entry, kl);
     eq_safetensors_close(file);
     return st;
 }

@@ -165,8 +165,7 @@ static eq_status log_start(eq_ctx *ctx, tuning *t, double val, double seconds)
 /* The values alone: nothing goes on from them. */
 static eq_status write_best(eq_ctx *ctx, const tuning *t)
 {
-    const eq_fit_state none = {0};
-    return eq_state_write(ctx, t->best, &t->whole.parameters, &none, false);
+    return eq_state_write(ctx, t->best, &t->whole.parameters, NULL);
 }
 
 static eq_status epoch_done(eq_ctx *ctx, void *self, const eq_epoch *epoch)
@@ -195,9 +194,9 @@ static eq_status save(eq_ctx *ctx, void *self, const eq_fit_state *fit, bool now
     tuning *t = self;
     const eq_parameters *p = &t->whole.parameters;
     eq_status st = EQ_OK;
-    if (worth_keeping(t, fit)) st = eq_state_write(ctx, t->good, p, fit, true);
+    if (worth_keeping(t, fit)) st = eq_state_write(ctx, t->good, p, fit);
     if (!now && eq_seconds() - t->saved_at < 60 * t->job->options->save_minutes) return st;
-    if (st == EQ_OK) st = eq_state_write(ctx, t->last, p, fit, true);
+    if (st == EQ_OK) st = eq_state_write(ctx, t->last, p, fit);
     t->saved_at = eq_seconds();
     return st;
 }
@@ -232,7 +231,7 @@ static eq_status load_blocks(eq_ctx *ctx, tuning *t)
 static eq_status read_state(eq_ctx *ctx, const tuning *t, const char *path, eq_fit_state *s)
 {
     const eq_fit_options fit = fit_options(t->job);
-    eq_status st = eq_state_read(ctx, path, &t->whole.parameters, s, true);
+    eq_status st = eq_state_read(ctx, path, &t->whole.parameters, s);
     if (st != EQ_OK) return st;
     bool good = s->step >= 0 && s->step <= eq_fit_steps(&fit) && s->worse >= 0 &&
                 isfinite(s->sum) && !isnan(s->best) && (s->rate == 1 || s->rate == 0.5);
@@ -312,8 +311,7 @@ static eq_status train(eq_ctx *ctx, tuning *t)
 static eq_status write_blocks(eq_ctx *ctx, tuning *t, float *norm)
 {
     const eq_config *c = &t->job->base->config;
-    eq_fit_state unused;
-    eq_status st = eq_state_read(ctx, t->best, &t->whole.parameters, &unused, false);
+    eq_status st = eq_state_read(ctx, t->best, &t->whole.parameters, NULL);
     for (int64_t i = 0; st == EQ_OK && i < c->L; i++) {
         char *path = eq_run_block_path(ctx, t->job->run, i);
         st = path ? eq_block_file_write(ctx, &t->whole.blocks[i], &t->job->schemes[i], i, path)
