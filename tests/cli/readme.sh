@@ -1,13 +1,14 @@
-# The examples of README.md and of every --help: commands that parse, a program that compiles.
-sed -n "/^\`\`\`sh$/,/^\`\`\`$/p" "$ROOT/README.md" >examples
+# The examples of README.md, docs/guide.md and of every --help: commands that parse, a program that
+# compiles.
+sed -n "/^\`\`\`sh$/,/^\`\`\`$/p" "$ROOT/README.md" "$ROOT/docs/guide.md" >examples
 expect 0 --help
 for command in $(sed -n 's/^  \([a-z]*\)  *[A-Z].*/\1/p' .theme/out); do
-    "$EQAT" "$command" --help | sed -n '/^Examples:/,$p' |
-        sed -e ':join; /\\$/{N; s/\\\n//; b join}' >>examples
+    "$EQAT" "$command" --help | sed -n '/^Examples:/,$p' >>examples
 done
 # A command that would be wrong usage fails before --help is answered.
-grep -E '^ *(build/)?eqat [a-z]+ ' examples | sed -e 's/ [<|] .*//' -e 's/^ *[^ ]*eqat //' >commands
-[ "$(wc -l <commands)" -ge 12 ] || complain "too few examples: $(wc -l <commands)"
+sed -e ':join; /\\$/{N; s/\\\n//; b join}' examples | grep -E '^ *(build/)?eqat [a-z]+ ' |
+    sed -e 's/ [<|] .*//' -e 's/^ *[^ ]*eqat //' >commands
+[ "$(wc -l <commands)" -ge 30 ] || complain "too few examples: $(wc -l <commands)"
 while IFS= read -r line; do
     eval "expect 0 $line --help"
 done <commands
