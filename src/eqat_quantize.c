@@ -46,6 +46,12 @@ static eq_status check_range(eq_ctx *ctx, bool fine, const char *what)
     return fine ? EQ_OK : eq_fail(ctx, EQ_EINVAL, "%s", what);
 }
 
+static bool fine_adam(const eq_train_options *t)
+{
+    return t->beta1 >= 0 && t->beta1 < 1 && t->beta2 >= 0 && t->beta2 < 1 && t->epsilon > 0 &&
+           t->weight_decay >= 0;
+}
+
 static bool is_end_bits(int bits)
 {
     return bits == 0 || bits == 16 || bits == 8 || bits == 4;
@@ -84,6 +90,13 @@ static eq_status check_options(eq_ctx *ctx, const eq_quantize_options *o)
         st = check_range(ctx,
                          o->method == EQ_METHOD_RTN || !t->epochs || t->quant_lr + t->weight_lr > 0,
                          "both learning rates are 0: nothing would be trained");
+    if (st == EQ_OK)
+        st = check_range(ctx, fine_adam(t),
+                         "beta1 and beta2 must be from 0 to below 1, epsilon above 0, weight-decay "
+                         "not negative");
+    if (st == EQ_OK)
+        st = check_range(ctx, !t->early_stop || d->val_samples > 0,
+                         "early-stop needs validation windows");
     if (st == EQ_OK)
         st = check_range(ctx, is_end_bits(o->embed_bits) && is_end_bits(o->head_bits),
                          "embed-bits and head-bits must be 16, 8 or 4");
@@ -244,6 +257,19 @@ static uint64_t hash_schemes(const eq_block_scheme *schemes, int64_t L, eq_grid 
     return hash;
 }
 
+/* What rounding takes from the options of the blocks when the whole model is trained after it. */
+static void describe_rounding(json_t *start, const eq_quantize_options *o)
+{
+    const eq_train_options *t = &o->train;
+    if (!o->tune.epochs) return;
+    if (t->start == EQ_START_WEIGHTED) {
+        json_object_set_new(start, "samples", json_integer(t->samples));
+        json_object_set_new(start, "batch", json_integer(t->batch));
+    }
+    if (o->tune.train == EQ_TRAIN_ALL)
+        json_object_set_new(start, "edges", json_string(EDGES[t->edges]));
+}
+
 /* Options of the starts, and of the training if there is one. */
 static json_t *describe_training(const eq_quantize_options *o)
 {
@@ -252,7 +278,10 @@ static json_t *describe_training(const eq_quantize_options *o)
         json_pack("{s:s, s:b}", "start", STARTS[t->start], "exact_scales", t->exact_scales);
     if (t->start == EQ_START_WEIGHTED)
         json_object_set_new(start, "start_windows", json_integer(t->start_windows));
-    if (o->method == EQ_METHOD_RTN) return start;
+    if (o->method == EQ_METHOD_RTN) {
+        describe_rounding(start, o);
+        return start;
+    }
     json_t *train =
         json_pack("{s:s, s:s, s:I, s:i, s:I, s:f, s:f, s:s, s:f, s:f, s:f, s:f, s:f, s:i}", "loss",
                   LOSSES[t->loss], "edges", EDGES[t->edges], "samples", (json_int_t)t->samples,
@@ -288,7 +317,10 @@ static json_t *describe_run(const eq_ctx *ctx, const call *c, const char *model)
         json_object_set_new(options, "precision", json_string(type));
         eq_data_describe(options, &c->asked->data, o->run.seed);
     }
-    if (o->target_bpw > 0) json_object_set_new(options, "target_bpw", json_real(o->target_bpw));
+    if (o->target_bpw > 0) {
+        json_object_set_new(options, "target_bpw", json_real(o->target_bpw));
+        if (o->gguf) json_object_set_new(options, "gguf", json_true());
+    }
     describe_ends(options, c->job.ends);
     if (o->recipe)
         json_object_set_new(inputs, "recipe",
@@ -397,9 +429,7 @@ static eq_status tune(eq_ctx *ctx, call *c)
     job.exact_scales = c->options->train.exact_scales;
     job.block = next_block;
     job.self = &files;
-    c->norm = eq_alloc(ctx, c->decoder->config.C, sizeof *c->norm);
-    if (c->options->tune.train != EQ_TRAIN_SCALES) c->job.final_norm = c->norm;
-    return c->norm ? eq_tune(ctx, &job, c->norm) : EQ_ENOMEM;
+    return eq_tune(ctx, &job, c->norm);
 }
 
 static eq_status write_card(eq_ctx *ctx, const call *c, const char *model, const char *out,
@@ -454,6 +484,16 @@ static void log_schemes(eq_ctx *ctx, const call *c, double bits_per_weight)
            text, words, bits_per_weight);
 }
 
+/* Room for the final norm of the end-to-end phase, which is written if it is trained. */
+static eq_status make_norm(eq_ctx *ctx, call *c)
+{
+    const eq_tune_options *o = &c->options->tune;
+    if (!o->epochs) return EQ_OK;
+    c->norm = eq_alloc(ctx, c->decoder->config.C, sizeof *c->norm);
+    if (o->train != EQ_TRAIN_SCALES) c->job.final_norm = c->norm;
+    return c->norm ? EQ_OK : EQ_ENOMEM;
+}
+
 /* What depends on the grids: sizes, and the memory of the end-to-end phase. */
 static eq_status plan_grids(eq_ctx *ctx, call *c, eq_quantize_result *result)
 {
@@ -465,7 +505,8 @@ static eq_status plan_grids(eq_ctx *ctx, call *c, eq_quantize_result *result)
     result->head_bits = c->job.ends[EQ_HEAD].bits;
     result->mixed = !eq_schemes_are(c->schemes, c->decoder->config.L, &base);
     log_schemes(ctx, c, result->bits_per_weight);
-    eq_status st = eq_output_bytes(ctx, &c->job, &result->bytes);
+    eq_status st = make_norm(ctx, c);
+    if (st == EQ_OK) st = eq_output_bytes(ctx, &c->job, &result->bytes);
     if (st != EQ_OK || !c->options->tune.epochs) return st;
     const eq_tune_job job = tune_job(c);
     return eq_tune_plan(ctx, &job, eq_memory_limit(c->options->run.memory));

@@ -20,11 +20,12 @@ eq_status eq_tune_check(eq_ctx *ctx, const eq_tune_options *o)
                   (o->train == EQ_TRAIN_ALL ? o->weight_lr : 0);
     if (!(used > 0))
         return eq_fail(ctx, EQ_EINVAL, "end to end: all rates are 0: nothing would be trained");
-    bool adam = o->beta1 >= 0 && o->beta1 < 1 && o->beta2 >= 0 && o->beta2 < 1 && o->epsilon >= 0;
+    bool adam = o->beta1 >= 0 && o->beta1 < 1 && o->beta2 >= 0 && o->beta2 < 1 && o->epsilon > 0;
     if (!adam || !(o->weight_decay >= 0) || !(o->save_minutes >= 0))
-        return eq_fail(ctx, EQ_EINVAL,
-                       "end to end: betas must be from 0 to below 1, epsilon, weight decay and "
-                       "save-minutes not negative");
+        return eq_fail(
+            ctx, EQ_EINVAL,
+            "end to end: betas must be from 0 to below 1, epsilon above 0, weight decay and "
+            "save-minutes not negative");
     if (!(o->warmup >= 0 && o->warmup < 1) || !(o->temperature > 0))
         return eq_fail(ctx, EQ_EINVAL,
                        "end to end: warmup must be from 0 to below 1, temperature above 0");
@@ -213,9 +214,10 @@ static eq_data_job data_job(const call *c)
 {
     const eq_finetune_options *o = c->options;
     const eq_model *source = c->reference ? c->reference : c->model;
+    const eq_model *words = c->model->tokenizer ? c->model : source;
     return (eq_data_job){.options = &o->data,
                          .decoder = source->decoder,
-                         .tokenizer = c->model->tokenizer,
+                         .tokenizer = words->tokenizer,
                          .samples = o->data.samples,
                          .val_samples = o->data.val_samples,
                          .seed = o->run.seed,
@@ -255,7 +257,14 @@ static eq_grid grid_of(bool symmetric)
     return symmetric ? EQ_GRID_SYMMETRIC : EQ_GRID_ASYMMETRIC;
 }
 
-/* The grid of a unit; symmetric if all its parts say so. */
+/* Not every layout says so. Scales of either sign go with the zero point in the middle alone. */
+static bool is_symmetric(const eq_qmatrix *q)
+{
+    float z;
+    return q->symmetric || (eq_qmatrix_one_zero(q, &z) && z == (float)(1 << (q->bits - 1)));
+}
+
+/* The grid of a unit; symmetric if all its parts are. */
 static eq_scheme unit_scheme(const eq_stored *s, int64_t group)
 {
     const eq_stored_part *first = &s->parts[0];
@@ -266,7 +275,7 @@ static eq_scheme unit_scheme(const eq_stored *s, int64_t group)
         return scheme;
     }
     for (int p = 0; p < s->count; p++)
-        if (!s->parts[p].matrix.symmetric) scheme.grid = EQ_GRID_ASYMMETRIC;
+        if (!is_symmetric(&s->parts[p].matrix)) scheme.grid = EQ_GRID_ASYMMETRIC;
     const eq_qmatrix *q = &first->matrix;
     scheme.bits = q->bits;
     scheme.group = group == -1 && q->g == q->K ? -1 : q->g;
@@ -378,6 +387,9 @@ static eq_status fill_result(eq_ctx *ctx, call *c)
     c->result->bits = c->scheme.bits;
     c->result->group = c->scheme.group;
     c->result->mixed = c->model->decoder->mixed;
+    c->norm = eq_alloc(ctx, c->model->decoder->config.C, sizeof *c->norm);
+    if (!c->norm) return EQ_ENOMEM;
+    if (c->own.tune.train != EQ_TRAIN_SCALES) c->output.final_norm = c->norm;
     c->result->bits_per_weight = eq_output_bits_per_weight(&c->model->decoder->config, c->schemes);
     return eq_output_bytes(ctx, &c->output, &c->result->bytes);
 }
@@ -385,9 +397,7 @@ static eq_status fill_result(eq_ctx *ctx, call *c)
 static eq_status train_and_write(eq_ctx *ctx, call *c, const char *model, const char *out)
 {
     const eq_decoder *d = c->model->decoder;
-    c->norm = eq_alloc(ctx, d->config.C, sizeof *c->norm);
-    eq_status st = c->norm ? eq_tune(ctx, &c->job, c->norm) : EQ_ENOMEM;
-    if (c->own.tune.train != EQ_TRAIN_SCALES) c->output.final_norm = c->norm;
+    eq_status st = eq_tune(ctx, &c->job, c->norm);
     if (st == EQ_OK) st = eq_tokenizer_files(ctx, d->checkpoint, c->model->tokenizer, out);
     if (st == EQ_OK) st = eq_output_model(ctx, &c->output);
     if (st == EQ_OK) st = write_card(ctx, c, model, out);

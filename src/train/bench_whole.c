@@ -152,7 +152,7 @@ eq_status eq_bench_whole_run(eq_ctx *ctx, const eq_config *config, eq_dtype type
                             .weights = {1, 0, 1},
                             .T = T,
                             .type = type};
-    if (schemes) eq_whole_keep(&shape, 0, ctx->threads);
+    if (schemes) eq_whole_keep(&shape, 0, 0, ctx->threads);
     eq_status st = schemes ? fill(ctx, &m, config) : EQ_ENOMEM;
     if (st == EQ_OK) connect(ctx, &m);
     if (st == EQ_OK) st = eq_whole_init(ctx, &w, &shape);

@@ -79,7 +79,7 @@ static eq_status copy_block(eq_ctx *ctx, eq_safetensors_writer *w, const eq_quan
     eq_status st = path ? eq_safetensors_open(ctx, &file, path) : EQ_ENOMEM;
     for (int64_t i = 0; st == EQ_OK && i < count; i++) {
         eq_tensor t;
-        st = eq_safetensors_get(ctx, file, entries[i].name, &t);
+        st = eq_safetensors_expect(ctx, file, &entries[i], &t);
         if (st == EQ_OK) st = eq_safetensors_write(w, t.data, eq_tensor_entry_bytes(&entries[i]));
     }
     eq_safetensors_close(file);

@@ -21,8 +21,8 @@ typedef struct eq_reconstruction {
 
 } eq_reconstruction;
 
-/* The loss of y [M, C] f32 against target [M, C] type; dy out [M, C] gets dL/dy (it may be y).
- * rows: scratch [M]. */
+/* The loss of y [M, C] f32 against target [M, C] type; dy out [M, C] gets dL/dy. rows: scratch
+ * [M]. */
 double eq_reconstruction_loss(eq_ctx *ctx, float *dy, const float *y, const void *target,
                               float *rows, const eq_reconstruction *shape);
 

@@ -7,7 +7,7 @@ static double fall(const eq_optimizer *o, int64_t t)
     return 1.0 + cos(3.14159265358979323846 * (double)t / (double)(o->steps - o->warmup));
 }
 
-double eq_cosine_rate(const eq_optimizer *o, double lr, int64_t t)
+static double rate_at(const eq_optimizer *o, double lr, int64_t t)
 {
     if (t < o->warmup) return lr * (double)(t + 1) / (double)o->warmup;
     t -= o->warmup;
@@ -19,7 +19,7 @@ double eq_cosine_rate(const eq_optimizer *o, double lr, int64_t t)
 
 eq_adamw eq_adamw_step(const eq_optimizer *o, double lr, int64_t t)
 {
-    double rate = eq_cosine_rate(o, lr, t), n = (double)(t + 1);
+    double rate = rate_at(o, lr, t), n = (double)(t + 1);
     return (eq_adamw){.beta1 = (float)o->beta1,
                       .beta2 = (float)o->beta2,
                       .eps = (float)o->epsilon,

@@ -13,13 +13,13 @@ typedef struct eq_optimizer {
     eq_schedule schedule;
 } eq_optimizer;
 
-/* low + (lr - low) f(t) / 2,  f(t) = 1 + cos(pi t / steps),  low = lr / min_lr_factor; t = 0 is the
- * first step after the warm-up, in which the rate is lr (t + 1) / warmup.
- * EQ_SCHEDULE_AHEAD multiplies the part above low by f(t) / f(t - 1) from the second step on:
+/* The AdamW step number t (0-based). Its rate is
+ *     low + (lr - low) f(u) / 2,  f(u) = 1 + cos(pi u / (steps - warmup)),
+ *     low = lr / min_lr_factor,
+ * u = 0 at the first step after the warm-up, in which the rate is lr (t + 1) / warmup.
+ * EQ_SCHEDULE_AHEAD multiplies the part above low by f(u) / f(u - 1) from u = 1 on:
  * EfficientQAT's code asks PyTorch's recursive formula for the rate once more than it advances it.
  * [spec efficientqat.md 2.4] */
-double eq_cosine_rate(const eq_optimizer *optimizer, double lr, int64_t t);
-/* The AdamW step number t (0-based) at that rate. */
 eq_adamw eq_adamw_step(const eq_optimizer *optimizer, double lr, int64_t t);
 
 #endif

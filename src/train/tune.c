@@ -47,7 +47,7 @@ static eq_whole_shape whole_shape(const eq_ctx *ctx, const eq_tune_job *job)
                             .weights = {(float)o->kl, (float)o->ce, (float)o->temperature},
                             .T = job->T,
                             .type = job->type};
-    eq_whole_keep(&shape, job->memory ? job->memory - other_bytes(job, &shape) : 0, ctx->threads);
+    eq_whole_keep(&shape, job->memory, other_bytes(job, &shape), ctx->threads);
     return shape;
 }
 
@@ -87,8 +87,9 @@ eq_status eq_tune_plan(eq_ctx *ctx, const eq_tune_job *job, int64_t limit)
     if (!limit || need <= most) return EQ_OK;
     return eq_fail(ctx, EQ_ENOMEM,
                    "the end-to-end phase needs %.1f MiB and may use %.1f MiB; give a larger "
-                   "--memory, a smaller --seqlen, --tune scales, or --tune-epochs 0",
-                   need, most);
+                   "--memory, or a smaller --seqlen%s%s",
+                   need, most, o->train == EQ_TRAIN_SCALES ? "" : ", or --tune scales",
+                   job->masters ? ", or --tune-epochs 0" : "");
 }
 
 static const uint8_t *counts_of(const eq_tune_windows *w, int64_t i, int64_t T)
@@ -204,11 +205,9 @@ static eq_status save(eq_ctx *ctx, void *self, const eq_fit_state *fit, bool now
 /* The unrounded weights of block i, if the run has them and they are wanted. */
 static eq_status load_masters(eq_ctx *ctx, tuning *t, int64_t i)
 {
-    if (!t->whole.fakes) return EQ_OK;
+    if (!t->whole.fakes || !t->job->masters) return EQ_OK;
     char *path = eq_run_masters_path(ctx, t->job->run, i);
-    eq_status st = path ? EQ_OK : EQ_ENOMEM;
-    if (path && (t->job->masters || eq_file_exists(path)))
-        st = eq_masters_read(ctx, path, &t->whole.fakes[i * EQ_UNITS]);
+    eq_status st = path ? eq_masters_read(ctx, path, &t->whole.fakes[i * EQ_UNITS]) : EQ_ENOMEM;
     eq_free(path);
     return st;
 }

@@ -138,6 +138,20 @@ void eq_whole_deinit(eq_whole *w)
     *w = (eq_whole){0};
 }
 
+/* Zero points go with scales above 0. Smaller ones than are trained stand for weights near 0. */
+static eq_status check_scales(eq_ctx *ctx, const eq_whole *w, int64_t block, const eq_fake *f)
+{
+    const int64_t groups = f->N * (f->shape.K / f->shape.g);
+    for (int64_t i = 0; !f->shape.symmetric && !f->shape.super && i < groups; i++)
+        if (!(f->s[i] >= 0))
+            return eq_fail(ctx, EQ_EINVAL,
+                           "%s: block %lld: a scale beside zero points is %g, where all weights "
+                           "are not trained; take --tune norms",
+                           eq_checkpoint_path(w->shape.base->checkpoint), (long long)block,
+                           (double)f->s[i]);
+    return EQ_OK;
+}
+
 /* Masters on the grid that the stored weights lie on. */
 static eq_status load_fake(eq_ctx *ctx, eq_fake *f, const eq_linear *source)
 {
@@ -167,9 +181,9 @@ eq_status eq_whole_load(eq_ctx *ctx, eq_whole *w, int64_t i, const eq_block *sou
             st = load_fake(ctx, &w->fakes[k], &source->units[u]);
         else
             eq_scales_load(ctx, &w->scales[k], &source->units[u]);
-        st = eq_ctx_status(ctx);
+        if (st == EQ_OK && w->fakes) st = check_scales(ctx, w, i, &w->fakes[k]);
     }
-    return st;
+    return st == EQ_OK ? eq_ctx_status(ctx) : st;
 }
 
 /* Form the effective weights of block i. */
@@ -184,14 +198,14 @@ static void refresh(eq_ctx *ctx, const eq_whole *w, int64_t i)
     }
 }
 
-void eq_whole_keep(eq_whole_shape *s, int64_t bytes, int threads)
+void eq_whole_keep(eq_whole_shape *s, int64_t bytes, int64_t beside, int threads)
 {
     s->kept = 1;
     int64_t one = (int64_t)eq_whole_bytes(s, threads), L = s->base->config.L;
     s->kept = 0;
     int64_t none = (int64_t)eq_whole_bytes(s, threads);
-    int64_t free_now = eq_available_memory(), left = bytes ? bytes - none : none * 2 / 5;
-    if (!bytes && free_now && left > free_now - none) left = free_now - none;
+    int64_t limit = bytes ? bytes : eq_available_memory(), left = limit - beside - none;
+    if (!bytes && (!limit || left > none * 2 / 5)) left = none * 2 / 5;
     if (left > 0) s->kept = left / (one - none) < L ? left / (one - none) : L;
 }
 

@@ -44,9 +44,9 @@ typedef struct eq_whole {
 
 /* Bytes that eq_whole_init will take. */
 size_t eq_whole_bytes(const eq_whole_shape *shape, int threads);
-/* Set shape->kept to as many blocks as fit into `bytes` with all the rest; 0 bytes: into 1.4 times
- * what the rest takes, and into what the machine has free. */
-void eq_whole_keep(eq_whole_shape *shape, int64_t bytes, int threads);
+/* Set shape->kept to as many blocks as fit into `bytes` with all the rest and the bytes beside it;
+ * 0 bytes: into 1.4 times what the rest takes, and into what the machine has free. */
+void eq_whole_keep(eq_whole_shape *shape, int64_t bytes, int64_t beside, int threads);
 eq_status eq_whole_init(eq_ctx *ctx, eq_whole *whole, const eq_whole_shape *shape);
 void eq_whole_deinit(eq_whole *whole); /* zeroed storage is fine */
 /* Block i from a block of stored weights, packed on its grids. */

@@ -110,6 +110,11 @@ same ap few
 expect 2 quantize m -o no -q --method rtn --init minmax --bits 4 --group 48
 err_has 48
 expect 2 quantize m -o no -q --method rtn --init minmax --bits 4 --group 0
+for option in '--beta1 1' '--beta2 1' '--epsilon 0' '--early-stop 2 --val-samples 0'; do
+    # shellcheck disable=SC2046,SC2086
+    expect 2 $(small_run no $option)
+    err_lines 1
+done
 # shellcheck disable=SC2046
 expect 2 $(small_run no --val-samples 30)
 err_has '31'

@@ -153,6 +153,24 @@ rm t3/run/recipe.json t3/run/plan.json t3/*.* # only the folder, as a kill befor
 # shellcheck disable=SC2046
 expect 0 $(target_run t3 --target-bpw 3 --threads 1)
 same t3 stopped
-expect 0 quantize m -o rtn -q --method rtn --init minmax --bits 2 --group 32 --target-bpw 3 \
-    --calib m/tokens.npy --samples 16 --seqlen 32 --precision f32 --json
+rounded() { # folder, option...
+    echo quantize m -o "$1" -q --method rtn --init minmax --bits 2 --group 32 --target-bpw 3 \
+        --calib m/tokens.npy --samples 16 --seqlen 32 --precision f32 "${@:2}"
+}
+# shellcheck disable=SC2046
+expect 0 $(rounded rtn --json)
 out_json '2.5 < r["bits_per_weight"] <= 3'
+# Blocks that were finished with other bits than the recipe has now are not written.
+(
+    trap '' XFSZ
+    ulimit -f 60 # room for the blocks, not for the model
+    # shellcheck disable=SC2046
+    "$EQAT" $(rounded swapped) >.theme/out 2>.theme/err
+) && complain "no disk was full"
+sed 's/"bits": 2/"bits": 8/' swapped/run/recipe.json >other.json
+cmp -s other.json swapped/run/recipe.json && complain "no bits to change"
+mv other.json swapped/run/recipe.json
+# shellcheck disable=SC2046
+expect 1 $(rounded swapped)
+err_has 'swapped/run/.*block'
+[ -e swapped/model.safetensors ] && complain "wrote blocks of other bits"

@@ -145,6 +145,30 @@ for what in scales all; do
     out_json 'r["bits"] == 8 and r["group"] == -1'
 done
 
+# Layouts that do not say that a grid is symmetric: scales of either sign are trained as they are.
+expect 0 quantize m -o signed -q --method rtn --init mse --bits 2 --group 32 --grid symmetric
+expect 0 export signed -o signed-eqat -q --format eqat
+for folder in signed signed-eqat; do
+    expect 0 tune $folder -o $folder-all -q --reference m --calib m/tokens.npy --samples 16 \
+        --val-samples 4 --seqlen 32 --tune-epochs 1 --tune all --precision f32
+done
+cmp signed-all/model.safetensors signed-eqat-all/model.safetensors ||
+    complain "the layout changes the trained model"
+python3 - <<'PYTHON' || complain "no scale to turn"
+import json, struct
+path = "start/model.safetensors"
+data = bytearray(open(path, "rb").read())
+n = struct.unpack("<Q", data[:8])[0]
+at = 8 + n + json.loads(data[8:8 + n])["model.layers.1.mlp.down_proj.scales"]["data_offsets"][0]
+data[at + 1] |= 0x80
+import shutil
+shutil.copytree("start", "turned")
+open("turned/model.safetensors", "wb").write(data)
+PYTHON
+expect 2 tune turned -o no -q --reference m --calib m/tokens.npy --samples 16 --val-samples 4 \
+    --seqlen 32 --tune-epochs 1 --tune all --precision f32
+err_has '^eqat: turned: block 1: a scale beside zero points is -'
+
 # Behind the blocks, in one run; killed in the second phase it goes on there.
 both() { # folder, option...
     # shellcheck disable=SC2046
@@ -215,6 +239,9 @@ nan_reference nan-val 16 20
 # shellcheck disable=SC2046
 expect 1 $(nan_run bad-val nan-val)
 err_has 'the loss before the first step is not finite'
+
+expect 1 eval m --reference nan-val --text m/tokens.npy --context 32
+err_has '^eqat: nan-val: the logits are not finite in window 1[6-9]'
 
 # The teacher's windows are kept in parts: the first stands when the second cannot be made, and the
 # next call leaves it alone.
