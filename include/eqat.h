@@ -130,10 +130,22 @@ EQ_API eq_status eq_write_npy(eq_ctx *ctx, const char *path, const float *data, 
 
 /* ---- evaluation ---------------------------------------------------------------------------- */
 
+/* How instruction data are put: as a fixed text with headings, or in the model's chat format. */
+typedef enum eq_instructions { EQ_INSTRUCTIONS_ALPACA, EQ_INSTRUCTIONS_CHAT } eq_instructions;
+
+/* How instructions and conversations become tokens. */
+typedef struct eq_example_options {
+    eq_instructions instructions;
+    const char *chat_format; /* "chatml", "llama2", "llama3", "mistral"; NULL: the model's own */
+    /* Of instructions, conversations stay whole: tokens of a prompt and of an answer; 0: any. */
+    int64_t source_max, target_max;
+} eq_example_options;
+
 typedef struct eq_eval_options {
     const char *text; /* path of a text, or of other data that eq_data_options.calib may name */
     int64_t context;  /* tokens of a window, 2048 */
     int64_t windows;  /* the first so many; 0: all that fit */
+    eq_example_options examples; /* as in training */
     eq_precision precision;
     eq_activation_mode activations; /* of the model, not the reference; exact */
     int kv_bits; /* of the model: 16 (or 0): keys and values as they are; 8, 4: as in a cache */
@@ -175,8 +187,9 @@ typedef enum eq_edges { EQ_EDGES_INSIDE, EQ_EDGES_CLIPPED } eq_edges;
 typedef enum eq_schedule { EQ_SCHEDULE_COSINE, EQ_SCHEDULE_AHEAD } eq_schedule;
 typedef enum eq_streams { EQ_STREAMS_AUTO, EQ_STREAMS_RAM, EQ_STREAMS_FILE } eq_streams;
 typedef enum eq_order { EQ_ORDER_CONCAT, EQ_ORDER_RANDOM_DOC } eq_order;
-/* How much is trained on how many windows: an hour, ten minutes or two and a half hours on two
- * cores for a model of 135 million weights; or the settings of the EfficientQAT paper. */
+/* How much is trained on how many windows: about an hour, ten minutes or two and a half hours for a
+ * model of 135 million weights on two cores with AVX-512 BF16; or the settings of the EfficientQAT
+ * paper. */
 typedef enum eq_preset {
     EQ_PRESET_DEFAULT,
     EQ_PRESET_FAST,
@@ -187,9 +200,6 @@ typedef enum eq_preset {
 /* What the end-to-end phase trains: the scales, as the paper does; the norms too; or also every
  * weight, through the rounding. */
 typedef enum eq_train_what { EQ_TRAIN_SCALES, EQ_TRAIN_NORMS, EQ_TRAIN_ALL } eq_train_what;
-
-/* How instruction data are put: as a fixed text with headings, or in the model's chat format. */
-typedef enum eq_instructions { EQ_INSTRUCTIONS_ALPACA, EQ_INSTRUCTIONS_CHAT } eq_instructions;
 
 /* As many passes as eq_data_options.work says. */
 enum { EQ_EPOCHS_BY_WORK = -1 };
@@ -208,10 +218,7 @@ typedef struct eq_data_options {
     int64_t work;
     int64_t seqlen; /* tokens of a window */
     eq_order order; /* of documents; at random: of one file, of its last tenth for validation */
-    eq_instructions instructions;
-    const char *chat_format; /* "chatml", "llama2", "llama3", "mistral"; NULL: the model's own */
-    /* Of instructions, conversations stay whole: tokens of a prompt and of an answer; 0: any. */
-    int64_t source_max, target_max;
+    eq_example_options examples; /* not with documents at random, which are texts */
 } eq_data_options;
 
 typedef struct eq_train_options {

@@ -201,6 +201,7 @@ eq_status eq_write_npy(eq_ctx *ctx, const char *path, const float *data, int64_t
 eq_eval_options eq_eval_defaults(void)
 {
     return (eq_eval_options){.context = 2048,
+                             .examples = eq_example_defaults(),
                              .precision = EQ_PRECISION_AUTO,
                              .activations = EQ_ACTIVATIONS_EXACT,
                              .kv_bits = 16};
@@ -210,7 +211,7 @@ eq_eval_options eq_eval_defaults(void)
 static eq_status text_windows(eq_ctx *ctx, const eq_model *m, const eq_eval_options *o,
                               eq_token_windows *out)
 {
-    const eq_data_options data = {.calib = o->text, .seqlen = o->context};
+    const eq_data_options data = {.calib = o->text, .seqlen = o->context, .examples = o->examples};
     const eq_data_job job = {.options = &data,
                              .decoder = m->decoder,
                              .tokenizer = m->tokenizer,

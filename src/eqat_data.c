@@ -20,7 +20,7 @@ static eq_status parse_mix(eq_ctx *ctx, eq_mix *mix, const char *path)
 static eq_status mixed_windows(eq_ctx *ctx, const eq_data_job *job, eq_token_windows *out,
                                const eq_mix *mix, const eq_window_source *source)
 {
-    const eq_data_options *o = job->options;
+    const eq_example_options *o = &job->options->examples;
     eq_chat chat = {0};
     eq_dialog_options dialogs = {
         .style = o->instructions == EQ_INSTRUCTIONS_CHAT ? EQ_DIALOG_CHAT : EQ_DIALOG_ALPACA,
@@ -39,6 +39,12 @@ static eq_status random_windows(eq_ctx *ctx, const eq_data_job *job, eq_token_wi
 {
     if (mix->n > 1)
         return eq_fail(ctx, EQ_EINVAL, "%s: --order random-doc takes one file, not a mix",
+                       source.path);
+    const eq_example_options *examples = &job->options->examples;
+    if (examples->chat_format || examples->instructions == EQ_INSTRUCTIONS_CHAT)
+        return eq_fail(ctx, EQ_EINVAL,
+                       "%s: --order random-doc takes texts alone, without --instructions and "
+                       "--chat-format",
                        source.path);
     eq_rng rng;
     eq_rng_init(&rng, job->seed, 0);
@@ -66,7 +72,7 @@ static eq_status text_windows(eq_ctx *ctx, const eq_data_job *job, eq_token_wind
                                      .separator = separator_of(tok),
                                      .n = n,
                                      .T = o->seqlen,
-                                     .fewer = !job->all};
+                                     .enough = job->all ? 0 : tail + 1};
     if (o->order == EQ_ORDER_RANDOM_DOC) return random_windows(ctx, job, out, mix, source, tail);
     return mixed_windows(ctx, job, out, mix, &source);
 }
@@ -105,8 +111,10 @@ static char *part_path(eq_ctx *ctx, const eq_data_job *job)
 {
     const uint64_t what[] = {eq_checkpoint_fingerprint(job->decoder->checkpoint), job->seed,
                              (uint64_t)job->options->seqlen, (uint64_t)job->type};
+    const uint64_t hash = eq_hash(EQ_HASH_START, what, sizeof what);
+    const char *isa = eq_ctx_isa(ctx);
     return eq_format(ctx, "%s/calib.tmp-%016llx.npy", job->folder,
-                     (unsigned long long)eq_hash(EQ_HASH_START, what, sizeof what));
+                     (unsigned long long)eq_hash(hash, isa, strlen(isa)));
 }
 
 /* What writing needs to keep its windows. */
@@ -197,6 +205,15 @@ bool eq_data_is_made(const eq_data_options *options)
     return !strcmp(options->calib, "self");
 }
 
+static void warn_of_length(eq_ctx *ctx, const eq_data_job *job)
+{
+    const int64_t T = job->options->seqlen, made_for = job->decoder->config.positions;
+    if (T > made_for)
+        eq_log(ctx, EQ_LOG_WARNING,
+               "%s: windows of %lld tokens are longer than the %lld that the model was made for",
+               eq_checkpoint_path(job->decoder->checkpoint), (long long)T, (long long)made_for);
+}
+
 static void warn_of_few(eq_ctx *ctx, const char *path, int64_t there, int64_t wanted)
 {
     if (there < wanted)
@@ -221,13 +238,15 @@ void eq_data_inform(json_t *info, const eq_data_options *o, const eq_data *data)
         json_object_set_new(info, "windows", json_integer(data->train_windows));
         json_object_set_new(info, "val_windows", json_integer(data->val_windows));
     }
-    if (o->val) json_object_set_new(info, "val", json_string(o->val));
-    if (eq_data_is_made(o)) return;
+    if (data->own_val.ids) json_object_set_new(info, "val", json_string(o->val));
+    if (eq_data_is_made(o) || eq_path_ends(o->calib, ".npy")) return;
     json_object_set_new(info, "order", json_string(ORDERS[o->order]));
-    json_object_set_new(info, "instructions", json_string(INSTRUCTIONS[o->instructions]));
-    if (o->chat_format) json_object_set_new(info, "chat_format", json_string(o->chat_format));
-    json_object_set_new(info, "source_max", json_integer(o->source_max));
-    json_object_set_new(info, "target_max", json_integer(o->target_max));
+    if (o->order == EQ_ORDER_RANDOM_DOC) return;
+    const eq_example_options *e = &o->examples;
+    json_object_set_new(info, "instructions", json_string(INSTRUCTIONS[e->instructions]));
+    if (e->chat_format) json_object_set_new(info, "chat_format", json_string(e->chat_format));
+    json_object_set_new(info, "source_max", json_integer(e->source_max));
+    json_object_set_new(info, "target_max", json_integer(e->target_max));
 }
 
 eq_status eq_data_keep(eq_ctx *ctx, const eq_data_job *job, const eq_data *data)
@@ -243,7 +262,9 @@ eq_status eq_data_keep(eq_ctx *ctx, const eq_data_job *job, const eq_data *data)
 eq_status eq_data_text(eq_ctx *ctx, const eq_data_job *job, eq_token_windows *out)
 {
     *out = (eq_token_windows){0};
-    return load_windows(ctx, job, out, job->options->calib, job->samples, 0);
+    eq_status st = load_windows(ctx, job, out, job->options->calib, job->samples, 0);
+    if (st == EQ_OK) warn_of_length(ctx, job);
+    return st;
 }
 
 eq_status eq_data_load(eq_ctx *ctx, const eq_data_job *job, eq_data *data)
@@ -265,6 +286,7 @@ eq_status eq_data_load(eq_ctx *ctx, const eq_data_job *job, eq_data *data)
     data->train_windows = data->calib.n - tail;
     data->val_windows = tail;
     warn_of_few(ctx, o->calib, data->train_windows, job->samples);
+    warn_of_length(ctx, job);
     int64_t behind = data->train_windows * o->seqlen;
     data->train = data->calib.ids;
     data->val = data->calib.ids + behind;

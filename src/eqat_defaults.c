@@ -1,5 +1,5 @@
 /* Defaults of all options: what docs/results.md found to be best. */
-#include "eqat.h"
+#include "eqat_internal.h"
 
 #include "quant/scheme.h"
 
@@ -30,6 +30,11 @@ eq_tune_options eq_tune_defaults(int bits, eq_preset preset)
     o.scale_lr = bits == 2 ? 2e-5 : 1e-5;
     o.clip = 0.3;
     return o;
+}
+
+eq_example_options eq_example_defaults(void)
+{
+    return (eq_example_options){.source_max = 384, .target_max = 128};
 }
 
 /* Blocks learn as much from the same windows again as from new ones, the whole model does not
@@ -63,8 +68,7 @@ eq_quantize_options eq_quantize_defaults(eq_method method, int bits, eq_preset p
         .data = {.calib = "self",
                  .val_samples = 8,
                  .seqlen = 1024,
-                 .source_max = 384,
-                 .target_max = 128},
+                 .examples = eq_example_defaults()},
         .train = {.start = EQ_START_WEIGHTED,
                   .start_windows = 16,
                   .loss = EQ_LOSS_BOUNDED,

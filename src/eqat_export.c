@@ -106,7 +106,8 @@ eq_status eq_export(eq_ctx *ctx, const eq_model *model, const char *out,
                     const eq_export_options *options, eq_export_result *result)
 {
     char *name = eq_path_name(ctx, eq_checkpoint_path(model->checkpoint));
-    char *temporary = eq_format(ctx, "%s.tmp-%ld", out, (long)getpid());
+    char *target = eq_path_trimmed(ctx, out);
+    char *temporary = target ? eq_format(ctx, "%s.tmp-%ld", target, (long)getpid()) : NULL;
     eq_export_job job = {
         .decoder = model->decoder, .tokenizer = model->tokenizer, .options = options, .name = name};
     *result = (eq_export_result){0};
@@ -115,9 +116,10 @@ eq_status eq_export(eq_ctx *ctx, const eq_model *model, const char *out,
         st = eq_fail(ctx, EQ_EINVAL, "%s: is there already; an export makes a new one", out);
     if (st == EQ_OK) st = eq_weights_list(ctx, model->decoder, &job.weights, &job.count);
     if (st == EQ_OK) st = eq_export_kind_of(options->format)->plan(ctx, &job);
-    if (st == EQ_OK) st = make_output(ctx, model, &job, temporary, out, result);
+    if (st == EQ_OK) st = make_output(ctx, model, &job, temporary, target, result);
     eq_free(job.weights);
     eq_free(temporary);
+    eq_free(target);
     eq_free(name);
     return st;
 }

@@ -37,6 +37,9 @@ typedef struct eq_data {
     const uint8_t *train_counts, *val_counts; /* the same of eq_token_windows.counts, or NULL */
 } eq_data;
 
+/* The lengths that EfficientQAT cuts instructions to. */
+eq_example_options eq_example_defaults(void);
+
 typedef struct eq_data_job {
     const eq_data_options *options;
     const eq_decoder *decoder;     /* samples the text of "self" */

@@ -58,6 +58,9 @@ static const eq_option options[] = {
              "compared with those of 16"},
     {.name = NULL}};
 
+static const eq_section sections[] = {{eq_examples_section, offsetof(eval_args, eval.examples)},
+                                      {NULL, 0}};
+
 static void defaults(void *arguments)
 {
     eval_args *args = arguments;
@@ -122,6 +125,7 @@ const eq_command eq_cmd_eval = {
                "--json\n"
                "  eqat eval out/w3 --text wiki.txt --activations 8 --kv-bits 8\n",
     .options = options,
+    .sections = sections,
     .size = sizeof(eval_args),
     .defaults = defaults,
     .run = run};

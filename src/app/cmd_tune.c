@@ -21,10 +21,13 @@ static const eq_option options[] = {
      .kind = EQ_OPTION_STRING,
      .offset = offsetof(tune_args, reference),
      .argument = "MODEL",
-     .help = "the full-precision model, for the divergence in the loss"},
+     .help =
+         "the full-precision model, needed unless --kl is 0; it also writes the text of --calib "
+         "self"},
     {.name = NULL}};
 
 static const eq_section sections[] = {{eq_data_section, offsetof(tune_args, o.data)},
+                                      {eq_examples_section, offsetof(tune_args, o.data.examples)},
                                       {eq_tune_section, offsetof(tune_args, o.tune)},
                                       {eq_run_section, offsetof(tune_args, o.run)},
                                       {NULL, 0}};
@@ -60,7 +63,8 @@ const eq_command eq_cmd_tune = {
         "Examples:\n"
         "  eqat tune out/w2 -o out/w2-tuned --reference models/smollm2-135m-instruct.gguf \\\n"
         "      --calib train.jsonl --samples 64\n"
-        "  eqat tune out/w3 -o out/w3-law --calib law.txt --kl 0 --ce 1 --tune norms\n",
+        "  eqat tune out/w3 -o out/w3-law --calib law.txt --kl 0 --ce 1\n"
+        "  eqat tune gptq-folder -o out/tuned --reference full-folder --calib my.txt\n",
     .options = options,
     .sections = sections,
     .size = sizeof(tune_args),

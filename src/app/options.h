@@ -41,8 +41,9 @@ typedef struct eq_option {
     const char *open;         /* what the help shows for a default below 0, which is none yet */
 } eq_option;
 
-/* Options of eq_data_options, eq_tune_options and eq_run_options. */
-extern const eq_option eq_data_section[], eq_tune_section[], eq_run_section[];
+/* Options of eq_data_options, eq_example_options, eq_tune_options and eq_run_options. */
+extern const eq_option eq_data_section[], eq_examples_section[];
+extern const eq_option eq_tune_section[], eq_run_section[];
 /* Options of eq_generate_options and eq_engine_options. */
 extern const eq_option eq_sampling_section[], eq_engine_section[];
 

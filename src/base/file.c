@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdarg.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -213,12 +214,23 @@ eq_status eq_folder_make(eq_ctx *ctx, const char *path)
     return st;
 }
 
-char *eq_path_name(eq_ctx *ctx, const char *path)
+/* Bytes of a path without slashes behind it; "/" stays. */
+static size_t trimmed_length(const char *path)
 {
     size_t end = strlen(path);
     while (end > 1 && path[end - 1] == '/')
         end--;
-    size_t start = end;
+    return end;
+}
+
+char *eq_path_trimmed(eq_ctx *ctx, const char *path)
+{
+    return eq_strndup(ctx, path, trimmed_length(path));
+}
+
+char *eq_path_name(eq_ctx *ctx, const char *path)
+{
+    size_t end = trimmed_length(path), start = end;
     while (start > 0 && path[start - 1] != '/')
         start--;
     return eq_strndup(ctx, path + start, end - start);
@@ -232,5 +244,5 @@ char *eq_path_join(eq_ctx *ctx, const char *folder, const char *name)
 bool eq_path_ends(const char *path, const char *ending)
 {
     const size_t n = strlen(path), m = strlen(ending);
-    return n >= m && !strcmp(path + n - m, ending);
+    return n >= m && !strcasecmp(path + n - m, ending);
 }

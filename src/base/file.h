@@ -49,9 +49,11 @@ bool eq_folder_exists(const char *path);
 eq_status eq_folder_make(eq_ctx *ctx, const char *path);
 /* The last part of a path, without slashes behind it, in fresh memory; NULL after eq_fail. */
 char *eq_path_name(eq_ctx *ctx, const char *path);
+/* A path without slashes behind it, in fresh memory; NULL after eq_fail. */
+char *eq_path_trimmed(eq_ctx *ctx, const char *path);
 /* folder + "/" + name in fresh memory; NULL after eq_fail. */
 char *eq_path_join(eq_ctx *ctx, const char *folder, const char *name);
-/* Whether a path has this ending, ".npy". */
+/* Whether a path has this ending, ".npy" (or ".NPY"). */
 bool eq_path_ends(const char *path, const char *ending);
 
 #endif

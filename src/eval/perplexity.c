@@ -60,6 +60,15 @@ static void add_slice(eq_ctx *ctx, job *j, sums *s, int64_t next, int64_t rows)
     }
 }
 
+static eq_status check_sums(eq_ctx *ctx, const job *j, const sums *s, int64_t window)
+{
+    const bool mine = isfinite(s->nll), theirs = isfinite(s->reference_nll);
+    if (mine && theirs && isfinite(s->kl)) return EQ_OK;
+    const eq_decoder *culprit = mine && !theirs ? j->reference : j->model;
+    return eq_fail(ctx, EQ_ENUMERIC, "%s: the logits are not finite in window %lld",
+                   eq_checkpoint_path(culprit->checkpoint), (long long)window);
+}
+
 static eq_status add_window(eq_ctx *ctx, job *j, sums *s, int64_t window)
 {
     int64_t T = j->windows->T;
@@ -75,7 +84,7 @@ static eq_status add_window(eq_ctx *ctx, job *j, sums *s, int64_t window)
         st = eq_ctx_status(ctx);
         if (st == EQ_OK) add_slice(ctx, j, s, window * T + row + 1, rows);
     }
-    return st;
+    return st == EQ_OK ? check_sums(ctx, j, s, window) : st;
 }
 
 static void report(eq_ctx *ctx, const sums *s, int64_t done, int64_t n, int64_t T, double start)
@@ -95,8 +104,6 @@ static eq_status finish(eq_ctx *ctx, const sums *s, bool reference, eq_eval_resu
 {
     double positions = (double)s->positions;
     if (!s->positions) return eq_fail(ctx, EQ_EINVAL, "no token of the windows counts");
-    if (!isfinite(s->nll) || !isfinite(s->kl))
-        return eq_fail(ctx, EQ_ENUMERIC, "the model's logits are not finite");
     result->tokens = s->positions;
     result->perplexity = exp(s->nll / positions);
     result->kl = reference ? s->kl / positions : -1;

@@ -8,7 +8,7 @@ eq_status eq_dense_plan(eq_ctx *ctx, eq_export_job *job)
         eq_dtype type;
         float relative, absolute;
     } TYPES[] = {[EQ_EXPORT_F16] = {EQ_F16, 0x1p-11f, 0x1p-25f},
-                 [EQ_EXPORT_BF16] = {EQ_BF16, 0x1p-8f, 0},
+                 [EQ_EXPORT_BF16] = {EQ_BF16, 0x1p-8f, 0x1p-134f},
                  [EQ_EXPORT_F32] = {EQ_F32, 0, 0}};
     for (int64_t i = 0; i < job->count; i++) {
         job->weights[i].type = TYPES[job->options->dtype].type;

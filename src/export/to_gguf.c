@@ -155,9 +155,9 @@ static eq_status choose(eq_ctx *ctx, const eq_export_job *job, eq_weight *w)
 eq_status eq_gguf_plan(eq_ctx *ctx, eq_export_job *job)
 {
     const char *path = eq_checkpoint_path(job->decoder->checkpoint);
-    eq_status st = EQ_OK;
     if (!job->tokenizer)
         return eq_fail(ctx, EQ_EINVAL, "%s: has no tokenizer, which a GGUF file must hold", path);
+    eq_status st = eq_tokenizer_fits_gguf(ctx, job->tokenizer, job->decoder->config.V, path);
     for (int64_t i = 0; st == EQ_OK && i < job->count; i++) {
         eq_weight *w = &job->weights[i];
         st = eq_export_progress(ctx, job, "choosing types", i);

@@ -321,8 +321,8 @@ eq_status eq_windows_dialogs(eq_ctx *ctx, eq_token_windows *windows, const eq_wi
     const int64_t T = source->T;
     st = fill(&b);
     int64_t there = b.full.count / T, n = eq_windows_take(source, there);
-    if (st == EQ_OK && !n)
-        st = eq_windows_short(ctx, source->path, there, T, source->n ? source->n : 1);
+    int64_t least = source->enough ? source->enough : source->n ? source->n : 1;
+    if (st == EQ_OK && !n) st = eq_windows_short(ctx, source->path, there, T, least);
     if (st == EQ_OK) {
         *windows = (eq_token_windows){b.full.ids, n, T, b.full.counts};
         b.full = (eq_marked){0};

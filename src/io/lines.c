@@ -55,7 +55,7 @@ eq_status eq_lines_open(eq_ctx *ctx, eq_lines *lines, const char *path)
 {
     static const char *const others[] = {".parquet", ".arrow", ".gz", ".zst", ".zip", ".npy"};
     *lines = (eq_lines){.ctx = ctx, .list = eq_path_ends(path, ".json")};
-    lines->json = lines->list || eq_path_ends(path, ".jsonl");
+    lines->json = lines->list || eq_path_ends(path, ".jsonl") || eq_path_ends(path, ".ndjson");
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         if (eq_path_ends(path, others[i]))
             return eq_fail(
@@ -64,7 +64,10 @@ eq_status eq_lines_open(eq_ctx *ctx, eq_lines *lines, const char *path)
                 "of objects",
                 path);
     eq_status st = eq_map_open(ctx, &lines->map, path);
-    return st == EQ_OK && lines->list ? open_list(lines) : st;
+    if (st != EQ_OK) return st;
+    const bool marked = lines->map.size >= 3 && !memcmp(lines->map.data, "\xef\xbb\xbf", 3);
+    lines->at = marked ? 3 : 0; /* a mark of UTF-8 is no text */
+    return lines->list ? open_list(lines) : EQ_OK;
 }
 
 void eq_lines_close(eq_lines *lines)
@@ -126,7 +129,7 @@ eq_status eq_lines_next(eq_lines *lines, bool *more)
     if (!*more) return EQ_OK;
     if (lines->list) return next_entry(lines);
     if (lines->json) return next_line(lines, more);
-    lines->text = (eq_text){(const char *)lines->map.data, lines->map.size};
+    lines->text = (eq_text){(const char *)lines->map.data + lines->at, lines->map.size - lines->at};
     lines->at = lines->map.size;
     return EQ_OK;
 }

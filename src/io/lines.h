@@ -1,6 +1,6 @@
-/* Text files read piece by piece: a file whose name ends in .jsonl has a JSON value on each line,
- * empty lines are skipped; one in .json is a JSON list of objects; any other file is one text as it
- * stands. */
+/* Text files read piece by piece: a file whose name ends in .jsonl or .ndjson has a JSON value on
+ * each line, empty lines are skipped; one in .json is a JSON list of objects; any other file is one
+ * text as it stands. A byte order mark of UTF-8 at the beginning is skipped. */
 #ifndef EQ_IO_LINES_H
 #define EQ_IO_LINES_H
 
@@ -11,7 +11,7 @@
 typedef struct eq_lines {
     eq_ctx *ctx;
     eq_map map;
-    bool json;     /* a .jsonl or .json file */
+    bool json;     /* not a plain text */
     bool list;     /* a .json file: what is said of lines holds for its entries */
     size_t at;     /* where the next piece starts */
     int64_t line;  /* number of the line read last, from 1 */

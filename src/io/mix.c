@@ -155,7 +155,12 @@ eq_status eq_windows_mix(eq_ctx *ctx, eq_token_windows *windows, const eq_mix *m
     eq_window_source source = *like;
     source.path = mix->sources[0].path;
     if (mix->n == 1) return eq_windows_dialogs(ctx, windows, &source, options);
-    source.fewer = false; /* the shares would not be those asked for */
+    source.enough = 0; /* the shares would not be those asked for */
+    if (!source.n)
+        return eq_fail(ctx, EQ_EINVAL,
+                       "%s and others: how many windows of a mix are taken must be "
+                       "said",
+                       source.path);
     mixing m = {0};
     eq_status st = eq_windows_sizes(ctx, &source, 1);
     if (st == EQ_OK) st = reserve(ctx, &m, mix->n, like->n, like->T);

@@ -56,8 +56,11 @@ void eq_tokenizer_free(eq_tokenizer *tok); /* NULL is fine */
  * template, chat_template.jinja into an existing folder, so that other programs get our ids. */
 eq_status eq_tokenizer_write_folder(eq_ctx *ctx, const eq_tokenizer *tok, const char *folder);
 
-/* Put the tokenizer into the metadata of a GGUF file, for a model of V tokens: ids that the
- * tokenizer has not become unused tokens. EQ_EINVAL when it has more. */
+/* EQ_EINVAL, naming `path`, when the tokenizer has more than the model's V tokens, or a
+ * normalization that its GGUF file could not say. */
+eq_status eq_tokenizer_fits_gguf(eq_ctx *ctx, const eq_tokenizer *tok, int64_t V, const char *path);
+/* Put such a tokenizer into the metadata of a GGUF file, for a model of V tokens: ids that the
+ * tokenizer has not become unused tokens. */
 struct eq_gguf_writer;
 eq_status eq_tokenizer_to_gguf(eq_ctx *ctx, const eq_tokenizer *tok, struct eq_gguf_writer *writer,
                                int64_t V);

@@ -81,12 +81,22 @@ static eq_status put_merges(eq_ctx *ctx, eq_gguf_writer *w, const eq_tokenizer *
     return good ? EQ_OK : EQ_ENOMEM;
 }
 
+/* A GGUF file has a name for the pre-tokenizer, and only qwen2 implies form C. */
+eq_status eq_tokenizer_fits_gguf(eq_ctx *ctx, const eq_tokenizer *tok, int64_t V, const char *path)
+{
+    if (tok->table.n > V)
+        return eq_fail(ctx, EQ_EINVAL, "%s: the tokenizer has %d tokens, the model %lld", path,
+                       (int)tok->table.n, (long long)V);
+    if (tok->normalized == !strcmp(tok->pre->name, "qwen2")) return EQ_OK;
+    return eq_fail(ctx, EQ_EINVAL,
+                   "%s: the tokenizer is %s the normalizer NFC, which no GGUF file with the "
+                   "pre-tokenizer %s says",
+                   path, tok->normalized ? "with" : "without", tok->pre->name);
+}
+
 eq_status eq_tokenizer_to_gguf(eq_ctx *ctx, const eq_tokenizer *tok, struct eq_gguf_writer *w,
                                int64_t V)
 {
-    if (tok->table.n > V)
-        return eq_fail(ctx, EQ_EINVAL, "%s: the tokenizer has %d tokens, the model %lld", w->path,
-                       (int)tok->table.n, (long long)V);
     put_settings(w, tok);
     eq_status st = put_tokens(ctx, w, &tok->table, V);
     return st == EQ_OK ? put_merges(ctx, w, tok) : st;

@@ -120,7 +120,7 @@ static void put_model(eq_output *out, const eq_tokenizer *tok)
                           "    \"byte_fallback\": false,\n    \"ignore_merges\": false,\n"
                           "    \"vocab\": {");
     for (int32_t id = 0; id < tok->table.n; id++) {
-        if (!tok->table.tokens[id].name.size) continue;
+        if (tok->table.tokens[id].type == EQ_TOKEN_UNUSED) continue; /* those of GGUF have names */
         eq_output_printf(out, "%s\n      ", separator);
         put_name(out, tok, id);
         eq_output_printf(out, ": %d", (int)id);

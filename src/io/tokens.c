@@ -56,8 +56,9 @@ eq_status eq_windows_sizes(eq_ctx *ctx, const eq_window_source *source, int64_t 
 
 int64_t eq_windows_take(const eq_window_source *source, int64_t there)
 {
-    if (!source->n || (source->fewer && there < source->n)) return there;
-    return there < source->n ? 0 : source->n;
+    if (!source->n) return there;
+    if (there >= source->n) return source->n;
+    return source->enough && there >= source->enough ? there : 0;
 }
 
 eq_status eq_windows_short(eq_ctx *ctx, const char *path, int64_t there, int64_t T, int64_t needed)

@@ -28,7 +28,7 @@ typedef struct eq_window_source {
     int32_t separator; /* id put after each document of .jsonl and .json, -1: none */
     int64_t n;         /* windows wanted; 0: all that fit, at least one */
     int64_t T;         /* tokens of each, >= 1 */
-    bool fewer;        /* where there are fewer than n, but one, take them all */
+    int64_t enough;    /* so many will do where there are fewer than n; 0: they will not */
 } eq_window_source;
 
 /* How many of `there` windows to take, 0 when they are too few. */

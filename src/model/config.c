@@ -72,6 +72,9 @@ static eq_status check_shape(const source *s, const eq_config *c)
     if (c->D % 2)
         return eq_fail(s->ctx, EQ_EFORMAT, "%s: the head size %lld is odd", s->path,
                        (long long)c->D);
+    if (c->H * c->D > LARGEST)
+        return eq_fail(s->ctx, EQ_EFORMAT, "%s: %lld heads of %lld are more than %d channels",
+                       s->path, (long long)c->H, (long long)c->D, LARGEST);
     return EQ_OK;
 }
 

@@ -35,6 +35,9 @@ failed config/config.json inspect config
 cp -r m other
 sed -i 's/"llama"/"unheard-of"/' other/config.json
 failed unheard-of inspect other
+cp -r m heads
+sed -i 's/"head_dim": [0-9]*/"head_dim": 134217728/' heads/config.json
+failed 'heads of 134217728 are more than' inspect heads
 
 # Nowhere to write.
 failed /dev/null/x logits m --tokens 1,2 -o /dev/null/x

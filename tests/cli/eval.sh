@@ -63,6 +63,29 @@ field perplexity >of-document
 cmp of-text of-document || complain "a document has another perplexity than the text"
 expect 0 eval m --text orders.jsonl --context 256 --windows 3 --json
 out_json '0 < r["tokens"] < 3 * 255 / 2'
+# The ending tells the kind in any case, .ndjson is .jsonl; a byte order mark is no text.
+cp text.jsonl text.NDJSON
+(printf '\357\273\277' && cat text.jsonl) >marked.jsonl
+(printf '\357\273\277' && cat text.txt) >marked.txt
+for file in text.NDJSON marked.jsonl marked.txt; do
+    expect 0 eval m --text $file --context 64 --windows 5 --json --precision f32
+    field perplexity >of-document
+    cmp of-text of-document || complain "$file has another perplexity than the text"
+done
+# Examples as they are in training.
+expect 0 eval m --text orders.jsonl --context 256 --windows 3 --json --target-max 3
+out_json 'r["tokens"] < 3 * 255 / 4'
+echo '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes"}]}' >talk.jsonl
+expect 2 eval m --text talk.jsonl --context 64
+err_has 'talk.jsonl.*line 1.*--chat-format'
+tiny chat --tokenizer --vocabulary 259 --chat
+expect 0 eval chat --text talk.jsonl --context 64 --json --chat-format chatml
+expect 2 eval m --text text.txt,text.jsonl --context 64
+err_has 'text.txt and others: how many windows'
+# Longer windows than the model was made for are said to be.
+(for i in $(seq 20); do cat text.txt; done) >long.txt
+expect 0 eval m --text long.txt --context 1024 --windows 1
+err_has '^warning: m: windows of 1024 tokens are longer than the 512 that the model was made for'
 cp text.txt text.gz
 expect 1 eval m --text text.gz --context 64
 err_has '^eqat: text.gz: is no text'

@@ -74,6 +74,14 @@ err_has 'q3: is there already'
 expect 0 export q2.gguf -o again.gguf -q
 cmp -s q2.gguf again.gguf || complain "a GGUF file exported again is another one"
 
+# Ids without a token, which GGUF files give names, are none in a folder either.
+tiny padded --tokenizer --vocabulary 270
+expect 0 export padded -o padded.gguf -q
+expect 0 export padded.gguf -o padded-dense -q --format dense --dtype f32
+grep -q PAD padded-dense/tokenizer.json && complain "unused ids have become tokens"
+expect 0 quantize padded.gguf -o padded-q -q --method rtn --init mse --bits 4 --group 32
+grep -q PAD padded-q/tokenizer.json && complain "unused ids have become tokens"
+
 # Folders: the same codes, in one file or several.
 for options in '' '--gptq-version 1' '--shard-size 20K'; do
     for folder in q3 q4s k3; do
@@ -106,6 +114,10 @@ for dtype in f16 bf16 f32; do
 done
 out_json 'r["error_bound"] == 0'
 same_model q4 dense-f32
+mkdir slash
+expect 0 export q4 -o slash/dense// -q --format dense --dtype f32
+same slash/dense dense-f32
+[ "$(ls slash)" = dense ] || complain "left behind: $(ls slash)"
 grep -q quantization_config dense-f32/config.json && complain "a dense model says it is quantized"
 
 # What was there stays, and nothing half-written is left.
