@@ -16,6 +16,13 @@ const eq_export_kind *eq_export_kind_of(eq_export_format format)
     return &KINDS[format];
 }
 
+eq_status eq_weight_refuse(eq_ctx *ctx, const eq_export_job *job, const eq_weight *w,
+                           const char *why)
+{
+    return eq_fail(ctx, EQ_EINVAL, "%s: %s %s", eq_checkpoint_path(job->decoder->checkpoint),
+                   w->module, why);
+}
+
 eq_status eq_export_progress(eq_ctx *ctx, const eq_export_job *job, const char *task, int64_t i)
 {
     const eq_progress progress = {.task = task,

@@ -37,6 +37,10 @@ eq_status eq_export_verify(eq_ctx *ctx, const eq_export_job *job, const eq_decod
 /* For the formats: say that weight i is being written, and stop when asked to. */
 eq_status eq_export_progress(eq_ctx *ctx, const eq_export_job *job, const char *task, int64_t i);
 
+/* EQ_EINVAL: the model's path, the weight, and why it cannot be stored ("has ..."). */
+eq_status eq_weight_refuse(eq_ctx *ctx, const eq_export_job *job, const eq_weight *weight,
+                           const char *why);
+
 /* GGUF.                                                                       (to_gguf.c) */
 eq_status eq_gguf_plan(eq_ctx *ctx, eq_export_job *job);
 eq_status eq_gguf_export(eq_ctx *ctx, const eq_export_job *job, const char *path);

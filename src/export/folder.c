@@ -21,14 +21,13 @@ static void contents_free(contents *c)
     eq_free(c->names);
 }
 
-static void list_weight(contents *c, const eq_export_job *job, const eq_weight *w,
-                        const eq_export_layout *layout)
+static void list_weight(contents *c, const eq_weight *w, const eq_export_layout *layout)
 {
     const char *suffixes[EQ_LAYOUT_TENSORS] = {w->suffix};
     eq_tensor_entry *e = c->entries + c->count;
     int n = 1;
     if (w->packed)
-        n = layout->describe(job, w, e, suffixes);
+        n = eq_layout_describe(layout->kind, w, e, suffixes);
     else if (w->vector)
         *e = (eq_tensor_entry){NULL, w->type, 1, {w->K}};
     else
@@ -74,14 +73,15 @@ static eq_status write_weights(eq_ctx *ctx, const eq_export_job *job, const char
     eq_shards shards = {0};
     eq_status st = c.entries && c.names ? EQ_OK : EQ_ENOMEM;
     for (int64_t i = 0; st == EQ_OK && i < job->count; i++)
-        list_weight(&c, job, &job->weights[i], layout);
+        list_weight(&c, &job->weights[i], layout);
     if (st == EQ_OK)
         st = eq_shards_begin(ctx, &shards, folder, c.entries, c.count, job->options->shard_bytes);
     for (int64_t i = 0; st == EQ_OK && i < job->count; i++) {
         const eq_weight *w = &job->weights[i];
         st = eq_export_progress(ctx, job, "writing", i);
         if (st == EQ_OK)
-            st = w->packed ? layout->write(ctx, job, w, &shards) : write_plain(ctx, w, &shards);
+            st = w->packed ? eq_layout_write(ctx, layout->kind, w, &shards)
+                           : write_plain(ctx, w, &shards);
     }
     if (st == EQ_OK) st = eq_shards_commit(&shards);
     eq_shards_abandon(&shards);
@@ -120,33 +120,4 @@ eq_status eq_folder_export(eq_ctx *ctx, const eq_export_job *job, const char *fo
 {
     eq_status st = write_weights(ctx, job, folder, layout);
     return st == EQ_OK ? write_config(ctx, job, folder, layout) : st;
-}
-
-eq_status eq_unpacked_init(eq_ctx *ctx, eq_unpacked *u, const eq_qmatrix *q)
-{
-    int64_t groups = q->K / q->g;
-    float *zeros = eq_alloc(ctx, ctx->threads * groups, sizeof *zeros);
-    *u = (eq_unpacked){.codes = eq_alloc(ctx, q->N * q->K, 1),
-                       .zeros = eq_alloc(ctx, q->N * groups, 1),
-                       .scales = eq_alloc(ctx, q->N * groups, sizeof(float))};
-    bool good = zeros && u->codes && u->zeros && u->scales;
-    int64_t rows = good ? q->N : 0;
-#pragma omp parallel for schedule(static) num_threads(ctx->threads)
-    for (int64_t n = 0; n < rows; n++) {
-        float *z = zeros + eq_this_thread() * groups;
-        eq_qmatrix_codes(u->codes + n * q->K, q, n);
-        eq_qmatrix_grid(u->scales + n * groups, z, q, n);
-        for (int64_t k = 0; k < groups; k++)
-            u->zeros[n * groups + k] = (uint8_t)z[k];
-    }
-    eq_free(zeros);
-    return good ? EQ_OK : EQ_ENOMEM;
-}
-
-void eq_unpacked_deinit(eq_unpacked *u)
-{
-    eq_free(u->codes);
-    eq_free(u->zeros);
-    eq_free(u->scales);
-    *u = (eq_unpacked){0};
 }

@@ -10,13 +10,7 @@ enum { EQ_LAYOUT_TENSORS = 6 }; /* most that a linear is stored in */
 
 /* How a format stores the linears that stay packed, and what it says of them. */
 typedef struct eq_export_layout {
-    /* The tensors of a packed weight: type, dims and shape of each into entries, its suffix
-     * ("qweight") into suffixes; gives how many. NULL: none stays packed. */
-    int (*describe)(const eq_export_job *job, const eq_weight *weight, eq_tensor_entry *entries,
-                    const char **suffixes);
-    /* Their bytes, in that order. */
-    eq_status (*write)(eq_ctx *ctx, const eq_export_job *job, const eq_weight *weight,
-                       eq_shards *shards);
+    eq_packing_kind kind;
     /* What config.json says of them, a new reference; NULL after eq_fail. */
     json_t *(*quantization)(eq_ctx *ctx, const eq_export_job *job);
     bool own_file; /* quantize_config.json holds that too */
@@ -27,12 +21,14 @@ typedef struct eq_export_layout {
 eq_status eq_folder_export(eq_ctx *ctx, const eq_export_job *job, const char *folder,
                            const eq_export_layout *layout);
 
-/* Codes [N, K], scales [N, K/g] and zero points [N, K/g] of a packed weight, unpacked. */
-typedef struct eq_unpacked {
-    uint8_t *codes, *zeros; /* owned */
-    float *scales;          /* owned */
-} eq_unpacked;
-eq_status eq_unpacked_init(eq_ctx *ctx, eq_unpacked *unpacked, const eq_qmatrix *q);
-void eq_unpacked_deinit(eq_unpacked *unpacked); /* zeroed storage is fine */
+/* A packed weight as the format stores it: no words, but sizes and layout.      (layout.c) */
+eq_qmatrix eq_layout_matrix(eq_packing_kind kind, const eq_weight *weight);
+/* Its tensors: type, dims and shape of each into entries [EQ_LAYOUT_TENSORS], its suffix ("qweight")
+ * into suffixes; gives how many. */
+int eq_layout_describe(eq_packing_kind kind, const eq_weight *weight, eq_tensor_entry *entries,
+                       const char **suffixes);
+/* Their bytes, in that order. */
+eq_status eq_layout_write(eq_ctx *ctx, eq_packing_kind kind, const eq_weight *weight,
+                          eq_shards *shards);
 
 #endif

@@ -6,7 +6,7 @@
 
 #include <stdio.h>
 
-enum { SCAN_ROWS = 64, PACK_ROWS = 256, TENSOR_NAME = 64, PREFIX = 96 };
+enum { SCAN_ROWS = 64, PACK_ROWS = 256, TENSOR_NAME = 64 };
 
 /* ---- rows of codes ------------------------------------------------------------------------- */
 
@@ -193,19 +193,18 @@ static eq_dtype main_type(const eq_export_job *job)
     return (eq_dtype)most;
 }
 
-static void put_size(eq_gguf_writer *w, const eq_gguf_family *family, const char *key,
+static void put_size(eq_gguf_writer *w, const eq_gguf_family *family, const char *name,
                      int64_t value)
 {
-    char name[PREFIX];
-    snprintf(name, sizeof name, "%s.%s", family->prefix, key);
-    eq_gguf_put_u32(w, name, (uint32_t)value);
+    char key[EQ_GGUF_KEY];
+    eq_gguf_put_u32(w, eq_gguf_family_key(key, family, name), (uint32_t)value);
 }
 
-static void put_real(eq_gguf_writer *w, const eq_gguf_family *family, const char *key, double value)
+static void put_real(eq_gguf_writer *w, const eq_gguf_family *family, const char *name,
+                     double value)
 {
-    char name[PREFIX];
-    snprintf(name, sizeof name, "%s.%s", family->prefix, key);
-    eq_gguf_put_f32(w, name, (float)value);
+    char key[EQ_GGUF_KEY];
+    eq_gguf_put_f32(w, eq_gguf_family_key(key, family, name), (float)value);
 }
 
 static void put_model(eq_gguf_writer *w, const eq_gguf_family *family, const eq_config *c)

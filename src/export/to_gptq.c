@@ -6,12 +6,6 @@
 
 /* ---- the plan ------------------------------------------------------------------------------ */
 
-static eq_status refuse(eq_ctx *ctx, const eq_export_job *job, const eq_weight *w, const char *why)
-{
-    return eq_fail(ctx, EQ_EINVAL, "%s: %s %s", eq_checkpoint_path(job->decoder->checkpoint),
-                   w->module, why);
-}
-
 /* What the two versions cannot hold. */
 static eq_status check(eq_ctx *ctx, const eq_export_job *job, eq_weight *w)
 {
@@ -19,16 +13,18 @@ static eq_status check(eq_ctx *ctx, const eq_export_job *job, eq_weight *w)
     bool halves;
     int least;
     if (q->order)
-        return refuse(ctx, job, w, "has columns in activation order, which are not exported");
+        return eq_weight_refuse(ctx, job, w,
+                                "has columns in activation order, which are not exported");
     if (!eq_qmatrix_fits(q->N, q->K, q->bits))
-        return refuse(ctx, job, w, "does not fill whole words of 32 bits");
+        return eq_weight_refuse(ctx, job, w, "does not fill whole words of 32 bits");
     eq_status st = eq_weight_check_grid(ctx, w, &halves, &least);
     if (st == EQ_OK && !halves)
-        return refuse(ctx, job, w, "has a scale that is no half; eqat tune writes halves");
+        return eq_weight_refuse(ctx, job, w,
+                                "has a scale that is no half; eqat tune writes halves");
     if (st == EQ_OK && job->options->gptq_version == 1 && least == 0)
-        return refuse(ctx, job, w,
-                      "has a zero point of 0, which version 1 cannot hold: use "
-                      "--gptq-version 2, or eqat quantize --grid symmetric");
+        return eq_weight_refuse(ctx, job, w,
+                                "has a zero point of 0, which version 1 cannot hold: use "
+                                "--gptq-version 2, or eqat quantize --grid symmetric");
     return st;
 }
 
@@ -45,55 +41,8 @@ eq_status eq_gptq_plan(eq_ctx *ctx, eq_export_job *job)
         w->type = w->packed ? EQ_I32 : eq_weight_type(w);
         if (st == EQ_OK && w->packed) st = check(ctx, job, w);
         if (st == EQ_OK && w->linear && eq_weight_is_blocks(w))
-            st = refuse(ctx, job, w, "is in ggml's blocks, which gguf and dense hold");
+            st = eq_weight_refuse(ctx, job, w, "is in ggml's blocks, which gguf and dense hold");
     }
-    return st;
-}
-
-/* ---- tensors ------------------------------------------------------------------------------- */
-
-static int describe(const eq_export_job *job, const eq_weight *w, eq_tensor_entry *e,
-                    const char **suffixes)
-{
-    static const char *const SUFFIXES[] = {"qweight", "qzeros", "scales", "g_idx"};
-    const eq_qmatrix *q = &w->stored->matrix;
-    (void)job;
-    memcpy(suffixes, SUFFIXES, sizeof SUFFIXES);
-    e[0] = (eq_tensor_entry){NULL, EQ_I32, 2, {q->K * q->bits / 32, q->N}};
-    e[1] = (eq_tensor_entry){NULL, EQ_I32, 2, {q->K / q->g, q->N * q->bits / 32}};
-    e[2] = (eq_tensor_entry){NULL, EQ_F16, 2, {q->K / q->g, q->N}};
-    e[3] = (eq_tensor_entry){NULL, EQ_I32, 1, {q->K}};
-    return 4;
-}
-
-static eq_status write_packed(eq_ctx *ctx, const eq_export_job *job, const eq_weight *w,
-                              eq_shards *shards)
-{
-    const eq_qmatrix *q = &w->stored->matrix;
-    const eq_qmatrix plain = {.bits = q->bits, .N = q->N, .K = q->K, .g = q->g};
-    const size_t sizes[] = {eq_qmatrix_weight_bytes(q->N, q->K, q->bits),
-                            eq_qmatrix_zero_bytes(q->N, q->K, q->g, q->bits),
-                            eq_qmatrix_scale_bytes(q->N, q->K, q->g), (size_t)q->K * 4};
-    eq_unpacked u = {0};
-    char *parts[4];
-    bool good = true;
-    for (int i = 0; i < 4; i++) {
-        parts[i] = eq_alloc(ctx, (int64_t)sizes[i], 1);
-        good = good && parts[i];
-    }
-    eq_status st = good ? eq_unpacked_init(ctx, &u, q) : EQ_ENOMEM;
-    if (st == EQ_OK) {
-        for (int64_t i = 0; i < q->N * (q->K / q->g); i++)
-            u.zeros[i] = (uint8_t)(u.zeros[i] - (job->options->gptq_version == 1));
-        for (int32_t k = 0; k < q->K; k++)
-            memcpy(parts[3] + 4 * (size_t)k, &(int32_t){(int32_t)(k / q->g)}, 4);
-        eq_qmatrix_pack(parts[0], parts[1], parts[2], u.codes, u.zeros, u.scales, &plain);
-    }
-    for (int i = 0; i < 4; i++) {
-        if (st == EQ_OK) st = eq_shards_write(shards, parts[i], sizes[i]);
-        eq_free(parts[i]);
-    }
-    eq_unpacked_deinit(&u);
     return st;
 }
 
@@ -148,6 +97,8 @@ static json_t *quantization(eq_ctx *ctx, const eq_export_job *job)
 
 eq_status eq_gptq_export(eq_ctx *ctx, const eq_export_job *job, const char *folder)
 {
-    const eq_export_layout layout = {describe, write_packed, quantization, true};
+    const eq_packing_kind kind =
+        job->options->gptq_version == 1 ? EQ_PACKING_GPTQ_V1 : EQ_PACKING_GPTQ_V2;
+    const eq_export_layout layout = {kind, quantization, true};
     return eq_folder_export(ctx, job, folder, &layout);
 }

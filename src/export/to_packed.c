@@ -25,12 +25,6 @@ static int64_t group_of(const eq_qmatrix *q)
     return q->g == q->K ? -1 : q->g;
 }
 
-static eq_status refuse(eq_ctx *ctx, const eq_export_job *job, const eq_weight *w, const char *why)
-{
-    return eq_fail(ctx, EQ_EINVAL, "%s: %s: %s", eq_checkpoint_path(job->decoder->checkpoint),
-                   w->module, why);
-}
-
 /* What the format cannot hold. `first` is a linear that all must be like, unless each has a scheme
  * of its own. */
 static eq_status check_linear(eq_ctx *ctx, const eq_export_job *job, const eq_weight *w,
@@ -39,13 +33,18 @@ static eq_status check_linear(eq_ctx *ctx, const eq_export_job *job, const eq_we
     const eq_qmatrix *q = &w->stored->matrix, *f = &first->stored->matrix;
     eq_packing_kind kind = kind_of(job);
     bool rows = group_of(q) == -1 && group_of(f) == -1;
-    if (q->order) return refuse(ctx, job, w, "columns in activation order are not exported");
+    if (q->order)
+        return eq_weight_refuse(ctx, job, w,
+                                "has columns in activation order, which are not exported");
     if (kind == EQ_PACKING_AWQ && (q->bits != 4 || q->N % 8))
-        return refuse(ctx, job, w, "AWQ holds 4 bits, and rows by eights: eqat quantize --bits 4");
+        return eq_weight_refuse(
+            ctx, job, w,
+            "does not fit AWQ, which holds 4 bits, and rows by eights: eqat quantize --bits 4");
     if (kind != EQ_PACKING_COMPRESSED && (q->bits != f->bits || (q->g != f->g && !rows)))
-        return refuse(ctx, job, w,
-                      "has other bits or groups than the linears before, which the format cannot "
-                      "hold; compressed-tensors can");
+        return eq_weight_refuse(
+            ctx, job, w,
+            "has other bits or groups than the linears before, which the format cannot "
+            "hold; compressed-tensors can");
     return EQ_OK;
 }
 
@@ -55,7 +54,9 @@ static eq_status check_grid(eq_ctx *ctx, const eq_export_job *job, eq_weight *w)
     bool halves;
     int least;
     eq_status st = eq_weight_check_grid(ctx, w, &halves, &least);
-    return st != EQ_OK || halves ? st : refuse(ctx, job, w, "has a scale that is no half (F16)");
+    return st != EQ_OK || halves
+               ? st
+               : eq_weight_refuse(ctx, job, w, "has a scale that is no half (F16)");
 }
 
 /* The element type of what stays in plain numbers. Codes of an embedding or a head, which these
@@ -74,10 +75,10 @@ eq_status eq_packed_plan(eq_ctx *ctx, eq_export_job *job)
     for (int64_t i = 0; st == EQ_OK && i < job->count; i++) {
         eq_weight *w = &job->weights[i];
         if (w->linear && !eq_weight_is_packed(w))
-            return refuse(ctx, job, w,
-                          job->decoder->bits == 16
-                              ? "is not quantized; eqat quantize comes first"
-                              : "is in ggml's blocks, which gguf and dense hold");
+            return eq_weight_refuse(ctx, job, w,
+                                    job->decoder->bits == 16
+                                        ? "is not quantized; eqat quantize comes first"
+                                        : "is in ggml's blocks, which gguf and dense hold");
         if (!is_linear(w)) {
             plan_plain(w);
             continue;
@@ -87,80 +88,6 @@ eq_status eq_packed_plan(eq_ctx *ctx, eq_export_job *job)
         w->packed = true;
         if (st == EQ_OK) st = check_grid(ctx, job, w);
     }
-    return st;
-}
-
-/* ---- tensors ------------------------------------------------------------------------------- */
-
-/* The same linear in the layout of the file. */
-static eq_qmatrix target_of(const eq_export_job *job, const eq_weight *w)
-{
-    const eq_qmatrix *q = &w->stored->matrix;
-    return (eq_qmatrix){.bits = q->bits,
-                        .N = q->N,
-                        .K = q->K,
-                        .g = q->g,
-                        .symmetric = w->symmetric && kind_of(job) == EQ_PACKING_COMPRESSED,
-                        .layout = eq_packing_format_get(kind_of(job))->layout};
-}
-
-/* In the order in which write_linear writes them. Formats name their tensors without a dot. */
-static int describe(const eq_export_job *job, const eq_weight *w, eq_tensor_entry *e,
-                    const char **suffixes)
-{
-    const eq_packing_format *f = eq_packing_format_get(kind_of(job));
-    const eq_qmatrix q = target_of(job, w);
-    const eq_qshapes s = eq_qmatrix_shapes(&q);
-    int n = 0;
-    suffixes[n] = f->weight;
-    e[n++] = (eq_tensor_entry){NULL, EQ_I32, 2, {s.weight[0], s.weight[1]}};
-    suffixes[n] = f->zeros;
-    if (!q.symmetric) e[n++] = (eq_tensor_entry){NULL, EQ_I32, 2, {s.zeros[0], s.zeros[1]}};
-    suffixes[n] = f->scales;
-    e[n++] = (eq_tensor_entry){NULL, EQ_F16, 2, {s.scales[0], s.scales[1]}};
-    suffixes[n] = f->shape ? f->shape : f->order;
-    if (f->shape)
-        e[n++] = (eq_tensor_entry){NULL, EQ_I64, 1, {2}};
-    else if (!f->layout.across)
-        e[n++] = (eq_tensor_entry){NULL, EQ_I32, 1, {q.K}};
-    return n;
-}
-
-static void fill_order(int32_t *order, const eq_qmatrix *q)
-{
-    for (int64_t k = 0; k < q->K; k++)
-        order[k] = (int32_t)(k / q->g);
-}
-
-static eq_status write_linear(eq_ctx *ctx, const eq_export_job *job, const eq_weight *w,
-                              eq_shards *shards)
-{
-    const eq_packing_format *f = eq_packing_format_get(kind_of(job));
-    const eq_qmatrix q = target_of(job, w);
-    const eq_qshapes s = eq_qmatrix_shapes(&q);
-    const int64_t shape[2] = {w->N, w->K};
-    int64_t zero_words = s.zeros[0] * s.zeros[1];
-    eq_unpacked u = {0};
-    void *words = eq_alloc(ctx, (int64_t)eq_qmatrix_bytes(&q), 1);
-    void *zeros = eq_alloc(ctx, zero_words, 4), *scales = eq_alloc(ctx, q.N * (q.K / q.g), 2);
-    int32_t *order = eq_alloc(ctx, q.K, sizeof *order);
-    eq_status st = words && zeros && scales && order ? EQ_OK : EQ_ENOMEM;
-    if (st == EQ_OK) st = eq_unpacked_init(ctx, &u, &w->stored->matrix);
-    if (st != EQ_OK) goto done;
-    eq_qmatrix_pack(words, zeros, scales, u.codes, u.zeros, u.scales, &q);
-    fill_order(order, &q);
-    st = eq_shards_write(shards, words, eq_qmatrix_bytes(&q));
-    if (st == EQ_OK && !q.symmetric) st = eq_shards_write(shards, zeros, (size_t)zero_words * 4);
-    if (st == EQ_OK) st = eq_shards_write(shards, scales, eq_qmatrix_scale_bytes(q.N, q.K, q.g));
-    if (st == EQ_OK && f->shape) st = eq_shards_write(shards, shape, sizeof shape);
-    if (st == EQ_OK && !f->shape && !f->layout.across)
-        st = eq_shards_write(shards, order, (size_t)q.K * sizeof *order);
-done:
-    eq_unpacked_deinit(&u);
-    eq_free(words);
-    eq_free(zeros);
-    eq_free(scales);
-    eq_free(order);
     return st;
 }
 
@@ -212,7 +139,7 @@ static json_t *compressed_settings(eq_ctx *ctx, const eq_export_job *job)
     json_t *groups = json_object();
     for (int64_t i = 0; i < job->count; i++) {
         if (!is_linear(&job->weights[i])) continue;
-        const eq_qmatrix q = target_of(job, &job->weights[i]);
+        const eq_qmatrix q = eq_layout_matrix(EQ_PACKING_COMPRESSED, &job->weights[i]);
         json_array_append_new(json_object_get(find_group(groups, &q), "targets"),
                               json_string(job->weights[i].module));
     }
@@ -241,6 +168,6 @@ eq_status eq_packed_export(eq_ctx *ctx, const eq_export_job *job, const char *fo
         [EQ_PACKING_AWQ] = awq_settings,
         [EQ_PACKING_COMPRESSED] = compressed_settings,
         [EQ_PACKING_EFFICIENTQAT] = no_settings};
-    const eq_export_layout layout = {describe, write_linear, SETTINGS[kind_of(job)], false};
+    const eq_export_layout layout = {kind_of(job), SETTINGS[kind_of(job)], false};
     return eq_folder_export(ctx, job, folder, &layout);
 }

@@ -1,6 +1,6 @@
 #include "train/run.h"
 
-#include "base/file.h"
+#include "io/json_file.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -111,11 +111,7 @@ static eq_status compare_plans(eq_ctx *ctx, const char *path, json_t *old, json_
 static eq_status write_plan(eq_ctx *ctx, const eq_run *run, const char *state)
 {
     json_object_set_new(json_object_get(run->plan, "info"), "state", json_string(state));
-    char *text = json_dumps(run->plan, JSON_INDENT(2));
-    if (!text) return eq_fail(ctx, EQ_ENOMEM, "%s: out of memory", run->plan_path);
-    eq_status st = eq_file_write(ctx, run->plan_path, text, strlen(text));
-    free(text);
-    return st;
+    return eq_json_save(ctx, run->folder, "plan.json", run->plan);
 }
 
 /* Results are the same bytes on one kind of CPU only. */
@@ -131,20 +127,11 @@ static void warn_of_kernels(eq_ctx *ctx, const eq_run *run, json_t *old)
         run->out, json_string_value(before), json_string_value(now));
 }
 
-static eq_status load_plan(eq_ctx *ctx, const eq_run *run, json_t **plan)
-{
-    const char *path = run->plan_path;
-    json_error_t error;
-    *plan = json_load_file(path, JSON_REJECT_DUPLICATES, &error);
-    if (*plan) return EQ_OK;
-    return eq_fail(ctx, EQ_EFORMAT, "%s: line %d: %s", path, error.line, error.text);
-}
-
 static eq_status load_or_write_plan(eq_ctx *ctx, eq_run *run)
 {
     json_t *old = NULL;
     if (!eq_file_exists(run->plan_path)) return write_plan(ctx, run, "running");
-    eq_status st = load_plan(ctx, run, &old);
+    eq_status st = eq_json_load(ctx, &old, run->plan_path);
     if (st != EQ_OK) return st;
     st = compare_plans(ctx, run->plan_path, old, run->plan, false);
     if (st == EQ_OK) warn_of_kernels(ctx, run, old);
@@ -190,7 +177,7 @@ eq_status eq_run_check(eq_ctx *ctx, const eq_run *run, json_t *plan)
 {
     json_t *old = NULL;
     eq_status st = check_plan(ctx, run, plan);
-    if (st == EQ_OK && eq_file_exists(run->plan_path)) st = load_plan(ctx, run, &old);
+    if (st == EQ_OK && eq_file_exists(run->plan_path)) st = eq_json_load(ctx, &old, run->plan_path);
     if (old) st = compare_plans(ctx, run->plan_path, old, plan, true);
     json_decref(old);
     json_decref(plan);

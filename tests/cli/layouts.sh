@@ -62,11 +62,11 @@ refuse() { # model, output, format, message
     err_has "$5"
     [ ! -e none ] || complain "something is left of a refused export"
 }
-refuse 2 q3 none awq 'q_proj: AWQ holds 4 bits'
-refuse 2 m none awq 'q_proj: is not quantized'
-refuse 2 mixed none eqat 'down_proj: has other bits or groups'
+refuse 2 q3 none awq 'q_proj does not fit AWQ, which holds 4 bits'
+refuse 2 m none awq 'q_proj is not quantized'
+refuse 2 mixed none eqat 'down_proj has other bits or groups'
 repack q4 order gptq2 --act-order
-refuse 2 order none compressed-tensors 'q_proj: columns in activation order'
+refuse 2 order none compressed-tensors 'q_proj has columns in activation order'
 refuse 2 order none gguf 'no ggml type holds model.layers.0.self_attn.q_proj exactly'
 repack q4 wide ct-old --scales F32
 expect 0 export wide -o wide-awq -f awq
