@@ -23,8 +23,8 @@ eq_status eq_folder_export(eq_ctx *ctx, const eq_export_job *job, const char *fo
 
 /* A packed weight as the format stores it: no words, but sizes and layout.      (layout.c) */
 eq_qmatrix eq_layout_matrix(eq_packing_kind kind, const eq_weight *weight);
-/* Its tensors: type, dims and shape of each into entries [EQ_LAYOUT_TENSORS], its suffix ("qweight")
- * into suffixes; gives how many. */
+/* Its tensors: type, dims and shape of each into entries [EQ_LAYOUT_TENSORS], its suffix
+ * ("qweight") into suffixes; gives how many. */
 int eq_layout_describe(eq_packing_kind kind, const eq_weight *weight, eq_tensor_entry *entries,
                        const char **suffixes);
 /* Their bytes, in that order. */
