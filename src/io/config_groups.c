@@ -1,5 +1,7 @@
 #include "io/config_groups.h"
 
+#include "io/json_file.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -19,13 +21,6 @@ static eq_override scheme_of(const json_t *group)
     return (eq_override){.bits = json_integer_value(json_object_get(w, "num_bits")),
                          .group = rows ? -1 : json_integer_value(size),
                          .symmetric = !symmetric || json_is_true(symmetric)};
-}
-
-/* What stands under `key` if it is a text, or `absent`. */
-static const char *text_of(const json_t *object, const char *key, const char *absent)
-{
-    const char *text = json_string_value(json_object_get(object, key));
-    return text ? text : absent;
 }
 
 /* One of the texts under a key, or none. */
@@ -114,7 +109,7 @@ eq_status eq_config_groups_check(eq_ctx *ctx, const json_t *config, const char *
         if (st == EQ_OK) st = check_group(ctx, group, path, name);
         if (!count++) *first = scheme_of(group);
         const json_t *weights = json_object_get(group, "weights");
-        const char *order = text_of(weights, "actorder", "");
+        const char *order = eq_json_text_or(weights, "actorder", "");
         *ordered = *ordered || !strcmp(order, "group") || !strcmp(order, "dynamic") ||
                    json_is_true(json_object_get(weights, "actorder"));
     }

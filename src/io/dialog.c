@@ -1,21 +1,11 @@
 #include "io/dialog.h"
 
-#include <string.h>
+#include "io/json_file.h"
 
 void eq_sample_deinit(eq_sample *sample)
 {
     eq_free(sample->messages);
     *sample = (eq_sample){0};
-}
-
-static eq_text text_of(const json_t *string)
-{
-    return (eq_text){json_string_value(string), json_string_length(string)};
-}
-
-static bool is(eq_text text, const char *name)
-{
-    return text.size == strlen(name) && !memcmp(text.data, name, text.size);
 }
 
 /* ---- instructions -------------------------------------------------------------------------- */
@@ -27,7 +17,7 @@ static eq_status read_field(eq_text *text, const eq_lines *lines, const char *na
     if (!value) return eq_lines_fail(lines, EQ_EFORMAT, "\"%s\" is missing", name);
     if (!json_is_string(value))
         return eq_lines_fail(lines, EQ_EFORMAT, "\"%s\" is not a string", name);
-    *text = text_of(value);
+    *text = eq_json_text(value);
     return EQ_OK;
 }
 
@@ -40,7 +30,7 @@ static eq_status read_instruction(eq_sample *sample, const eq_lines *lines)
     if (st == EQ_OK && !sample->instruction.size)
         st = eq_lines_fail(lines, EQ_EFORMAT, "\"instruction\" is empty");
     if (st == EQ_OK && json_is_string(input))
-        sample->input = text_of(input);
+        sample->input = eq_json_text(input);
     else if (st == EQ_OK && input && !json_is_null(input))
         st = eq_lines_fail(lines, EQ_EFORMAT, "\"input\" is not a string");
     return st == EQ_OK ? read_field(&sample->output, lines, "output") : st;
@@ -60,7 +50,7 @@ static bool find_role(eq_role *role, eq_text name)
                  {"gpt", EQ_ROLE_ASSISTANT}};
     for (size_t i = 0; i < sizeof roles / sizeof *roles; i++) {
         *role = roles[i].role;
-        if (is(name, roles[i].name)) return true;
+        if (eq_text_is(name, roles[i].name)) return true;
     }
     return false;
 }
@@ -79,11 +69,11 @@ static eq_status read_message(eq_message *message, const eq_lines *lines, const 
     if (!role) role = json_object_get(value, "from");
     if (!json_is_string(role))
         return refuse_message(lines, i, "has no string \"role\" or \"from\"");
-    if (!find_role(&message->role, text_of(role)))
+    if (!find_role(&message->role, eq_json_text(role)))
         return refuse_message(lines, i, "is of no role among system, user, assistant, human, gpt");
     if (!json_is_string(content))
         return refuse_message(lines, i, "has no string \"content\" or \"value\"");
-    message->content = text_of(content);
+    message->content = eq_json_text(content);
     if (!message->content.size && message->role != EQ_ROLE_SYSTEM)
         return refuse_message(lines, i, "is empty");
     return EQ_OK;
@@ -140,6 +130,6 @@ eq_status eq_sample_read(eq_sample *sample, const eq_lines *lines)
         return eq_lines_fail(lines, EQ_EFORMAT,
                              "has no string \"text\", no \"instruction\" and no \"messages\" or "
                              "\"conversations\"");
-    sample->text = text_of(text);
+    sample->text = eq_json_text(text);
     return EQ_OK;
 }

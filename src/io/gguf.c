@@ -248,15 +248,10 @@ const eq_map *eq_gguf_map(const eq_gguf *f)
     return &f->map;
 }
 
-static bool same(eq_text a, const char *b)
-{
-    return a.size == strlen(b) && !memcmp(a.data, b, a.size);
-}
-
 static const pair *find_pair(const eq_gguf *f, const char *key)
 {
     for (int64_t i = 0; i < f->pair_count; i++)
-        if (same(f->pairs[i].key, key)) return &f->pairs[i];
+        if (eq_text_is(f->pairs[i].key, key)) return &f->pairs[i];
     return NULL;
 }
 
@@ -387,7 +382,7 @@ eq_text eq_gguf_name(const eq_gguf *f, int64_t i)
 static const record *find_record(const eq_gguf *f, const char *name)
 {
     for (int64_t i = 0; i < f->record_count; i++)
-        if (same(f->records[i].name, name)) return &f->records[i];
+        if (eq_text_is(f->records[i].name, name)) return &f->records[i];
     return NULL;
 }
 

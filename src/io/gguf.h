@@ -3,22 +3,17 @@
 #define EQ_IO_GGUF_H
 
 #include "base/file.h"
+#include "base/text.h"
 #include "tensor/tensor.h"
 
 typedef struct eq_gguf eq_gguf;
-
-/* A string inside the mapping; not terminated. */
-typedef struct eq_text {
-    const char *data;
-    size_t size;
-} eq_text;
 
 /* Map a file and check all of its header: every count, length and offset lies inside the file. */
 eq_status eq_gguf_open(eq_ctx *ctx, eq_gguf **file, const char *path);
 void eq_gguf_close(eq_gguf *file); /* NULL is fine */
 const eq_map *eq_gguf_map(const eq_gguf *file);
 
-/* Metadata by key; false when absent or of another kind. Any integer type counts as integer, f32
+/* Metadata by key, texts in the mapping; false when absent or of another kind. Any integer type counts as integer, f32
  * and f64 as real. */
 bool eq_gguf_string(const eq_gguf *file, const char *key, eq_text *value);
 bool eq_gguf_integer(const eq_gguf *file, const char *key, int64_t *value);

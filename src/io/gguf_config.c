@@ -58,9 +58,7 @@ const eq_gguf_family *eq_gguf_family_in(const eq_gguf *f)
     eq_text name = {"", 0};
     eq_gguf_string(f, "general.architecture", &name);
     for (size_t i = 0; i < COUNT; i++)
-        if (name.size == strlen(FAMILIES[i].prefix) &&
-            !memcmp(name.data, FAMILIES[i].prefix, name.size))
-            return &FAMILIES[i];
+        if (eq_text_is(name, FAMILIES[i].prefix)) return &FAMILIES[i];
     return NULL;
 }
 
@@ -215,7 +213,7 @@ static eq_status check_rope(const source *s, const json_t *config)
     char key[EQ_GGUF_KEY];
     int64_t D = json_integer_value(json_object_get(config, "head_dim")), turned = D;
     eq_gguf_string(s->file, eq_gguf_family_key(key, s->family, "rope.scaling.type"), &scaling);
-    if (scaling.size != 4 || memcmp(scaling.data, "none", 4))
+    if (!eq_text_is(scaling, "none"))
         return eq_fail(s->ctx, EQ_EFORMAT, "%s: rope scaling %.*s is not supported", s->path,
                        (int)(scaling.size < 64 ? scaling.size : 64), scaling.data);
     eq_gguf_real(s->file, eq_gguf_family_key(key, s->family, "rope.scale_linear"), &linear);

@@ -51,3 +51,14 @@ eq_status eq_json_save(eq_ctx *ctx, const char *folder, const char *name, const 
     free(text);
     return st;
 }
+
+eq_text eq_json_text(const json_t *string)
+{
+    return (eq_text){json_string_value(string), json_string_length(string)};
+}
+
+const char *eq_json_text_or(const json_t *object, const char *key, const char *absent)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+    return text ? text : absent;
+}

@@ -1,8 +1,9 @@
-/* JSON files. */
+/* JSON files, and texts in JSON. */
 #ifndef EQ_IO_JSON_FILE_H
 #define EQ_IO_JSON_FILE_H
 
 #include "base/file.h"
+#include "base/text.h"
 #include <jansson.h>
 
 /* The object in a file; *json is the caller's. EQ_EFORMAT names file, line and what is wrong. */
@@ -11,5 +12,9 @@ eq_status eq_json_load(eq_ctx *ctx, json_t **json, const char *path);
 eq_status eq_json_load_reals(eq_ctx *ctx, json_t **json, const char *path);
 /* Write folder/name, indented, atomically. */
 eq_status eq_json_save(eq_ctx *ctx, const char *folder, const char *name, const json_t *json);
+/* A string, zeros included; no data when it is none. */
+eq_text eq_json_text(const json_t *string);
+/* What stands under `key` if it is a string, or `absent`. */
+const char *eq_json_text_or(const json_t *object, const char *key, const char *absent);
 
 #endif

@@ -1,6 +1,7 @@
 #include "io/packing_settings.h"
 
 #include "io/config_groups.h"
+#include "io/json_file.h"
 
 #include <strings.h>
 
@@ -20,13 +21,6 @@ static const eq_packing_format FORMATS[EQ_PACKINGS] = {
 const eq_packing_format *eq_packing_format_get(eq_packing_kind kind)
 {
     return &FORMATS[kind];
-}
-
-/* A text of the settings, or `absent`. */
-static const char *text_of(const json_t *c, const char *key, const char *absent)
-{
-    const char *text = json_string_value(json_object_get(c, key));
-    return text ? text : absent;
 }
 
 static void set_kind(eq_packing *p, eq_packing_kind kind)
@@ -51,7 +45,8 @@ static eq_status read_grid(eq_ctx *ctx, eq_packing *p, const json_t *c, const ch
 
 static eq_status read_gptq(eq_ctx *ctx, eq_packing *p, const json_t *c, const char *path)
 {
-    const char *format = text_of(c, "checkpoint_format", text_of(c, "format", "gptq"));
+    const char *format =
+        eq_json_text_or(c, "checkpoint_format", eq_json_text_or(c, "format", "gptq"));
     bool first = !strcmp(format, "gptq");
     if (!first && strcmp(format, "gptq_v2"))
         return eq_fail(ctx, EQ_EFORMAT, "%s: GPTQ format \"%s\" is not read", path, format);
@@ -61,7 +56,8 @@ static eq_status read_gptq(eq_ctx *ctx, eq_packing *p, const json_t *c, const ch
 
 static eq_status read_awq(eq_ctx *ctx, eq_packing *p, const json_t *c, const char *path)
 {
-    const char *version = text_of(c, "version", text_of(c, "checkpoint_format", "gemm"));
+    const char *version =
+        eq_json_text_or(c, "version", eq_json_text_or(c, "checkpoint_format", "gemm"));
     if (strcasecmp(version, "gemm"))
         return eq_fail(ctx, EQ_EFORMAT, "%s: AWQ version \"%s\" is not read, gemm is", path,
                        version);
@@ -80,8 +76,8 @@ static eq_status read_auto_round(eq_ctx *ctx, eq_packing *p, const json_t *c, co
                  {"auto_round:gptqmodel", EQ_PACKING_GPTQ_V2},
                  {"auto_round:auto_awq", EQ_PACKING_AWQ},
                  {"auto_round", EQ_PACKING_GPTQ_V2}};
-    const char *packing = text_of(c, "packing_format", "(none)"),
-               *type = text_of(c, "data_type", "int");
+    const char *packing = eq_json_text_or(c, "packing_format", "(none)"),
+               *type = eq_json_text_or(c, "data_type", "int");
     const json_t *activations = json_object_get(c, "act_bits");
     if (activations && !json_is_null(activations) && json_integer_value(activations) < 16)
         return eq_fail(ctx, EQ_EFORMAT, "%s: act_bits is %lld: quantized activations are not read",
@@ -127,7 +123,8 @@ eq_status eq_packing_read(eq_ctx *ctx, eq_packing *p, const eq_checkpoint *ck)
         set_kind(p, EQ_PACKING_EFFICIENTQAT);
         return EQ_OK;
     }
-    const char *method = text_of(c, "quant_method", "(none)"), *path = eq_checkpoint_path(ck);
+    const char *method = eq_json_text_or(c, "quant_method", "(none)"),
+               *path = eq_checkpoint_path(ck);
     for (size_t i = 0; i < sizeof METHODS / sizeof *METHODS; i++)
         if (!strcmp(method, METHODS[i].method)) return METHODS[i].read(ctx, p, c, path);
     return eq_fail(ctx, EQ_EFORMAT,

@@ -11,11 +11,6 @@ typedef struct arrays {
     int32_t *types;  /* owned; NULL when the file has none */
 } arrays;
 
-static bool is(eq_text text, const char *name)
-{
-    return text.size == strlen(name) && !memcmp(text.data, name, text.size);
-}
-
 static eq_status refuse(eq_ctx *ctx, const eq_gguf *file, const char *key)
 {
     return eq_fail(ctx, EQ_EFORMAT, "%s: %s is absent or of another type", eq_gguf_map(file)->path,
@@ -64,7 +59,7 @@ static eq_status read_settings(eq_ctx *ctx, const eq_gguf *file, eq_vocab *vocab
 {
     eq_text text = {"", 0};
     eq_gguf_string(file, "tokenizer.ggml.model", &text);
-    if (!is(text, "gpt2"))
+    if (!eq_text_is(text, "gpt2"))
         return eq_fail(ctx, EQ_EFORMAT,
                        "%s: a tokenizer of model '%.*s' is not supported, gpt2 (byte-level) is",
                        vocab->source, (int)(text.size < 64 ? text.size : 64), text.data);

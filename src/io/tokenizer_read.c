@@ -60,11 +60,6 @@ static bool unset(const json_t *part, const char *name)
            (json_is_string(value) && !json_string_length(value));
 }
 
-static eq_text text_of(const json_t *string)
-{
-    return (eq_text){json_string_value(string), json_string_length(string)};
-}
-
 /* ---- the pipeline around the model --------------------------------------------------------- */
 
 static eq_status check_byte_level(const reader *r, const json_t *part, bool regex)
@@ -115,7 +110,7 @@ static eq_status read_pre_tokenizer(reader *r)
 /* Id of a token by its name, -1 when there is none. */
 static int32_t find_token(const reader *r, const json_t *name)
 {
-    eq_text text = text_of(name);
+    eq_text text = eq_json_text(name);
     for (int64_t id = 0; id < r->vocab.n && text.data; id++)
         if (r->tokens[id].size == text.size && !memcmp(r->tokens[id].data, text.data, text.size))
             return (int32_t)id;
@@ -229,7 +224,7 @@ static eq_status read_added(reader *r, const json_t *added)
     eq_status st = EQ_OK;
     for (size_t i = 0; i < json_array_size(added) && st == EQ_OK; i++) {
         const json_t *token = json_array_get(added, i);
-        eq_text name = text_of(json_object_get(token, "content"));
+        eq_text name = eq_json_text(json_object_get(token, "content"));
         if (!name.size)
             return eq_fail(r->ctx, EQ_EFORMAT, "%s: added token %zu has no content", r->path, i);
         for (int k = 0; k < 3; k++)
@@ -273,7 +268,8 @@ static eq_status read_merges(reader *r)
     size_t n = json_array_size(list), bytes = 0;
     for (size_t i = 0; i < n; i++) {
         const json_t *merge = json_array_get(list, i);
-        eq_text a = text_of(json_array_get(merge, 0)), b = text_of(json_array_get(merge, 1));
+        eq_text a = eq_json_text(json_array_get(merge, 0)),
+                b = eq_json_text(json_array_get(merge, 1));
         bool pair = json_array_size(merge) == 2 && a.size && b.size &&
                     !memchr(a.data, ' ', a.size) && !memchr(b.data, ' ', b.size);
         if (!pair && !json_is_string(merge))
@@ -288,10 +284,11 @@ static eq_status read_merges(reader *r)
     for (size_t i = 0; i < n; i++) {
         const json_t *merge = json_array_get(list, i);
         if (json_is_string(merge)) {
-            r->merges[i] = text_of(merge);
+            r->merges[i] = eq_json_text(merge);
             continue;
         }
-        eq_text a = text_of(json_array_get(merge, 0)), b = text_of(json_array_get(merge, 1));
+        eq_text a = eq_json_text(json_array_get(merge, 0)),
+                b = eq_json_text(json_array_get(merge, 1));
         r->merges[i] = (eq_text){out, a.size + b.size + 1};
         memcpy(out, a.data, a.size);
         out[a.size] = ' ';
@@ -331,7 +328,7 @@ static void read_chat_template(reader *r)
         chat = json_object_get(one, "template");
         break;
     }
-    r->vocab.chat_template = r->jinja ? (eq_text){r->jinja, r->jinja_size} : text_of(chat);
+    r->vocab.chat_template = r->jinja ? (eq_text){r->jinja, r->jinja_size} : eq_json_text(chat);
 }
 
 static eq_status read_config(reader *r)
