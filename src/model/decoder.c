@@ -40,6 +40,22 @@ int64_t eq_unit_rows(const eq_config *c, eq_unit unit)
     return parts[count - 1].row0 + parts[count - 1].rows;
 }
 
+int64_t eq_block_product_bytes(const eq_ctx *ctx, const eq_config *c, int64_t M, eq_dtype type)
+{
+    size_t most = 0;
+    for (int u = 0; u < EQ_UNITS; u++) {
+        const int64_t N = eq_unit_rows(c, (eq_unit)u), K = eq_unit_columns(c, (eq_unit)u);
+        const eq_gemm products[] = {eq_gemm_forward(M, N, K, type, type),
+                                    eq_gemm_input_gradient(M, N, K, type, EQ_F32),
+                                    eq_gemm_weight_gradient(M, N, K, N, type)};
+        for (int i = 0; i < 3; i++) {
+            size_t bytes = eq_gemm_packed_bytes(ctx, &products[i]);
+            if (bytes > most) most = bytes;
+        }
+    }
+    return (int64_t)most;
+}
+
 static eq_status expect_shape(eq_ctx *ctx, const eq_checkpoint *ck, const char *name,
                               const eq_tensor *t, int64_t N, int64_t K)
 {

@@ -37,6 +37,10 @@ int eq_unit_parts(const eq_config *config, eq_unit unit, eq_part parts[EQ_MAX_PA
 /* Columns and rows of a unit's weight. */
 int64_t eq_unit_columns(const eq_config *config, eq_unit unit);
 int64_t eq_unit_rows(const eq_config *config, eq_unit unit);
+/* The most bytes that a product of a block of M rows, forward or backward, takes besides its
+ * operands. */
+int64_t eq_block_product_bytes(const eq_ctx *ctx, const eq_config *config, int64_t M,
+                               eq_dtype type);
 
 /* Find and check all tensors. checkpoint must outlive the decoder. */
 eq_status eq_decoder_open(eq_ctx *ctx, eq_decoder **decoder, eq_checkpoint *checkpoint);

@@ -98,8 +98,10 @@ eq_status eq_quantize_plan(eq_ctx *ctx, const eq_quantize_job *job, bool *in_fil
     bool data = eq_quantize_needs_data(o);
     int64_t streams = data ? (int64_t)eq_stream_bytes(&shape) * (trains(o) ? 2 : 1) : 0;
     int64_t windows = data ? window_bytes(o) : 0;
+    const eq_config *c = &job->teacher->config;
     int64_t work = (int64_t)eq_student_bytes(&student, ctx->threads) + windows +
-                   eq_block_file_bytes(&job->teacher->config, job->schemes);
+                   eq_block_file_bytes(c, job->schemes) +
+                   eq_block_product_bytes(ctx, c, o->train.batch * o->data.seqlen, job->type);
     int64_t limit = eq_memory_limit(o->run.memory);
     *in_file = o->run.streams == EQ_STREAMS_FILE ||
                (o->run.streams == EQ_STREAMS_AUTO && limit && work + streams > limit);

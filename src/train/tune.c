@@ -24,13 +24,14 @@ static int64_t least(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-/* What is held beside the model: all windows, and what is needed now and then, a window of the
- * teacher's file and a block that is written. */
-static int64_t other_bytes(const eq_tune_job *job, const eq_whole_shape *shape)
+/* What is held beside the model: all windows, what products take, and what is needed now and then,
+ * a window of the teacher's file and a block that is written. */
+static int64_t other_bytes(const eq_ctx *ctx, const eq_tune_job *job, const eq_whole_shape *shape)
 {
     int64_t written = eq_block_file_bytes(&job->base->config, job->schemes);
     int64_t teacher = eq_teacher_files_bytes(1, job->T, shape->top);
     return eq_windows_bytes(job->train.n + job->val.n, job->T) +
+           eq_block_product_bytes(ctx, &job->base->config, job->T, job->type) +
            (written > teacher ? written : teacher);
 }
 
@@ -47,7 +48,7 @@ static eq_whole_shape whole_shape(const eq_ctx *ctx, const eq_tune_job *job)
                             .weights = {(float)o->kl, (float)o->ce, (float)o->temperature},
                             .T = job->T,
                             .type = job->type};
-    eq_whole_keep(&shape, job->memory, other_bytes(job, &shape), ctx->threads);
+    eq_whole_keep(&shape, job->memory, other_bytes(ctx, job, &shape), ctx->threads);
     return shape;
 }
 
@@ -70,7 +71,7 @@ eq_status eq_tune_plan(eq_ctx *ctx, const eq_tune_job *job, int64_t limit)
     if (o->train == EQ_TRAIN_NORMS) snprintf(rates, sizeof rates, ", norms %g", o->norm_lr);
     if (o->train == EQ_TRAIN_ALL)
         snprintf(rates, sizeof rates, ", norms %g, weights %g", o->norm_lr, o->weight_lr);
-    int64_t all = (int64_t)eq_whole_bytes(&shape, ctx->threads) + other_bytes(job, &shape);
+    int64_t all = (int64_t)eq_whole_bytes(&shape, ctx->threads) + other_bytes(ctx, job, &shape);
     double need = (double)all / (1 << 20);
     double most = (double)limit / (1 << 20);
     eq_log(ctx, EQ_LOG_INFO,
