@@ -12,7 +12,7 @@
 #include <cmocka.h>
 
 static const eq_api_limits limits = {
-    .model = "m", .slots = 4, .texts = 8, .context = 100, .vocabulary = 259};
+    .model = "m", .slots = 4, .texts = 8, .context = 100, .vocabulary = 259, .chats = true};
 
 /* Parse a body; gives the status of the error, 200 without one. */
 static int parse(eq_api_request *r, eq_api_error *e, eq_api_kind kind, const char *body)
@@ -41,6 +41,9 @@ static void all_parameters(void **state)
     assert_int_equal(r.stop_count, 2);
     assert_string_equal(r.stops[1], "y");
     assert_true(r.logprobs && r.top_logprobs == 5 && r.stream && r.stream_usage && r.fresh);
+    json_decref(r.root); /* as when the prompts are made */
+    r.root = NULL;
+    assert_string_equal(r.stops[0], "x");
     eq_api_request_deinit(&r);
 }
 

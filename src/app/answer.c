@@ -43,9 +43,10 @@ static eq_status follow(eq_session *session, eq_engine *engine, FILE *stream, eq
     while (status == EQ_OK && a->event.finish == EQ_FINISH_NONE) {
         status = eq_engine_step(session->ctx, engine);
         while (eq_engine_poll(engine, &event))
-            if (!take(a, &event, stream))
+            if (event.request == a->event.request && !take(a, &event, stream))
                 return eq_session_fail(session, EQ_ENOMEM, "out of memory");
-        if (stream && ferror(stream)) break; /* reported at the end of the program */
+        if (stream && ferror(stream))
+            return eq_session_fail(session, EQ_EIO, "cannot write the answer");
     }
     if (status == EQ_OK && a->event.finish == EQ_FINISH_FAILED)
         return eq_session_fail(session, EQ_ENUMERIC, "the model's logits are not finite");

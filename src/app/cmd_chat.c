@@ -75,35 +75,43 @@ typedef struct prompt {
     int32_t end;
 } prompt;
 
+/* Without the p->dropped oldest turns. */
 static eq_status render(const chat *c, prompt *p)
 {
+    eq_conversation view = eq_conversation_view(&c->messages, p->dropped);
     eq_free(p->ids);
     p->ids = NULL;
-    return eq_chat_ids(c->session->ctx, c->session->model, c->args->format, c->messages.roles,
-                       (const char *const *)c->messages.texts, c->messages.n, &p->ids, &p->count,
-                       &p->end);
+    eq_status status =
+        view.n ? eq_chat_ids(c->session->ctx, c->session->model, c->args->format, view.roles,
+                             (const char *const *)view.texts, view.n, &p->ids, &p->count, &p->end)
+               : eq_session_fail(c->session, EQ_ENOMEM, "out of memory");
+    free(view.roles);
+    free(view.texts);
+    return status;
 }
 
-/* Render the conversation, without its oldest turns if there would be no room for an answer. */
+/* Render the conversation, without its oldest turns if there would be no room for an answer. These
+ * are dropped only when the rest fits. */
 static eq_status make_prompt(chat *c, prompt *p)
 {
-    int64_t context = eq_engine_context(c->engine), room = context / ANSWER_SHARE;
-    if (room > ANSWER_ROOM) room = ANSWER_ROOM;
-    if (c->args->generate.max_tokens) room = c->args->generate.max_tokens;
+    int64_t context = eq_engine_context(c->engine), most = context / ANSWER_SHARE;
+    int64_t turns = eq_conversation_turns(&c->messages);
+    int64_t room = c->args->generate.max_tokens ? c->args->generate.max_tokens : ANSWER_ROOM;
+    if (room > most) room = most;
     eq_status status = render(c, p);
-    while (status == EQ_OK && p->count + room > context &&
-           eq_conversation_drop_turn(&c->messages)) {
+    while (status == EQ_OK && p->count + room > context && p->dropped < turns) {
         p->dropped++;
         status = render(c, p);
     }
-    if (p->dropped)
-        fprintf(stderr, "(the context of %lld tokens is full: dropped the oldest %s)\n",
-                (long long)context, p->dropped == 1 ? "turn" : "turns");
     if (status == EQ_OK && p->count >= context)
         status = eq_session_fail(c->session, EQ_EINVAL,
                                  "the message needs %lld tokens, the context has %lld",
                                  (long long)p->count, (long long)context);
-    return status;
+    if (status != EQ_OK || !p->dropped) return status;
+    fprintf(stderr, "(the context of %lld tokens is full: dropped the oldest %s)\n",
+            (long long)context, p->dropped == 1 ? "turn" : "turns");
+    eq_conversation_drop(&c->messages, p->dropped);
+    return EQ_OK;
 }
 
 static eq_status speak(chat *c, const prompt *p, eq_answer *answer)
@@ -120,8 +128,9 @@ static eq_status speak(chat *c, const prompt *p, eq_answer *answer)
     if (request.options.max_tokens > eq_engine_context(c->engine) - p->count)
         request.options.max_tokens = 0;
     request.options.seed += c->answers++;
+    eq_console_take_stop(); /* one that came too late for the last answer */
     eq_status status = eq_answer_run(c->session, c->engine, &request, stream, answer);
-    if (status == EQ_EINTERRUPTED) {
+    while (status == EQ_EINTERRUPTED) {
         eq_console_take_stop();
         eq_ctx_clear(c->session->ctx);
         status = eq_answer_cancel(c->session, c->engine, stream, answer);

@@ -8,6 +8,7 @@
 #include "app/input.h"
 #include "app/serve/server.h"
 
+#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 #endif
@@ -141,6 +142,16 @@ static char *name_of(const char *path)
     return strndup(path + start, n - start);
 }
 
+/* It goes into every answer. */
+static eq_status check_name(eq_session *session, const char *name)
+{
+    json_t *text = json_string(name);
+    json_decref(text);
+    if (text) return EQ_OK;
+    return eq_session_fail(session, EQ_EINVAL,
+                           "the name of the model is not UTF-8; --name gives it another");
+}
+
 static eq_status serve(eq_session *session, const serve_args *args, const char *name,
                        const char *token)
 {
@@ -171,6 +182,7 @@ static int run(const void *arguments)
     eq_status status = eq_session_open(&session, &args->common, true);
     if (status == EQ_OK) status = read_token(&session, args->token, &token);
     if (status == EQ_OK && !name) status = eq_session_fail(&session, EQ_ENOMEM, "out of memory");
+    if (status == EQ_OK) status = check_name(&session, name);
     if (status == EQ_OK) status = serve(&session, args, name, token);
     if (status == EQ_EINTERRUPTED) status = EQ_OK; /* before it was ready */
     free(token);

@@ -94,12 +94,27 @@ void eq_conversation_reset(eq_conversation *c)
     cut(c, first, c->n - first);
 }
 
-bool eq_conversation_drop_turn(eq_conversation *c)
+int64_t eq_conversation_turns(const eq_conversation *c)
 {
-    int64_t first = has_system(c);
-    if (c->n - first < 2) return false;
-    cut(c, first, 2);
-    return true;
+    return (c->n - has_system(c)) / 2;
+}
+
+eq_conversation eq_conversation_view(const eq_conversation *c, int64_t dropped)
+{
+    eq_conversation view = {.roles = calloc((size_t)c->n, sizeof *view.roles),
+                            .texts = calloc((size_t)c->n, sizeof *view.texts)};
+    int64_t first = has_system(c), end = first + 2 * dropped;
+    for (int64_t i = 0; view.roles && view.texts && i < c->n; i++) {
+        if (i >= first && i < end) continue;
+        view.roles[view.n] = c->roles[i];
+        view.texts[view.n++] = c->texts[i];
+    }
+    return view;
+}
+
+void eq_conversation_drop(eq_conversation *c, int64_t turns)
+{
+    cut(c, has_system(c), 2 * turns);
 }
 
 /* ---- the file ------------------------------------------------------------------------------ */

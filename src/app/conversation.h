@@ -23,9 +23,13 @@ const char *eq_conversation_system(const eq_conversation *conversation);
 bool eq_conversation_set_system(eq_conversation *conversation, const char *text);
 /* Remove all but the system message. */
 void eq_conversation_reset(eq_conversation *conversation);
-/* Remove the oldest message of the user and its answer; false, and nothing happens, when there is
- * no answer. */
-bool eq_conversation_drop_turn(eq_conversation *conversation);
+/* Messages of the user that have an answer. */
+int64_t eq_conversation_turns(const eq_conversation *conversation);
+/* The same without its oldest turns: lists of its own (free), texts borrowed; n is 0 without
+ * memory. */
+eq_conversation eq_conversation_view(const eq_conversation *conversation, int64_t dropped);
+/* Remove the oldest turns. */
+void eq_conversation_drop(eq_conversation *conversation, int64_t turns);
 
 /* Write the file, whole or not at all; reports what is wrong. */
 eq_status eq_conversation_save(eq_session *session, const eq_conversation *conversation,

@@ -126,6 +126,7 @@ eq_line eq_line_input_next(eq_line_input *input)
         clearerr(stdin);
         return signal ? EQ_LINE_INTERRUPTED : EQ_LINE_END;
     }
-    if (n > 0 && input->line[n - 1] == '\n') input->line[n - 1] = 0;
+    if (n > 0 && input->line[n - 1] == '\n') input->line[--n] = 0;
+    if (n > 0 && input->line[n - 1] == '\r') input->line[--n] = 0;
     return EQ_LINE_TEXT;
 }

@@ -52,6 +52,8 @@ err_has '^Be brief\.$'
 saved s.json 'm[0]["role"] == "user"'
 chat 0 '//help\nsome \\\nlines\n\n/save s.json\n/quit\nnever\n' --system S -n 3
 saved s.json '[x["content"] for x in m if x["role"] != "assistant"] == ["S", "/help", "some \nlines"]'
+chat 0 'one\r\n/save s.json\r\n' -n 3
+saved s.json 'm[0]["content"] == "one"'
 chat 0 '/help\n'
 err_has '^/save FILE'
 out_lines 0
@@ -84,6 +86,11 @@ err_has 'the last message has no answer$'
 echo '[1' >wrong.json
 chat 1 '' --load wrong.json
 err_has '^eqat: wrong.json: '
+if [ -e /dev/full ]; then
+    printf 'a\nb\n/save never.json\n' | "$EQAT" chat m -n 3 >/dev/full 2>.theme/err
+    [ "${PIPESTATUS[1]}" -eq 1 ] || complain "a full disk: $(cat .theme/err)"
+    [ -e never.json ] && complain "went on after a write error"
+fi
 chat 2 '' --chat-format zen
 err_has "chat format 'zen' is not known"
 chat 2 '' --chat-format llama3

@@ -3,8 +3,8 @@
 
   chat_terminal.py EQAT MODEL SAVED
 
-Edits a line, takes one back from the history, interrupts a line and an answer, and saves the
-conversation to SAVED. Exit code 1 with a message when something does not happen in time.
+Edits a line, takes one back from the history, interrupts a line and an answer, says too much, and
+saves the conversation to SAVED. Exit code 1 with a message when something does not happen in time.
 """
 import os
 import pty
@@ -89,6 +89,9 @@ def main():
     chat.expect(b"\n> ")
     chat.send("na\u00efve\n".encode())
     chat.expect(b"answer 5 tokens")
+    chat.expect(b"\n> ")
+    chat.send(b"x" * 600 + b"\n")  # more than the context: what was said before stays
+    chat.expect(b"the message needs")
     chat.expect(b"\n> ")
     chat.send(f"/save {saved}\n".encode())
     chat.expect(b"\n> ")

@@ -19,6 +19,10 @@ expect 2 serve m --token token
 err_has '^eqat: token: the token must be one line'
 EQAT_TOKEN='with space' expect 2 serve m
 err_has '^eqat: EQAT_TOKEN: the token must be'
+expect 2 serve m --chat-format zen
+err_has "^eqat: .*chat format 'zen' is not known"
+expect 2 serve m --name $'\xff'
+err_has '^eqat: the name of the model is not UTF-8'
 tiny bare
 expect 2 serve bare
 err_has '^eqat: bare has no tokenizer'
@@ -63,7 +67,9 @@ grep -v '^eqat: stopping' log | grep -q . && complain "-q: $(cat log)"
 tiny plain --tokenizer
 begin plain --port 0
 post /v1/chat/completions '{"messages": [{"role": "user", "content": "x"}]}'
-out_json '"name its format with --chat-format" in r["error"]["message"]'
+out_json 'r["error"]["code"] == "no_chat_format" and "--chat-format" not in r["error"]["message"]'
+grep -q '^chats are refused: plain has no chat template; name its format with --chat-format' log ||
+    complain "nothing said about chats: $(cat log)"
 post /v1/completions '{"model": "plain", "prompt": "abc", "max_tokens": 3}'
 out_json 'r["choices"][0]["finish_reason"] in ("stop", "length")'
 kill $pid

@@ -238,39 +238,43 @@ void eq_call_begin(eq_calls *calls, eq_call *call)
     pthread_mutex_unlock(&calls->lock);
 }
 
-/* Add `front`, the object and `back` to the output; takes the object. With the lock held. */
-static bool add_json(eq_call *call, const char *front, json_t *object, const char *back)
+/* An object as text (free), which takes time without the lock; takes the object. NULL without
+ * memory. */
+static char *dump(json_t *object)
 {
     char *text = object ? json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
-    bool good = text && eq_bytes_add(&call->output, front, strlen(front)) &&
-                eq_bytes_add(&call->output, text, strlen(text)) &&
-                eq_bytes_add(&call->output, back, strlen(back));
     json_decref(object);
-    free(text);
-    return good;
+    return text;
+}
+
+/* Add `front`, a text and `back` to the output. With the lock held. */
+static bool add_text(eq_call *call, const char *front, const char *text, const char *back)
+{
+    return text && eq_bytes_add(&call->output, front, strlen(front)) &&
+           eq_bytes_add(&call->output, text, strlen(text)) &&
+           eq_bytes_add(&call->output, back, strlen(back));
 }
 
 void eq_call_send(eq_calls *calls, eq_call *call, json_t *part)
 {
+    char *text = dump(part);
     pthread_mutex_lock(&calls->lock);
-    if (call->done)
-        json_decref(part);
-    else if (!add_json(call, "data: ", part, "\n\n"))
+    if (!call->done && !add_text(call, "data: ", text, "\n\n"))
         call->done = true; /* a stream that breaks off shows that it failed */
     wake(calls, call);
     pthread_mutex_unlock(&calls->lock);
+    free(text);
 }
 
 void eq_call_answer(eq_calls *calls, eq_call *call, json_t *body)
 {
+    char *text = dump(body);
     pthread_mutex_lock(&calls->lock);
-    if (call->done)
-        json_decref(body);
-    else
-        call->outcome = call->status = add_json(call, "", body, "\n") ? 200 : 500;
+    if (!call->done) call->outcome = call->status = add_text(call, "", text, "\n") ? 200 : 500;
     call->done = true;
     wake(calls, call);
     pthread_mutex_unlock(&calls->lock);
+    free(text);
 }
 
 void eq_call_finish(eq_calls *calls, eq_call *call)
@@ -286,10 +290,11 @@ void eq_call_finish(eq_calls *calls, eq_call *call)
 void eq_call_fail(eq_calls *calls, eq_call *call, const eq_api_error *error,
                   const eq_api_usage *usage)
 {
+    char *text = dump(eq_api_error_json(error));
     pthread_mutex_lock(&calls->lock);
     if (!call->done) {
         bool begun = call->status != 0;
-        add_json(call, begun ? "data: " : "", eq_api_error_json(error), begun ? "\n\n" : "\n");
+        add_text(call, begun ? "data: " : "", text, begun ? "\n\n" : "\n");
         if (!begun) call->status = error->status;
         call->outcome = error->status;
         call->usage = *usage;
@@ -297,6 +302,7 @@ void eq_call_fail(eq_calls *calls, eq_call *call, const eq_api_error *error,
     }
     wake(calls, call);
     pthread_mutex_unlock(&calls->lock);
+    free(text);
 }
 
 void eq_calls_text_ended(eq_calls *calls, eq_call *call, const eq_api_usage *usage)

@@ -62,15 +62,17 @@ static void fail(eq_engine_loop *loop, eq_call *call, const eq_api_error *error)
 static void submit(eq_engine_loop *loop, eq_call *call)
 {
     eq_api_error error;
+    eq_status status = EQ_OK;
     int64_t i = 0;
-    while (i < call->text_count && submit_text(loop, &call->texts[i]) == EQ_OK)
+    while (i < call->text_count && (status = submit_text(loop, &call->texts[i])) == EQ_OK)
         i++;
-    if (i == call->text_count) {
+    if (status == EQ_OK) {
         if (call->request.stream) eq_call_begin(loop->calls, call);
         return;
     }
     const char *message = eq_ctx_message(loop->ctx);
-    eq_api_fail(&error, 400, NULL, NULL, "%s", *message ? message : "the engine refuses this");
+    eq_api_fail(&error, status == EQ_EINVAL ? 400 : 500, NULL, NULL, "%s",
+                *message ? message : "the engine refuses this");
     eq_ctx_clear(loop->ctx);
     fail(loop, call, &error);
     for (; i < call->text_count; i++)

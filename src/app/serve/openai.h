@@ -31,6 +31,7 @@ typedef struct eq_api_limits {
     int64_t texts;      /* most texts of a request, prompts times choices */
     int64_t context;    /* most tokens of a text */
     int64_t vocabulary; /* tokens are below it */
+    bool chats;         /* there is a chat format */
 } eq_api_limits;
 
 typedef struct eq_api_prompt {
@@ -42,15 +43,17 @@ enum { EQ_API_MOST_STOPS = 16 };
 
 /* A request that was checked. Zeroed storage is an empty one. */
 typedef struct eq_api_request {
-    json_t *root; /* owned: what was sent; texts are borrowed from it */
+    json_t *root; /* owned: what was sent; NULL when the prompts are made */
     eq_api_kind kind;
-    const json_t *prompt; /* EQ_API_COMPLETION: a text, a list of texts, of ids, of lists of ids */
-    eq_conversation messages;    /* EQ_API_CHAT; owned */
-    int64_t n;                   /* choices for each prompt */
-    int64_t max_tokens;          /* 0: not said */
-    eq_generate_options options; /* without max_tokens */
-    bool seeded;                 /* options.seed was said */
-    const char *stops[EQ_API_MOST_STOPS];
+    const json_t *prompt; /* EQ_API_COMPLETION: a text, a list of texts, of ids, of lists of ids;
+                             borrowed from root */
+    eq_conversation messages;             /* EQ_API_CHAT; owned */
+    int64_t n;                            /* choices for each prompt */
+    int64_t max_tokens;                   /* 0: not said */
+    eq_generate_options options;          /* without max_tokens */
+    bool seeded;                          /* options.seed was said */
+    json_t *stop;                         /* owned; NULL: not said */
+    const char *stops[EQ_API_MOST_STOPS]; /* of that */
     int64_t stop_count;
     bool logprobs;
     int64_t top_logprobs;
@@ -65,8 +68,8 @@ typedef struct eq_api_request {
  * returns false when it is refused. The request is to be deinitialized in any case. */
 bool eq_api_parse(eq_api_request *request, eq_api_error *error, eq_api_kind kind, const char *body,
                   size_t size, const eq_api_limits *limits);
-/* Make the prompts of a request that was parsed; format as in eq_chat_ids. Refuses those that do
- * not fit the context. ctx is used by this thread only, and clear afterwards (openai_prompt.c). */
+/* Make the prompts of a request that was parsed; format as in eq_chat_ids. What was sent is let go
+ * of: it may take a hundred times its bytes. Refuses prompts that do not fit the context. ctx is used by this thread only, and clear afterwards (openai_prompt.c). */
 bool eq_api_tokenize(eq_ctx *ctx, const eq_model *model, const char *format,
                      eq_api_request *request, eq_api_error *error, const eq_api_limits *limits);
 /* Most new tokens for a prompt, as an engine wants it. */

@@ -5,13 +5,21 @@
 
 enum { USUAL_TOKENS = 16 }; /* of a completion that does not say how many */
 
+static void forget_sent(eq_api_request *r)
+{
+    eq_conversation_deinit(&r->messages);
+    json_decref(r->root);
+    r->root = NULL;
+    r->prompt = NULL;
+}
+
 void eq_api_request_deinit(eq_api_request *r)
 {
     for (int64_t i = 0; r->prompts && i < r->prompt_count; i++)
         eq_free(r->prompts[i].ids);
     free(r->prompts);
-    eq_conversation_deinit(&r->messages);
-    json_decref(r->root);
+    forget_sent(r);
+    json_decref(r->stop);
     *r = (eq_api_request){0};
 }
 
@@ -73,6 +81,7 @@ bool eq_api_tokenize(eq_ctx *ctx, const eq_model *model, const char *format, eq_
         }
         if (!check_length(r, prompt, e, limits->context)) return false;
     }
+    forget_sent(r);
     return true;
 }
 

@@ -120,6 +120,7 @@ static bool take_stop(parsing *p, const json_t *value)
     size_t count = json_is_array(value) ? json_array_size(value) : 1;
     if (count > EQ_API_MOST_STOPS)
         return wrong(p, "has %zu texts, allowed are %d", count, EQ_API_MOST_STOPS);
+    r->stop = json_incref((json_t *)value);
     for (size_t i = 0; i < count; i++) {
         const char *text =
             json_string_value(json_is_array(value) ? json_array_get(value, i) : value);
@@ -391,6 +392,10 @@ bool eq_api_parse(eq_api_request *r, eq_api_error *e, eq_api_kind kind, const ch
                            error.line, error.column, error.text);
     if (!json_is_object(r->root))
         return eq_api_fail(e, 400, NULL, NULL, "the body is not a JSON object");
+    if (kind == EQ_API_CHAT && !limits->chats)
+        return eq_api_fail(e, 400, NULL, "no_chat_format",
+                           "the model '%.100s' has no chat format that is known here",
+                           limits->model);
     parsing p = {.request = r, .error = e, .limits = limits};
     json_object_foreach(r->root, key, value) if (!take_parameter(&p, key, value)) return false;
     return check_whole(&p);

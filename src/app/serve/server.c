@@ -68,6 +68,23 @@ static eq_status listen_and_serve(eq_session *session, eq_server_options *o, eq_
     return status;
 }
 
+/* Whether the model has a chat format. One that the user names must be right; without one the
+ * server says so once, with the model's path, which is not for clients. */
+static eq_status check_chats(eq_session *session, const eq_server_options *o, bool *there)
+{
+    const char *role = "user", *text = "";
+    int32_t *ids = NULL, end;
+    int64_t count;
+    eq_status status = eq_chat_ids(session->ctx, session->model, o->http.format, &role, &text, 1,
+                                   &ids, &count, &end);
+    eq_free(ids);
+    *there = status == EQ_OK;
+    if (status != EQ_EINVAL || o->http.format) return status;
+    if (!o->http.quiet) fprintf(stderr, "chats are refused: %s\n", eq_ctx_message(session->ctx));
+    eq_ctx_clear(session->ctx);
+    return EQ_OK;
+}
+
 eq_status eq_server_run(eq_session *session, eq_server_options *o)
 {
     const eq_model_info *info = eq_model_get_info(session->model);
@@ -76,7 +93,8 @@ eq_status eq_server_run(eq_session *session, eq_server_options *o)
     if (!info->has_tokenizer)
         return eq_session_fail(session, EQ_EINVAL, "%s has no tokenizer, which requests need",
                                limits->model);
-    eq_status status = eq_engine_new(session->ctx, &engine, session->model, &o->engine);
+    eq_status status = check_chats(session, o, &limits->chats);
+    if (status == EQ_OK) status = eq_engine_new(session->ctx, &engine, session->model, &o->engine);
     if (status != EQ_OK) return status;
     limits->slots = o->engine.slots;
     limits->texts = o->engine.slots + o->max_waiting;
