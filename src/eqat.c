@@ -31,8 +31,8 @@ eq_status eq_ctx_new(eq_ctx **out, const eq_ctx_options *options)
     ctx->kernels = kernels;
     eq_cpu cpu;
     eq_cpu_probe(&cpu);
-    ctx->amx =
-        cpu.amx_bf16 && cpu.avx512 && !o->isa; /* a named instruction set is that and no more */
+    /* A named instruction set is that of our own code; oneDNN chooses for itself. */
+    ctx->amx = cpu.amx_bf16 && cpu.avx512 && !o->isa;
     *out = ctx;
     return EQ_OK;
 }

@@ -242,6 +242,24 @@ static void not_finite(void **state)
     test_free(p.memory);
 }
 
+/* Values whose scale has no inverse are as good as 0, not infinite. */
+static void tiny(void **state)
+{
+    random_panels p = make_panels(4, 16, 32, 2, EQ_ZERO_EACH, EQ_F16);
+    const float values[] = {1e-45f, 1e-40f, 1e-38f, 3e-37f, 1e-36f, 1e-30f};
+    for (int i = 0; i < 6; i++) {
+        float x[MOST_M * 64] = {0};
+        x[7] = values[i];
+        random_inputs inputs = make_inputs(*state, &p.w, x, EQ_F32, false);
+        float *y = product(*state, &p, &inputs, 16, 1);
+        for (int r = 0; r < 16; r++)
+            assert_true(fabsf(y[r]) <= 16 * 0.13f * values[i]);
+        test_free(y);
+        free_inputs(&inputs);
+    }
+    test_free(p.memory);
+}
+
 /* ---- packing ------------------------------------------------------------------------------- */
 
 /* Every weight, against its row in f32. */
@@ -368,15 +386,14 @@ static void from_tensor(void **state)
 int main(void)
 {
     const struct CMUnitTest packing[] = {
-        cmocka_unit_test(from_qmatrix),
-        cmocka_unit_test(from_tensor),
-        cmocka_unit_test(extremes),
-        cmocka_unit_test(not_finite),
+        cmocka_unit_test(from_qmatrix), cmocka_unit_test(from_tensor), cmocka_unit_test(extremes),
+        cmocka_unit_test(not_finite),   cmocka_unit_test(tiny),
     };
     const struct CMUnitTest tables[] = {
         cmocka_unit_test(kernels),
         cmocka_unit_test(extremes),
         cmocka_unit_test(not_finite),
+        cmocka_unit_test(tiny),
     };
     int failed = cmocka_run_group_tests_name("ref", packing, use_kernels_ref, NULL);
     failed += cmocka_run_group_tests_name("avx2", tables, use_kernels_avx2, NULL);

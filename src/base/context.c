@@ -5,7 +5,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
-#include <unistd.h>
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -17,8 +16,7 @@ void eq_ctx_init(eq_ctx *ctx, int threads)
 {
     memset(ctx, 0, sizeof *ctx);
     atomic_flag_clear(&ctx->message_taken);
-    if (threads <= 0) threads = (int)sysconf(_SC_NPROCESSORS_ONLN);
-    ctx->threads = threads > 0 ? threads : 1;
+    ctx->threads = threads > 0 ? threads : eq_processors();
 }
 
 void eq_ctx_clear(eq_ctx *ctx)
@@ -138,35 +136,6 @@ double eq_seconds(void)
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-/* The number of kB behind `key` in a /proc file, in bytes. */
-static int64_t proc_bytes(const char *path, const char *key)
-{
-    FILE *f = fopen(path, "r");
-    if (!f) return 0;
-    char line[256];
-    long long kb = 0;
-    size_t n = strlen(key);
-    while (fgets(line, sizeof line, f))
-        if (!strncmp(line, key, n)) kb = strtoll(line + n, NULL, 10);
-    fclose(f);
-    return (int64_t)kb * 1024;
-}
-
-int64_t eq_peak_memory(void)
-{
-    return proc_bytes("/proc/self/status", "VmHWM:");
-}
-
-int64_t eq_available_memory(void)
-{
-    return proc_bytes("/proc/meminfo", "MemAvailable:");
-}
-
-int64_t eq_memory_limit(int64_t asked)
-{
-    return asked ? asked : eq_available_memory();
 }
 
 int eq_this_thread(void)

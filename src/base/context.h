@@ -2,6 +2,7 @@
 #ifndef EQ_BASE_CONTEXT_H
 #define EQ_BASE_CONTEXT_H
 
+#include "base/machine.h"
 #include "eqat.h"
 #include <stdatomic.h>
 #include <stdio.h>
@@ -55,10 +56,6 @@ char *eq_format(eq_ctx *ctx, const char *format, ...) __attribute__((format(prin
 
 /* Seconds of the monotonic clock. */
 double eq_seconds(void);
-/* Memory that the machine has available now, in bytes, 0 when unknown. */
-int64_t eq_available_memory(void);
-/* The bytes that a run asked to use may have: `asked`, or for 0 what eq_available_memory says. */
-int64_t eq_memory_limit(int64_t asked);
 
 /* Number of the calling thread within a parallel loop, 0 outside. */
 int eq_this_thread(void);

@@ -39,12 +39,10 @@ void eq_cpu_probe(eq_cpu *cpu)
 
     bool ymm = (saved & SAVED_YMM) == SAVED_YMM, zmm = (saved & SAVED_ZMM) == SAVED_ZMM;
     cpu->avx2 = ymm && has(b, 5) && fma && f16c;
-    cpu->avx_vnni = cpu->avx2 && has(a1, 4);
     cpu->avx512 = cpu->avx2 && zmm && has(b, 16) && has(b, 17) && has(b, 30) && has(b, 31);
     cpu->avx512_vnni = cpu->avx512 && has(c, 11);
     cpu->avx512_bf16 = cpu->avx512 && has(a1, 5);
     bool tiles = has(d, 24) && (saved & SAVED_TMM) == SAVED_TMM &&
                  syscall(SYS_arch_prctl, REQUEST_STATE, TILE_DATA) == 0;
     cpu->amx_bf16 = tiles && has(d, 22);
-    cpu->amx_int8 = tiles && has(d, 25);
 }

@@ -9,9 +9,7 @@ typedef struct eq_cpu {
     bool avx512;      /* AVX-512 F, BW, VL and DQ */
     bool avx512_bf16; /* bf16 dot products */
     bool avx512_vnni; /* int8 dot products, 512-bit */
-    bool avx_vnni;    /* int8 dot products, 256-bit */
     bool amx_bf16;    /* tile products in bf16 */
-    bool amx_int8;    /* tile products in int8 */
 } eq_cpu;
 
 /* Ask the CPU and the operating system. A feature is true only when the system also saves its

@@ -54,6 +54,7 @@ static bool fits(const eq_qmatrix *q)
 {
     const eq_qlayout *layout = &q->layout;
     if (q->g < 1 || q->K % q->g || !eq_qmatrix_has_bits(q->bits)) return false;
+    if (layout->interleaved && q->bits != 4) return false;
     if (layout->across) return q->N * q->bits % 32 == 0;
     return layout->rows_first || layout->padded || eq_qmatrix_fits(q->N, q->K, q->bits);
 }

@@ -51,7 +51,7 @@ void eq_gemm_run_packed(eq_ctx *ctx, const eq_gemm *shape, void *C, const void *
 
 /* Whether products of bf16 run on hardware made for them. */
 bool eq_gemm_has_bf16(const eq_ctx *ctx);
-/* "amx", "oneDNN" or "plain", for reports. */
+/* "AMX", "oneDNN" or "plain", for reports. */
 const char *eq_gemm_engine(const eq_ctx *ctx, eq_dtype in);
 /* Free the context's plans and scratch. */
 void eq_gemm_free(eq_ctx *ctx);

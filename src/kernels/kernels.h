@@ -106,6 +106,8 @@ typedef struct eq_start_search {
  * with 0. Either in 8 bits, each segment with a scale of its own,
  *   x = scale code,  scale = max |x| / 127,  code = rne(127 x / max |x|),
  * or as f32. */
+/* A segment whose largest |x| is not above this is 0: 127 / |x| would leave what f32 holds. */
+#define EQ_PANEL_NOTHING 0x1p-120f
 typedef struct eq_panel_inputs {
     int64_t columns, segments, groups; /* of a row; columns = EQ_SEGMENT segments */
     int8_t *codes;                     /* [M, columns] */

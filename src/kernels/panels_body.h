@@ -38,7 +38,7 @@ VEC float input_segment(int8_t *codes, float *scale, const void *x, int64_t k, i
         check = v_fma(value[i], v_set(0), check);
     }
     const float largest_value = v_largest(most);
-    const vec inverse = v_set(largest_value > 0 ? 127 / largest_value : 0);
+    const vec inverse = v_set(largest_value > EQ_PANEL_NOTHING ? 127 / largest_value : 0);
     for (int i = 0; i < COLUMN_VECTORS; i++) {
         const vec code = v_round(v_mul(value[i], inverse));
         v_store_i8(codes + i * LANES, code);

@@ -21,7 +21,7 @@ static float input_codes(int8_t *codes, float *scale, const void *x, int64_t k, 
         most = size > most ? size : most;
         check += size * 0; /* not a number if size is not finite */
     }
-    const float inverse = most > 0 ? 127 / most : 0;
+    const float inverse = most > EQ_PANEL_NOTHING ? 127 / most : 0;
     for (int64_t i = 0; i < EQ_SEGMENT; i++) {
         float code = i < columns ? rintf(get(x, k + i, type) * inverse) : 0;
         codes[i] = fabsf(code) <= 127 ? (int8_t)code : 0;

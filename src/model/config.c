@@ -20,13 +20,10 @@ int64_t eq_config_qkv(const eq_config *config)
 static eq_status read_size(const source *s, int64_t *out, const char *key, int64_t fallback)
 {
     const json_t *value = json_object_get(s->json, key);
-    if ((!value || json_is_null(value)) && fallback >= 0) {
-        *out = fallback;
-        return EQ_OK;
-    }
-    if (!json_is_integer(value))
+    const bool left_out = (!value || json_is_null(value)) && fallback >= 0;
+    if (!left_out && !json_is_integer(value))
         return eq_fail(s->ctx, EQ_EFORMAT, "%s: %s is missing or not a whole number", s->path, key);
-    *out = json_integer_value(value);
+    *out = left_out ? fallback : json_integer_value(value);
     if (*out < 1 || *out > LARGEST)
         return eq_fail(s->ctx, EQ_EFORMAT, "%s: %s is %lld, expected 1 to %d", s->path, key,
                        (long long)*out, LARGEST);

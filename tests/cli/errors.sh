@@ -38,6 +38,9 @@ failed unheard-of inspect other
 cp -r m heads
 sed -i 's/"head_dim": [0-9]*/"head_dim": 134217728/' heads/config.json
 failed 'heads of 134217728 are more than' inspect heads
+cp -r m none
+sed -i 's/"head_dim": [0-9]*,//; s/"num_attention_heads": [0-9]*/"num_attention_heads": 128/' none/config.json
+failed 'head_dim is 0' inspect none
 
 # Nowhere to write.
 failed /dev/null/x logits m --tokens 1,2 -o /dev/null/x
