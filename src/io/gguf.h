@@ -13,8 +13,8 @@ eq_status eq_gguf_open(eq_ctx *ctx, eq_gguf **file, const char *path);
 void eq_gguf_close(eq_gguf *file); /* NULL is fine */
 const eq_map *eq_gguf_map(const eq_gguf *file);
 
-/* Metadata by key, texts in the mapping; false when absent or of another kind. Any integer type counts as integer, f32
- * and f64 as real. */
+/* Metadata by key, texts in the mapping; false when absent or of another kind. Any integer type
+ * counts as integer, f32 and f64 as real. */
 bool eq_gguf_string(const eq_gguf *file, const char *key, eq_text *value);
 bool eq_gguf_integer(const eq_gguf *file, const char *key, int64_t *value);
 bool eq_gguf_real(const eq_gguf *file, const char *key, double *value);

@@ -69,7 +69,8 @@ typedef struct eq_api_request {
 bool eq_api_parse(eq_api_request *request, eq_api_error *error, eq_api_kind kind, const char *body,
                   size_t size, const eq_api_limits *limits);
 /* Make the prompts of a request that was parsed; format as in eq_chat_ids. What was sent is let go
- * of: it may take a hundred times its bytes. Refuses prompts that do not fit the context. ctx is used by this thread only, and clear afterwards (openai_prompt.c). */
+ * of: it may take a hundred times its bytes. Refuses prompts that do not fit the context. ctx is
+ * used by this thread only, and clear afterwards (openai_prompt.c). */
 bool eq_api_tokenize(eq_ctx *ctx, const eq_model *model, const char *format,
                      eq_api_request *request, eq_api_error *error, const eq_api_limits *limits);
 /* Most new tokens for a prompt, as an engine wants it. */
