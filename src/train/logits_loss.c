@@ -48,8 +48,7 @@ static void scale_row(float *x, int64_t n, float factor)
 }
 
 /* One row of logits x, of the teacher r, and the next token. The loss, and how its gradient is
- * made. x and r come back
- * multiplied by 1 / tau. r NULL: without the divergence. */
+ * made. x and r come back multiplied by 1 / tau. r NULL: without the divergence. */
 static double row_loss(const eq_kernels *k, float *x, float *r, int64_t V, int32_t next,
                        const eq_logits_weights *w, float share, eq_softmax_error *e)
 {
