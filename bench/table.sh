@@ -3,7 +3,7 @@
 #   bench/table.sh [ROW...]     rows: full rtn-w4 rtn-w3 rtn-w2 weighted-w4 weighted-w3 weighted-w2 ap-w2 ap-w3 paper-w3 eqat-w2 eqat-w3 eqat-w4
 #             fast-w2 default-w2 best-w2 ... (presets, an hour and more)
 #             (ap: blocks alone, asymmetric; paper: with its settings; eqat: three passes of each phase)
-#             self-w3 ... (fast, on text of the model itself), mixed-w3 (fast, bits chosen for the
+#             self-w3 (fast, on text of the model itself), mixed-w3 (fast, bits chosen for the
 #             mean that uniform ones have)
 # Needs build/eqat, `make model`, and calibration and evaluation text in ../shared/data (or EQAT_DATA).
 set -eu
@@ -43,7 +43,7 @@ make_row() {
     ap-w?) row "$1" --bits "${1#ap-w}" --grid asymmetric --tune-epochs 0 "${calib[@]}" "${tokens[@]}" ;;
     eqat-w?) row "$1" --bits "${1#eqat-w}" "${calib[@]}" "${tokens[@]}" ;;
     fast-w? | default-w? | best-w?) row "$1" --bits "${1#*-w}" --preset "${1%-w?}" "${calib[@]}" ;;
-    self-w?) row "$1" --bits "${1#self-w}" --preset fast ;;
+    self-w3) row "$1" --bits 3 --preset fast --embed-bits 8 ;; # README.md's start
     mixed-w3) row "$1" --bits 3 --preset fast --target-bpw 3.297 "${calib[@]}" ;;
     paper-w?) row "$1" --bits "${1#paper-w}" --preset paper --tune-epochs 0 --order concat "${calib[@]}" "${tokens[@]}" ;;
     *) echo "no row $1" >&2 && exit 2 ;;

@@ -321,6 +321,15 @@ static void packed_linear_that_does_not_fit(void **state)
                   "\"a.qzeros\":{\"dtype\":\"I32\",\"shape\":[1,1],\"data_offsets\":[128,132]},"
                   "\"a.scales\":{\"dtype\":\"F16\",\"shape\":[1,16],\"data_offsets\":[132,164]}}",
                   164, "bits is 4294967298");
+    /* AWQ's order of codes is one of 4 bits. */
+    refuse_packed(*state,
+                  "{\"quantization_config\":{\"quant_method\":\"auto-round\",\"packing_format\":"
+                  "\"auto_round:auto_awq\",\"bits\":4,\"group_size\":32,\"sym\":true,"
+                  "\"extra_config\":{\"a\":{\"bits\":8}}}}",
+                  "{\"a.qweight\":{\"dtype\":\"I32\",\"shape\":[32,4],\"data_offsets\":[0,512]},"
+                  "\"a.qzeros\":{\"dtype\":\"I32\",\"shape\":[1,4],\"data_offsets\":[512,528]},"
+                  "\"a.scales\":{\"dtype\":\"F16\",\"shape\":[1,16],\"data_offsets\":[528,560]}}",
+                  560, "8 bits");
 }
 
 static void config_that_is_too_large(void **state)
