@@ -5,7 +5,10 @@
 #include "kernels/gemm_onednn.h"
 #include "kernels/kernels.h"
 
-enum { MAX_PLANS = 512 };
+/* A task of oneDNN's has at most so many multiplications, unless fewer columns than LEAST_COLUMNS
+ * would be left to it: products of large models then have work for many threads, small ones are cut
+ * by rows alone. */
+enum { MAX_PLANS = 512, TASK_PRODUCTS = 1 << 29, LEAST_COLUMNS = 512, SIDE = 64 };
 
 typedef enum engine { PLAIN, ONEDNN, AMX } engine;
 
@@ -14,8 +17,8 @@ struct eq_gemm_plan {
     int64_t used; /* when it was asked for last, by the cache's count */
     engine engine;
     eq_onednn_tile *whole; /* owned; the entire product on one thread, made on demand */
-    eq_onednn_tile *task;  /* owned; the rows of one task */
-    eq_onednn_tile *tail;  /* owned; the rows that are left for the last one */
+    /* owned; a task: with all its rows or those left for the last one, the same of its columns */
+    eq_onednn_tile *tasks[2][2];
 };
 
 struct eq_gemm_cache {
@@ -125,8 +128,8 @@ static void free_plan(eq_gemm_plan *plan)
     if (!plan) return;
 #ifdef EQAT_ONEDNN
     eq_onednn_tile_free(plan->whole);
-    eq_onednn_tile_free(plan->task);
-    eq_onednn_tile_free(plan->tail);
+    for (int i = 0; i < 4; i++)
+        eq_onednn_tile_free(plan->tasks[i / 2][i % 2]);
 #endif
     eq_free(plan);
 }
@@ -189,9 +192,10 @@ static eq_gemm_plan *get_plan(eq_ctx *ctx, const eq_gemm *shape)
 }
 
 #ifdef EQAT_ONEDNN
-static eq_status need_tile(eq_ctx *ctx, eq_onednn_tile **tile, const eq_gemm *shape, int64_t rows)
+static eq_status need_tile(eq_ctx *ctx, eq_onednn_tile **tile, const eq_gemm *shape, int64_t rows,
+                           int64_t columns)
 {
-    if (*tile) return EQ_OK;
+    if (*tile || !rows || !columns) return EQ_OK;
     struct eq_gemm_cache *cache = ctx->gemm;
     if (!cache->onednn) {
         eq_status st = eq_onednn_new(ctx, &cache->onednn);
@@ -199,6 +203,7 @@ static eq_status need_tile(eq_ctx *ctx, eq_onednn_tile **tile, const eq_gemm *sh
     }
     eq_gemm part = *shape;
     part.M = rows;
+    part.N = columns;
     return eq_onednn_tile_new(ctx, cache->onednn, &part, tile);
 }
 #endif
@@ -220,7 +225,7 @@ const eq_gemm_plan *eq_gemm_prepare(eq_ctx *ctx, const eq_gemm *shape)
             st = grow_scratch(ctx, t, packed_bytes(shape) + own);
     }
 #ifdef EQAT_ONEDNN
-    if (plan->engine == ONEDNN) st = need_tile(ctx, &plan->whole, shape, shape->M);
+    if (plan->engine == ONEDNN) st = need_tile(ctx, &plan->whole, shape, shape->M, shape->N);
 #endif
     return st == EQ_OK ? plan : NULL;
 }
@@ -305,38 +310,63 @@ static void run_amx(eq_ctx *ctx, const eq_gemm *g, void *C, const void *A, const
     eq_gemm_run_packed(ctx, g, C, A, packed);
 }
 
-static void run_rows(eq_ctx *ctx, eq_gemm_plan *plan, void *C, const void *A, const void *B)
+static void run_plain(eq_ctx *ctx, const eq_gemm *g, void *C, const void *A, const void *B)
+{
+    const int64_t step = eq_gemm_task_rows(g->M), tasks = (g->M + step - 1) / step;
+#pragma omp parallel for schedule(dynamic) num_threads(ctx->threads)
+    for (int64_t i = 0; i < tasks; i++)
+        plain_rows(g, i * step, i + 1 < tasks ? (i + 1) * step : g->M, C, A, B);
+}
+
+#ifdef EQAT_ONEDNN
+/* How a product is cut into tasks, which depends on its shape alone. */
+typedef struct cuts {
+    int64_t rows, columns, down, across; /* of a task, and how many of these */
+} cuts;
+
+static cuts cut(const eq_gemm *g)
+{
+    const int64_t rows = eq_gemm_task_rows(g->M);
+    int64_t columns = TASK_PRODUCTS / (rows * g->K) / SIDE * SIDE;
+    if (columns < LEAST_COLUMNS) columns = LEAST_COLUMNS;
+    if (columns > g->N) columns = g->N;
+    return (cuts){rows, columns, (g->M + rows - 1) / rows, (g->N + columns - 1) / columns};
+}
+
+static void run_task(eq_ctx *ctx, const eq_gemm_plan *plan, const cuts *t, int64_t task, void *C,
+                     const void *A, const void *B)
 {
     const eq_gemm *g = &plan->shape;
-    int64_t step = eq_gemm_task_rows(g->M);
-    int64_t full = g->M / step, tail = g->M % step, tasks = full + (tail > 0);
-#ifdef EQAT_ONEDNN
-    if (plan->engine == ONEDNN) {
-        if (full && need_tile(ctx, &plan->task, g, step) != EQ_OK) return;
-        if (tail && need_tile(ctx, &plan->tail, g, tail) != EQ_OK) return;
-    }
-#endif
-#pragma omp parallel for schedule(dynamic) num_threads(ctx->threads)
-    for (int64_t i = 0; i < tasks; i++) {
-        int64_t row = i * step;
-        if (plan->engine == PLAIN) {
-            plain_rows(g, row, i < full ? row + step : g->M, C, A, B);
-            continue;
-        }
-#ifdef EQAT_ONEDNN
-        const void *a = offset(A, g->trans_a ? row : row * g->lda, g->in);
-        void *c = (void *)(uintptr_t)offset(C, row * g->ldc, g->out);
-        eq_onednn_tile_run(ctx, i < full ? plan->task : plan->tail, eq_this_thread(), c, a, B);
-#endif
-    }
+    const int64_t row = task % t->down * t->rows, column = task / t->down * t->columns;
+    const void *a = offset(A, g->trans_a ? row : row * g->lda, g->in);
+    const void *b = offset(B, g->trans_b ? column * g->ldb : column, g->in);
+    void *c = (void *)(uintptr_t)offset(C, row * g->ldc + column, g->out);
+    eq_onednn_tile *tile = plan->tasks[row + t->rows > g->M][column + t->columns > g->N];
+    eq_onednn_tile_run(ctx, tile, eq_this_thread(), c, a, b);
 }
+
+static void run_onednn(eq_ctx *ctx, eq_gemm_plan *plan, void *C, const void *A, const void *B)
+{
+    const eq_gemm *g = &plan->shape;
+    const cuts t = cut(g);
+    const int64_t rows[2] = {g->M < t.rows ? 0 : t.rows, g->M % t.rows};
+    const int64_t columns[2] = {t.columns, g->N % t.columns};
+    for (int i = 0; i < 4; i++)
+        if (need_tile(ctx, &plan->tasks[i / 2][i % 2], g, rows[i / 2], columns[i % 2]) != EQ_OK)
+            return;
+#pragma omp parallel for schedule(dynamic) num_threads(ctx->threads)
+    for (int64_t i = 0; i < t.down * t.across; i++)
+        run_task(ctx, plan, &t, i, C, A, B);
+}
+#endif
 
 void eq_gemm_run(eq_ctx *ctx, const eq_gemm *shape, void *C, const void *A, const void *B)
 {
     eq_gemm_plan *plan = get_plan(ctx, shape);
     if (!plan) return;
-    if (plan->engine == AMX)
-        run_amx(ctx, shape, C, A, B);
-    else
-        run_rows(ctx, plan, C, A, B);
+    if (plan->engine == PLAIN) run_plain(ctx, shape, C, A, B);
+    if (plan->engine == AMX) run_amx(ctx, shape, C, A, B);
+#ifdef EQAT_ONEDNN
+    if (plan->engine == ONEDNN) run_onednn(ctx, plan, C, A, B);
+#endif
 }
