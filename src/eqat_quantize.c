@@ -413,6 +413,7 @@ static eq_tune_job tune_job(const call *c)
                          .T = o->data.seqlen,
                          .type = c->job.type,
                          .memory = o->run.memory,
+                         .masters = true,
                          .train = {c->data.train, c->data.train_counts, o->data.samples},
                          .val = {c->data.val, c->data.val_counts, o->data.val_samples}};
 }
@@ -424,7 +425,6 @@ static eq_status tune(eq_ctx *ctx, call *c)
     block_files files = {.call = c};
     eq_tune_job job = tune_job(c);
     job.run = &c->run;
-    job.masters = true;
     job.edges_clipped = c->options->train.edges == EQ_EDGES_CLIPPED;
     job.exact_scales = c->options->train.exact_scales;
     job.block = next_block;
@@ -512,6 +512,24 @@ static eq_status plan_grids(eq_ctx *ctx, call *c, eq_quantize_result *result)
     return eq_tune_plan(ctx, &job, eq_memory_limit(c->options->run.memory));
 }
 
+/* Before bits are chosen, which takes long: whether the least of them leave room for the end-to-end
+ * phase. */
+static eq_status check_least_bits(eq_ctx *ctx, const call *c)
+{
+    const int64_t L = c->decoder->config.L;
+    if (!c->options->tune.epochs) return EQ_OK;
+    eq_block_scheme *schemes = eq_alloc(ctx, L, sizeof *schemes);
+    if (!schemes) return EQ_ENOMEM;
+    memcpy(schemes, c->schemes, (size_t)L * sizeof *schemes);
+    for (int64_t i = 0; i < L * EQ_UNITS; i++)
+        schemes[i / EQ_UNITS].units[i % EQ_UNITS].bits = 2;
+    eq_tune_job job = tune_job(c);
+    job.schemes = schemes;
+    eq_status st = eq_tune_fits(ctx, &job, eq_memory_limit(c->options->run.memory));
+    eq_free(schemes);
+    return st;
+}
+
 /* Log what the blocks and the measuring of the result will need, and check that they may have it.
  */
 static eq_status plan(eq_ctx *ctx, call *c, bool *in_file)
@@ -534,7 +552,7 @@ static eq_status run(eq_ctx *ctx, call *c, const char *model, const char *out,
     if (st == EQ_OK) c->job.teacher = c->job.model = c->decoder;
     if (st == EQ_OK && choose) st = eq_choose_bits_check(ctx, &c->job);
     if (st == EQ_OK) st = plan(ctx, c, &in_file);
-    if (st == EQ_OK && !choose) st = plan_grids(ctx, c, result);
+    if (st == EQ_OK) st = choose ? check_least_bits(ctx, c) : plan_grids(ctx, c, result);
     if (st == EQ_OK) st = open_run(ctx, c, model, out);
     if (st == EQ_OK && choose) st = eq_choose_bits(ctx, c->schemes, &c->job);
     if (st == EQ_OK && choose) st = plan_grids(ctx, c, result);

@@ -62,6 +62,25 @@ static eq_fit_options fit_options(const eq_tune_job *job)
                             .tokens = job->T};
 }
 
+/* MiB */
+static double memory_of(eq_ctx *ctx, const eq_tune_job *job, const eq_whole_shape *shape)
+{
+    int64_t all = (int64_t)eq_whole_bytes(shape, ctx->threads) + other_bytes(ctx, job, shape);
+    return (double)all / (1 << 20);
+}
+
+eq_status eq_tune_fits(eq_ctx *ctx, const eq_tune_job *job, int64_t limit)
+{
+    const eq_whole_shape shape = whole_shape(ctx, job);
+    double need = memory_of(ctx, job, &shape), most = (double)limit / (1 << 20);
+    if (!limit || need <= most) return EQ_OK;
+    return eq_fail(ctx, EQ_ENOMEM,
+                   "the end-to-end phase needs %.1f MiB and may use %.1f MiB; give a larger "
+                   "--memory, or a smaller --seqlen%s%s",
+                   need, most, job->options->train == EQ_TRAIN_SCALES ? "" : ", or --tune scales",
+                   job->masters ? ", or --tune-epochs 0" : "");
+}
+
 eq_status eq_tune_plan(eq_ctx *ctx, const eq_tune_job *job, int64_t limit)
 {
     static const char *const WHAT[] = {"scales", "scales and norms", "all weights"};
@@ -71,26 +90,18 @@ eq_status eq_tune_plan(eq_ctx *ctx, const eq_tune_job *job, int64_t limit)
     if (o->train == EQ_TRAIN_NORMS) snprintf(rates, sizeof rates, ", norms %g", o->norm_lr);
     if (o->train == EQ_TRAIN_ALL)
         snprintf(rates, sizeof rates, ", norms %g, weights %g", o->norm_lr, o->weight_lr);
-    int64_t all = (int64_t)eq_whole_bytes(&shape, ctx->threads) + other_bytes(ctx, job, &shape);
-    double need = (double)all / (1 << 20);
-    double most = (double)limit / (1 << 20);
     eq_log(ctx, EQ_LOG_INFO,
            "plan: end to end %s by %s, %lld windows of %lld tokens, %d passes, %.0f MiB of memory",
            WHAT[o->train],
            o->kl > 0 ? (o->ce > 0 ? "KL and cross-entropy" : "KL") : "cross-entropy",
-           (long long)job->train.n, (long long)job->T, o->epochs, need);
+           (long long)job->train.n, (long long)job->T, o->epochs, memory_of(ctx, job, &shape));
     eq_log(ctx, EQ_LOG_INFO, "plan: learning rates: scales %g%s", o->scale_lr, rates);
     int64_t disk = eq_teacher_files_bytes(job->train.n + job->val.n, job->T, shape.top);
     if (shape.top)
         eq_log(ctx, EQ_LOG_INFO,
                "plan: %.0f MiB on disk for the %lld likeliest tokens of the teacher",
                (double)disk / (1 << 20), (long long)shape.top);
-    if (!limit || need <= most) return EQ_OK;
-    return eq_fail(ctx, EQ_ENOMEM,
-                   "the end-to-end phase needs %.1f MiB and may use %.1f MiB; give a larger "
-                   "--memory, or a smaller --seqlen%s%s",
-                   need, most, o->train == EQ_TRAIN_SCALES ? "" : ", or --tune scales",
-                   job->masters ? ", or --tune-epochs 0" : "");
+    return eq_tune_fits(ctx, job, limit);
 }
 
 static const uint8_t *counts_of(const eq_tune_windows *w, int64_t i, int64_t T)

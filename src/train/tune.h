@@ -39,7 +39,9 @@ typedef struct eq_tune_job {
     void *self;
 } eq_tune_job;
 
-/* Log what the phase will need; EQ_ENOMEM when it is more than `limit` bytes (0: any). */
+/* EQ_ENOMEM when the phase needs more than `limit` bytes (0: any). */
+eq_status eq_tune_fits(eq_ctx *ctx, const eq_tune_job *job, int64_t limit);
+/* Log what the phase will do, and check that it fits. */
 eq_status eq_tune_plan(eq_ctx *ctx, const eq_tune_job *job, int64_t limit);
 /* Train, then write all blocks of the best validation state as block files of the run. norm out
  * [C]: the final norm. */

@@ -138,6 +138,11 @@ lines = [line for line in lines if line.get("event") == "sensitivity"]
 assert len(lines) == 3 * 4 and {line["block"] for line in lines} == {0, 1, 2}
 assert all(a > b > 0 for line in lines for a, b in zip(line["kl"], line["kl"][1:]))
 PYTHON
+# Memory that is too little for any bits is said before they are measured.
+# shellcheck disable=SC2046
+expect 1 $(target_run none-left --target-bpw 3 --tune-epochs 1 --tune all --memory 1500K --streams file)
+err_has 'the end-to-end phase needs .*, or --tune scales, or --tune-epochs 0$'
+[ -e none-left ] && complain "a run that does not fit was begun"
 # shellcheck disable=SC2046
 expect 0 $(target_run given --recipe t3/run/recipe.json)
 same t3 given
