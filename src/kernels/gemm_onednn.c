@@ -14,13 +14,14 @@ struct eq_onednn {
     dnnl_engine_t engine;
     int threads;
     dnnl_stream_t *streams; /* one per thread, owned */
+    char *pads;             /* owned; a scratchpad per thread, which all products share */
+    size_t pad_bytes;       /* of each: as many as any product so far needs */
 };
 
 struct eq_onednn_tile {
     eq_onednn *engine; /* borrowed */
     dnnl_primitive_t primitive;
     dnnl_memory_t (*memories)[MEMORIES]; /* one row per thread, owned */
-    char *scratch;                       /* owned; the threads' scratchpads in a row */
 };
 
 static eq_status fail_dnnl(eq_ctx *ctx, const char *what, dnnl_status_t status)
@@ -61,6 +62,7 @@ void eq_onednn_free(eq_onednn *engine)
         if (engine->streams[t]) dnnl_stream_destroy(engine->streams[t]);
     if (engine->engine) dnnl_engine_destroy(engine->engine);
     eq_free(engine->streams);
+    eq_free(engine->pads);
     eq_free(engine);
 }
 
@@ -114,24 +116,34 @@ static dnnl_status_t describe_primitive(dnnl_primitive_desc_t *out, dnnl_memory_
     return code;
 }
 
+/* Let each thread's scratchpad hold `bytes`. */
+static eq_status grow_pads(eq_ctx *ctx, eq_onednn *engine, size_t bytes)
+{
+    bytes = (bytes + 4095) / 4096 * 4096;
+    if (bytes <= engine->pad_bytes) return EQ_OK;
+    char *larger = eq_alloc(ctx, engine->threads, bytes);
+    if (!larger) return EQ_ENOMEM; /* products made before still have theirs */
+    eq_free(engine->pads);
+    engine->pads = larger;
+    engine->pad_bytes = bytes;
+    return EQ_OK;
+}
+
 static eq_status make_memories(eq_ctx *ctx, eq_onednn_tile *tile, dnnl_primitive_desc_t desc,
                                const dnnl_memory_desc_t md[3])
 {
     const dnnl_memory_desc_t *pad = dnnl_primitive_desc_query_md(desc, dnnl_query_scratchpad_md, 0);
-    size_t bytes = (dnnl_memory_desc_get_size(pad) + 4095) / 4096 * 4096;
     int threads = tile->engine->threads;
     tile->memories = eq_alloc(ctx, threads, sizeof *tile->memories);
-    tile->scratch = eq_alloc(ctx, threads, bytes);
-    if (!tile->memories || !tile->scratch) return EQ_ENOMEM;
+    if (!tile->memories) return EQ_ENOMEM;
     for (int t = 0; t < threads; t++) {
         for (int i = 0; i < MEMORIES; i++) {
-            void *data = i == 3 ? tile->scratch + (size_t)t * bytes : DNNL_MEMORY_NONE;
             dnnl_status_t code = dnnl_memory_create(&tile->memories[t][i], i == 3 ? pad : &md[i],
-                                                    tile->engine->engine, data);
+                                                    tile->engine->engine, DNNL_MEMORY_NONE);
             if (code) return fail_dnnl(ctx, "dnnl_memory_create", code);
         }
     }
-    return EQ_OK;
+    return grow_pads(ctx, tile->engine, dnnl_memory_desc_get_size(pad));
 }
 
 eq_status eq_onednn_tile_new(eq_ctx *ctx, eq_onednn *engine, const eq_gemm *shape,
@@ -168,7 +180,6 @@ void eq_onednn_tile_free(eq_onednn_tile *tile)
             if (tile->memories[t][i]) dnnl_memory_destroy(tile->memories[t][i]);
     if (tile->primitive) dnnl_primitive_destroy(tile->primitive);
     eq_free(tile->memories);
-    eq_free(tile->scratch);
     eq_free(tile);
 }
 
@@ -176,9 +187,11 @@ void eq_onednn_tile_run(eq_ctx *ctx, eq_onednn_tile *tile, int thread, void *C, 
                         const void *B)
 {
     dnnl_memory_t *memory = tile->memories[thread];
-    void *data[3] = {(void *)(uintptr_t)A, (void *)(uintptr_t)B, C};
+    const eq_onednn *engine = tile->engine;
+    void *data[MEMORIES] = {(void *)(uintptr_t)A, (void *)(uintptr_t)B, C,
+                            engine->pads + (size_t)thread * engine->pad_bytes};
     dnnl_status_t code = dnnl_success;
-    for (int i = 0; i < 3 && !code; i++)
+    for (int i = 0; i < MEMORIES && !code; i++)
         code = dnnl_memory_set_data_handle(memory[i], data[i]);
     const dnnl_exec_arg_t args[MEMORIES] = {{DNNL_ARG_SRC, memory[0]},
                                             {DNNL_ARG_WEIGHTS, memory[1]},
@@ -187,8 +200,7 @@ void eq_onednn_tile_run(eq_ctx *ctx, eq_onednn_tile *tile, int thread, void *C, 
     /* In our loops oneDNN starts no threads of its own, but a loop of one thread is none. */
     int threads = limit_threads(1);
     if (!code)
-        code =
-            dnnl_primitive_execute(tile->primitive, tile->engine->streams[thread], MEMORIES, args);
+        code = dnnl_primitive_execute(tile->primitive, engine->streams[thread], MEMORIES, args);
     limit_threads(threads);
     if (code) fail_dnnl(ctx, "a matrix product", code);
 }
