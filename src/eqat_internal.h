@@ -97,6 +97,8 @@ const char *eq_group_words(char out[EQ_GROUP_WORDS], int64_t group);
 /* For the plan of a run: a fingerprint as text, and the options of the end-to-end phase. */
 json_t *eq_hash_text(uint64_t hash);
 json_t *eq_tune_describe(const eq_tune_options *options);
+/* Whether AdamW can run with these. */
+bool eq_adam_fine(double beta1, double beta2, double epsilon, double weight_decay);
 /* EQ_EINVAL for options of the end-to-end phase that cannot be. */
 eq_status eq_tune_check(eq_ctx *ctx, const eq_tune_options *options);
 

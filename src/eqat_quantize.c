@@ -46,12 +46,6 @@ static eq_status check_range(eq_ctx *ctx, bool fine, const char *what)
     return fine ? EQ_OK : eq_fail(ctx, EQ_EINVAL, "%s", what);
 }
 
-static bool fine_adam(const eq_train_options *t)
-{
-    return t->beta1 >= 0 && t->beta1 < 1 && t->beta2 >= 0 && t->beta2 < 1 && t->epsilon > 0 &&
-           t->weight_decay >= 0;
-}
-
 static bool is_end_bits(int bits)
 {
     return bits == 0 || bits == 16 || bits == 8 || bits == 4;
@@ -91,7 +85,7 @@ static eq_status check_options(eq_ctx *ctx, const eq_quantize_options *o)
                          o->method == EQ_METHOD_RTN || !t->epochs || t->quant_lr + t->weight_lr > 0,
                          "both learning rates are 0: nothing would be trained");
     if (st == EQ_OK)
-        st = check_range(ctx, fine_adam(t),
+        st = check_range(ctx, eq_adam_fine(t->beta1, t->beta2, t->epsilon, t->weight_decay),
                          "beta1 and beta2 must be from 0 to below 1, epsilon above 0, weight-decay "
                          "not negative");
     if (st == EQ_OK)

@@ -7,6 +7,11 @@
 
 #include <math.h>
 
+bool eq_adam_fine(double beta1, double beta2, double epsilon, double weight_decay)
+{
+    return beta1 >= 0 && beta1 < 1 && beta2 >= 0 && beta2 < 1 && epsilon > 0 && weight_decay >= 0;
+}
+
 eq_status eq_tune_check(eq_ctx *ctx, const eq_tune_options *o)
 {
     if (!o->epochs) return EQ_OK;
@@ -20,8 +25,7 @@ eq_status eq_tune_check(eq_ctx *ctx, const eq_tune_options *o)
                   (o->train == EQ_TRAIN_ALL ? o->weight_lr : 0);
     if (!(used > 0))
         return eq_fail(ctx, EQ_EINVAL, "end to end: all rates are 0: nothing would be trained");
-    bool adam = o->beta1 >= 0 && o->beta1 < 1 && o->beta2 >= 0 && o->beta2 < 1 && o->epsilon > 0;
-    if (!adam || !(o->weight_decay >= 0) || !(o->save_minutes >= 0))
+    if (!eq_adam_fine(o->beta1, o->beta2, o->epsilon, o->weight_decay) || !(o->save_minutes >= 0))
         return eq_fail(
             ctx, EQ_EINVAL,
             "end to end: betas must be from 0 to below 1, epsilon above 0, weight decay and "

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { USUAL_CONTEXT = 4096, ANSWER_SHARE = 4, ANSWER_ROOM = 512 };
+enum { ANSWER_SHARE = 4, ANSWER_ROOM = 512 };
 
 typedef struct chat_args {
     eq_common common;
@@ -318,17 +318,10 @@ static eq_status begin(chat *c)
     if (args->load) status = eq_conversation_load(c->session, &c->messages, args->load);
     if (status == EQ_OK && args->system && !eq_conversation_set_system(&c->messages, args->system))
         status = eq_session_fail(c->session, EQ_ENOMEM, "out of memory");
-    if (status != EQ_OK) return status;
-    const char *role = "user", *text = "";
-    int32_t *ids = NULL, end;
-    int64_t count;
-    status = eq_chat_ids(c->session->ctx, c->session->model, args->format, &role, &text, 1, &ids,
-                         &count, &end);
-    eq_free(ids);
+    if (status == EQ_OK) status = eq_session_check_chat(c->session, args->format);
     if (status != EQ_OK) return status;
     eq_engine_options o = args->engine;
-    int64_t most = eq_model_get_info(c->session->model)->context;
-    if (!o.context) o.context = most < USUAL_CONTEXT ? most : USUAL_CONTEXT;
+    o.context = eq_session_context(c->session, o.context);
     return eq_engine_new(c->session->ctx, &c->engine, c->session->model, &o);
 }
 

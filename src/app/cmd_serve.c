@@ -13,7 +13,7 @@
 #include <string.h>
 #endif
 
-enum { USUAL_CONTEXT = 4096, USUAL_SLOTS = 4, MOST_SLOTS = 256 };
+enum { USUAL_SLOTS = 4, MOST_SLOTS = 256 };
 
 typedef struct serve_args {
     eq_common common;
@@ -169,8 +169,7 @@ static eq_status serve(eq_session *session, const serve_args *args, const char *
                            .max_waiting = args->max_waiting,
                            .timeout = args->timeout,
                            .json = args->common.json};
-    int64_t most = eq_model_get_info(session->model)->context;
-    if (!o.engine.context) o.engine.context = most < USUAL_CONTEXT ? most : USUAL_CONTEXT;
+    o.engine.context = eq_session_context(session, o.engine.context);
     return eq_server_run(session, &o);
 }
 

@@ -40,6 +40,23 @@ eq_status eq_session_open(eq_session *session, const eq_common *common, bool wit
     return status;
 }
 
+eq_status eq_session_check_chat(eq_session *session, const char *format)
+{
+    const char *role = "user", *text = "";
+    int32_t *ids = NULL, end;
+    int64_t count;
+    eq_status status =
+        eq_chat_ids(session->ctx, session->model, format, &role, &text, 1, &ids, &count, &end);
+    eq_free(ids);
+    return status;
+}
+
+int64_t eq_session_context(const eq_session *session, int64_t asked)
+{
+    const int64_t usual = 4096, most = eq_model_get_info(session->model)->context;
+    return asked ? asked : most < usual ? most : usual;
+}
+
 int eq_session_close(eq_session *session, eq_status status)
 {
     eq_console_clear(&session->console);

@@ -17,6 +17,11 @@ eq_status eq_session_open(eq_session *session, const eq_common *common, bool wit
 /* Print `eqat: ` and a message about a failure of the command itself; returns status. */
 eq_status eq_session_fail(eq_session *session, eq_status status, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+/* Whether the model has a chat format, or the one with that name; else as eq_chat_ids. */
+eq_status eq_session_check_chat(eq_session *session, const char *format);
+/* Tokens of context for texts that have no end yet: `asked`, or for 0 what the model was made for,
+ * at most 4096. */
+int64_t eq_session_context(const eq_session *session, int64_t asked);
 /* Free everything, print the library's message if status is a failure nobody has reported, and
  * give the exit code that belongs to status. */
 int eq_session_close(eq_session *session, eq_status status);

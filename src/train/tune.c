@@ -69,10 +69,10 @@ static double memory_of(eq_ctx *ctx, const eq_tune_job *job, const eq_whole_shap
     return (double)all / (1 << 20);
 }
 
-eq_status eq_tune_fits(eq_ctx *ctx, const eq_tune_job *job, int64_t limit)
+/* need in MiB, limit in bytes */
+static eq_status check_memory(eq_ctx *ctx, const eq_tune_job *job, double need, int64_t limit)
 {
-    const eq_whole_shape shape = whole_shape(ctx, job);
-    double need = memory_of(ctx, job, &shape), most = (double)limit / (1 << 20);
+    double most = (double)limit / (1 << 20);
     if (!limit || need <= most) return EQ_OK;
     return eq_fail(ctx, EQ_ENOMEM,
                    "the end-to-end phase needs %.1f MiB and may use %.1f MiB; give a larger "
@@ -81,11 +81,18 @@ eq_status eq_tune_fits(eq_ctx *ctx, const eq_tune_job *job, int64_t limit)
                    job->masters ? ", or --tune-epochs 0" : "");
 }
 
+eq_status eq_tune_fits(eq_ctx *ctx, const eq_tune_job *job, int64_t limit)
+{
+    const eq_whole_shape shape = whole_shape(ctx, job);
+    return check_memory(ctx, job, memory_of(ctx, job, &shape), limit);
+}
+
 eq_status eq_tune_plan(eq_ctx *ctx, const eq_tune_job *job, int64_t limit)
 {
     static const char *const WHAT[] = {"scales", "scales and norms", "all weights"};
     const eq_whole_shape shape = whole_shape(ctx, job);
     const eq_tune_options *o = job->options;
+    double need = memory_of(ctx, job, &shape);
     char rates[64] = "";
     if (o->train == EQ_TRAIN_NORMS) snprintf(rates, sizeof rates, ", norms %g", o->norm_lr);
     if (o->train == EQ_TRAIN_ALL)
@@ -94,14 +101,14 @@ eq_status eq_tune_plan(eq_ctx *ctx, const eq_tune_job *job, int64_t limit)
            "plan: end to end %s by %s, %lld windows of %lld tokens, %d passes, %.0f MiB of memory",
            WHAT[o->train],
            o->kl > 0 ? (o->ce > 0 ? "KL and cross-entropy" : "KL") : "cross-entropy",
-           (long long)job->train.n, (long long)job->T, o->epochs, memory_of(ctx, job, &shape));
+           (long long)job->train.n, (long long)job->T, o->epochs, need);
     eq_log(ctx, EQ_LOG_INFO, "plan: learning rates: scales %g%s", o->scale_lr, rates);
     int64_t disk = eq_teacher_files_bytes(job->train.n + job->val.n, job->T, shape.top);
     if (shape.top)
         eq_log(ctx, EQ_LOG_INFO,
                "plan: %.0f MiB on disk for the %lld likeliest tokens of the teacher",
                (double)disk / (1 << 20), (long long)shape.top);
-    return eq_tune_fits(ctx, job, limit);
+    return check_memory(ctx, job, need, limit);
 }
 
 static const uint8_t *counts_of(const eq_tune_windows *w, int64_t i, int64_t T)

@@ -72,12 +72,7 @@ static eq_status listen_and_serve(eq_session *session, eq_server_options *o, eq_
  * server says so once, with the model's path, which is not for clients. */
 static eq_status check_chats(eq_session *session, const eq_server_options *o, bool *there)
 {
-    const char *role = "user", *text = "";
-    int32_t *ids = NULL, end;
-    int64_t count;
-    eq_status status = eq_chat_ids(session->ctx, session->model, o->http.format, &role, &text, 1,
-                                   &ids, &count, &end);
-    eq_free(ids);
+    eq_status status = eq_session_check_chat(session, o->http.format);
     *there = status == EQ_OK;
     if (status != EQ_EINVAL || o->http.format) return status;
     if (!o->http.quiet) fprintf(stderr, "chats are refused: %s\n", eq_ctx_message(session->ctx));
