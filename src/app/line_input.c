@@ -12,7 +12,7 @@
 
 #include <histedit.h>
 
-enum { REMEMBERED = 500 };
+enum { REMEMBERED = 500, CTRL_D = 4 };
 
 static char *prompt_of(EditLine *editor)
 {
@@ -22,7 +22,8 @@ static char *prompt_of(EditLine *editor)
 }
 
 /* One character of standard input; -1 when a signal came between. libedit's own function would read
- * on. */
+ * on. A Ctrl-D that came before the editor set up the terminal arrives as 0, which libedit would
+ * take for the order to insert the next key as it is. */
 static int read_character(EditLine *editor, wchar_t *out)
 {
     mbstate_t state = {0};
@@ -31,6 +32,7 @@ static int read_character(EditLine *editor, wchar_t *out)
     for (;;) {
         ssize_t n = read(STDIN_FILENO, &byte, 1);
         if (n <= 0) return (int)n;
+        if (byte == 0) byte = CTRL_D;
         size_t used = mbrtowc(out, &byte, 1, &state);
         if (used <= 1) return 1;
         if (used == (size_t)-1) memset(&state, 0, sizeof state); /* skip what is no character */

@@ -56,15 +56,11 @@ class Terminal:
         os.write(self.fd, data)
 
     def close(self):
-        """Ctrl-D; the exit code. A Ctrl-D that comes before the editor has set up the terminal is
-        lost, so it is sent again. The program is killed when it does not end."""
+        """Ctrl-D; the exit code. The program is killed when it does not end."""
+        self.send(b"\x04")
         end = time.monotonic() + WAIT
         while time.monotonic() < end:
-            try:
-                self.send(b"\x04")
-            except OSError:
-                pass
-            self.read(1)
+            self.read(0.2)
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
                 return os.waitstatus_to_exitcode(status)
