@@ -193,12 +193,13 @@ static eq_data_job data_job(const call *c)
                          .folder = c->run.folder};
 }
 
-/* The windows of the blocks, evenly spaced among all. */
+/* The windows of the blocks: of one file evenly spaced among all; of a mix the first ones, since
+ * every so many-th window may be of one file alone. */
 static eq_status choose_windows(eq_ctx *ctx, call *c)
 {
     int64_t n = c->own.train.samples, all = c->own.data.samples, T = c->own.data.seqlen;
     c->job.train = c->data.train;
-    if (n == all) return EQ_OK;
+    if (n == all || c->data.calib.mixed) return EQ_OK;
     c->job.train = c->block_ids = eq_alloc(ctx, n * T, sizeof *c->block_ids);
     for (int64_t i = 0; c->block_ids && i < n; i++)
         memcpy(c->block_ids + i * T, c->data.train + i * all / n * T, (size_t)T * sizeof(int32_t));
@@ -251,15 +252,15 @@ static uint64_t hash_schemes(const eq_block_scheme *schemes, int64_t L, eq_grid 
     return hash;
 }
 
-/* What rounding takes from the options of the blocks when the whole model is trained after it. */
+/* What rounding takes from the options of the blocks, some of it only when the whole model is
+ * trained after it. */
 static void describe_rounding(json_t *start, const eq_quantize_options *o)
 {
     const eq_train_options *t = &o->train;
+    if (t->start == EQ_START_WEIGHTED) json_object_set_new(start, "batch", json_integer(t->batch));
     if (!o->tune.epochs) return;
-    if (t->start == EQ_START_WEIGHTED) {
+    if (t->start == EQ_START_WEIGHTED)
         json_object_set_new(start, "samples", json_integer(t->samples));
-        json_object_set_new(start, "batch", json_integer(t->batch));
-    }
     if (o->tune.train == EQ_TRAIN_ALL)
         json_object_set_new(start, "edges", json_string(EDGES[t->edges]));
 }
@@ -363,8 +364,10 @@ eq_status eq_tokenizer_files(eq_ctx *ctx, const eq_checkpoint *checkpoint,
     static const char *const FILES[] = {
         "tokenizer.json",      "tokenizer_config.json",  "special_tokens_map.json",
         "chat_template.jinja", "generation_config.json", "vocab.json",
-        "merges.txt",          "added_tokens.json"};
-    if (eq_checkpoint_gguf(checkpoint)) return eq_tokenizer_write_folder(ctx, tokenizer, out);
+        "merges.txt",          "added_tokens.json",      "tokenizer.model",
+        "chat_template.json"};
+    if (eq_checkpoint_gguf(checkpoint))
+        return tokenizer ? eq_tokenizer_write_folder(ctx, tokenizer, out) : EQ_OK;
     eq_status st = EQ_OK;
     for (size_t i = 0; st == EQ_OK && i < sizeof FILES / sizeof *FILES; i++) {
         char *from = eq_path_join(ctx, eq_checkpoint_path(checkpoint), FILES[i]);

@@ -257,6 +257,7 @@ static void broken_lines(void **state)
         {"5", ""}, /* some versions of jansson refuse a bare number */
         {"{}", "has no string \"text\""},
         {"{\"text\": null}", "has no string \"text\""},
+        {"{\"messages\": null, \"instruction\": null}", "has no string \"text\""},
         {"{\"Messages\": []}", "has no string \"text\""},
         {"{\"instruction\": 5, \"output\": \"a\"}", "\"instruction\" is not a string"},
         {"{\"instruction\": \"\", \"output\": \"a\"}", "\"instruction\" is empty"},
@@ -277,7 +278,6 @@ static void broken_conversations(void **state)
     (void)state;
     static const char *const cases[][2] = {
         {"{\"messages\": \"a\"}", "the conversation is not a list"},
-        {"{\"messages\": null, \"text\": \"a\"}", "the conversation is not a list"},
         {"{\"messages\": {}}", "the conversation is not a list"},
         {"{\"conversation\": []}", "the conversation is empty"},
         {"{\"messages\": [5]}", "message 1 is not an object"},

@@ -180,6 +180,9 @@ static void slices_of_a_text(void **state)
     assert_int_equal(eq_text_slice((eq_text){"ab cd", 5}, 0), 2);
     assert_int_equal(eq_text_slice((eq_text){"ab cd", 5}, 2), 2);
     assert_int_equal(eq_text_slice((eq_text){"ab cd", 5}, 3), 5);
+    assert_int_equal(eq_text_slice((eq_text){"12 3", 4}, 0), 2);
+    assert_int_equal(eq_text_slice((eq_text){"\u0434\u0430 \u0434", 7}, 0), 4);
+    assert_int_equal(eq_text_slice((eq_text){". .", 3}, 0), 3);
     assert_int_equal(eq_text_slice((eq_text){"ab", 2}, 9), 2);
     assert_int_equal(eq_text_slice((eq_text){"", 0}, 0), 0);
 }

@@ -324,7 +324,7 @@ eq_status eq_windows_dialogs(eq_ctx *ctx, eq_token_windows *windows, const eq_wi
     int64_t least = source->enough ? source->enough : source->n ? source->n : 1;
     if (st == EQ_OK && !n) st = eq_windows_short(ctx, source->path, there, T, least);
     if (st == EQ_OK) {
-        *windows = (eq_token_windows){b.full.ids, n, T, b.full.counts};
+        *windows = (eq_token_windows){.ids = b.full.ids, .n = n, .T = T, .counts = b.full.counts};
         b.full = (eq_marked){0};
         if (!memchr(windows->counts, 0, (size_t)(n * T))) {
             eq_free(windows->counts);

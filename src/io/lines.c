@@ -51,6 +51,16 @@ static eq_status open_list(eq_lines *lines)
 
 /* ---- files --------------------------------------------------------------------------------- */
 
+/* A file that is compressed or in UTF-16 has a NUL soon; a plain text would be taken as it is. */
+static eq_status check_text(const eq_lines *lines, const char *path)
+{
+    enum { BEGINNING = 1 << 16 };
+    const size_t n = lines->map.size < BEGINNING ? lines->map.size : BEGINNING;
+    if (lines->json || !n || !memchr(lines->map.data, 0, n)) return EQ_OK;
+    return eq_fail(lines->ctx, EQ_EFORMAT,
+                   "%s: is no text: its beginning has a NUL (compressed, or in UTF-16?)", path);
+}
+
 eq_status eq_lines_open(eq_ctx *ctx, eq_lines *lines, const char *path)
 {
     static const char *const others[] = {".parquet", ".arrow", ".gz", ".zst", ".zip", ".npy"};
@@ -67,7 +77,7 @@ eq_status eq_lines_open(eq_ctx *ctx, eq_lines *lines, const char *path)
     if (st != EQ_OK) return st;
     const bool marked = lines->map.size >= 3 && !memcmp(lines->map.data, "\xef\xbb\xbf", 3);
     lines->at = marked ? 3 : 0; /* a mark of UTF-8 is no text */
-    return lines->list ? open_list(lines) : EQ_OK;
+    return lines->list ? open_list(lines) : check_text(lines, path);
 }
 
 void eq_lines_close(eq_lines *lines)

@@ -172,6 +172,7 @@ eq_status eq_windows_mix(eq_ctx *ctx, eq_token_windows *windows, const eq_mix *m
     }
     if (st == EQ_OK) {
         interleave(&m, mix->n);
+        m.all.mixed = true;
         *windows = m.all;
         m.all = (eq_token_windows){0};
     }

@@ -1,5 +1,6 @@
 #include "io/tokens.h"
 
+#include "io/characters.h"
 #include "io/lines.h"
 
 #include <string.h>
@@ -30,17 +31,28 @@ static eq_status next_document(eq_lines *lines, bool *more, eq_text *text)
     return EQ_OK;
 }
 
-/* The place is in front of white space behind a letter, both ASCII. There every pre-tokenizer ends
- * a piece: one that has a letter goes on with letters only, none depends on what stands before it,
- * and a run of letters ends there as at the end of the text (io/pretokenize.c). Form C joins marks
- * with what stands before them, and neither is one. An added token across it would have white space
- * behind a letter in its name, which those of known models have not. */
+/* Whether a letter or a number ends in front of text[at]. */
+static bool behind_word(eq_text text, size_t at)
+{
+    uint32_t code = 0;
+    for (size_t n = 1; n <= 4 && n <= at; n++)
+        if (eq_utf8_decode(text.data + at - n, n, &code) == (int)n) {
+            const eq_char_class class = eq_char_class_of(code);
+            return class == EQ_CHAR_LETTER || class == EQ_CHAR_NUMBER;
+        }
+    return false;
+}
+
+/* The place is in front of white space (ASCII) behind a letter or a number. There every
+ * pre-tokenizer ends a piece: one that has a letter goes on with letters only, a number with
+ * numbers, none depends on what stands before it, and a run of either ends there as at the end of
+ * the text (io/pretokenize.c). Form C joins marks with what stands before them, and white space is
+ * none. An added token across it would have white space behind a letter in its name, which those of
+ * known models have not. */
 size_t eq_text_slice(eq_text text, size_t least)
 {
-    for (size_t at = least ? least : 1; at < text.size; at++) {
-        const int before = (uint8_t)text.data[at - 1] | 0x20;
-        if (before >= 'a' && before <= 'z' && memchr(" \t\r\n", text.data[at], 4)) return at;
-    }
+    for (size_t at = least ? least : 1; at < text.size; at++)
+        if (memchr(" \t\r\n", text.data[at], 4) && behind_word(text, at)) return at;
     return text.size;
 }
 

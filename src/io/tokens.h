@@ -15,6 +15,7 @@ typedef struct eq_token_windows {
     int64_t n, T;
     uint8_t *counts; /* owned; [n, T], 1 where the token at this position counts as a target of the
                         loss; NULL: every token counts */
+    bool mixed;      /* of several files in turn: every beginning has their weights */
 } eq_token_windows;
 
 /* Bytes of n windows of T tokens with their mask. */

@@ -76,7 +76,26 @@ done
 refused a.txt --order random-doc
 err_has 'a.txt: has one document of more than 12 tokens.*--val'
 
+# The blocks see every file of a mix, also with every second window: what the second file holds
+# makes a difference.
+sed 's/and/or/' a.jsonl >c.jsonl
+for second in b c; do
+    expect 0 quantize t -o mix-$second -q --bits 2 --group 32 --calib a.jsonl,$second.jsonl \
+        --samples 8 --block-samples 4 --val a.txt --val-samples 2 --seqlen 12 --epochs 1 \
+        --tune-epochs 0 --precision f32
+done
+first_block() { grep '"epoch":1' "mix-$1/run/log.jsonl" | head -n 1 | sed 's/,"seconds.*//'; }
+[ -n "$(first_block b)" ] && [ "$(first_block b)" != "$(first_block c)" ] ||
+    complain "blocks of a mix: $(first_block b) and $(first_block c)"
+
+# Fields that are null are not there.
+sed 's/^{/{"messages": null, "instruction": null, /' a.jsonl >null.jsonl
+equal "$(windows a.jsonl)" "$(windows null.jsonl)"
+
 # What is no text is refused, also in a mix.
+printf 'T\0e\0x\0t\0' >utf16.txt
+expect 1 quantize t -o no -q --bits 2 --group 32 --calib utf16.txt --samples 4 --seqlen 12
+err_has 'utf16.txt: is no text: its beginning has a NUL'
 for name in a.parquet a.jsonl.gz t/tokens.npy; do
     [ -e $name ] || cp a.jsonl $name
     expect 1 quantize t -o no -q --bits 2 --group 32 --calib a.jsonl,$name --samples 4 --seqlen 12
