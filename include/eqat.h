@@ -46,7 +46,7 @@ typedef struct eq_progress {
     int64_t done, total;
     double loss;
     double per_second;   /* tokens per second */
-    double seconds_left; /* of the whole job */
+    double seconds_left; /* of this phase: all blocks, the whole model's training */
 } eq_progress;
 
 /* Callbacks; each may be NULL. They come from the thread that called the library. */
@@ -100,7 +100,7 @@ typedef struct eq_model_info {
     char family[32]; /* "llama" (also for Mistral), "qwen2", "qwen3" */
     int64_t blocks, hidden, mlp, heads, kv_heads, head_size, vocabulary, context;
     int64_t parameters;        /* embedding counted once when tied */
-    int64_t bytes;             /* of all stored tensors */
+    int64_t bytes;             /* of the files that hold the tensors */
     int bits;                  /* of the block linears: 16 when not quantized */
     int64_t group;             /* -1 whole row, 0 when not quantized */
     bool mixed;                /* some of the block linears have other bits or groups */
@@ -142,7 +142,7 @@ typedef struct eq_example_options {
 } eq_example_options;
 
 typedef struct eq_eval_options {
-    const char *text; /* path of a text, or of other data that eq_data_options.calib may name */
+    const char *text; /* what eq_data_options.calib may name but "self"; a mix needs `windows` */
     int64_t context;  /* tokens of a window, 2048 */
     int64_t windows;  /* the first so many; 0: all that fit */
     eq_example_options examples; /* as in training */
@@ -152,10 +152,11 @@ typedef struct eq_eval_options {
 } eq_eval_options;
 
 typedef struct eq_eval_result {
-    int64_t windows, tokens; /* tokens predicted: windows * (context - 1) */
-    double perplexity;       /* exp of the mean negative log-likelihood */
-    double kl;   /* mean KL(P_reference || P_model) in nats; negative without a reference */
-    double top1; /* share of positions with the same most likely token */
+    int64_t windows,
+        tokens;        /* tokens predicted: windows * (context - 1), of examples the answers' */
+    double perplexity; /* exp of the mean negative log-likelihood */
+    double kl;         /* mean KL(P_reference || P_model) in nats; negative without a reference */
+    double top1;       /* share of positions with the same most likely token */
     double reference_perplexity; /* negative without a reference */
 } eq_eval_result;
 
@@ -324,7 +325,7 @@ EQ_API void eq_quantize_on_grid(eq_quantize_options *options, eq_grid grid);
 EQ_API eq_status eq_quantize(eq_ctx *ctx, const char *model, const char *out,
                              const eq_quantize_options *options, eq_quantize_result *result);
 
-/* The end-to-end phase alone. */
+/* The end-to-end phase alone. Of `run`, streams and stop_after have no effect. */
 typedef struct eq_finetune_options {
     eq_data_options data;
     eq_tune_options tune;
@@ -414,9 +415,9 @@ EQ_API eq_status eq_generate(eq_ctx *ctx, const eq_model *model, const int32_t *
  * prompts that wait and appends a token to each of the others, in one pass over the weights.
  *
  * The tokens of a request do not depend on what runs beside it, on when it was submitted or on the
- * number of threads; they do on `slots` above 4, and on `chunk`, because products of other heights
- * may round differently. So may those of a prompt whose beginning was kept from a request before:
- * `fresh` rules that out.
+ * number of threads; they do on `slots` above 4, on `chunk`, and on `memory` where an unquantized
+ * head has no room, because products of other heights or forms may round differently. So may those
+ * of a prompt whose beginning was kept from a request before: `fresh` rules that out.
  *
  * All functions of one engine are called from one thread at a time. */
 typedef struct eq_engine eq_engine;
@@ -477,7 +478,7 @@ typedef struct eq_event {
     float logprob;         /* of it */
     const eq_logprob *top; /* [top_count] */
     int64_t top_count;
-    const char *text; /* whole characters (UTF-8) that are sure now; may be empty, has no NUL */
+    const char *text; /* [size]: whole characters (UTF-8) that are sure now; not ended by a NUL */
     size_t size;
     eq_finish finish; /* other than EQ_FINISH_NONE: the last event of the request */
     /* So far: tokens of the prompt, those of them that were in the cache, new tokens; seconds from
@@ -520,9 +521,9 @@ EQ_API const char *eq_token_bytes(const eq_model *model, int32_t id, size_t *siz
 /* ---- bench --------------------------------------------------------------------------------- */
 
 typedef struct eq_bench_row {
-    const char *group; /* "gemm", "kernel", "step" */
+    const char *group; /* "gemm", "kernel", "step", "e2e", "decode" */
     const char *name;
-    const char *unit; /* "GFLOP/s", "GB/s", "ms", "tokens/s", "share" */
+    const char *unit; /* "GFLOP/s", "GB/s", "s", "tokens/s" and others */
     double value;
     double share; /* of the peak (GEMM or memory bandwidth), negative when it has none */
 } eq_bench_row;
@@ -536,7 +537,7 @@ typedef struct eq_bench_options {
 
 EQ_API eq_bench_options eq_bench_defaults(void);
 
-/* Measure the machine on the shapes of `model` (NULL: SmolLM2-135M). */
+/* Measure the machine on the shapes of `model` (NULL: SmolLM2-135M, without "decode"). */
 EQ_API eq_status eq_bench(eq_ctx *ctx, const eq_model *model, const eq_bench_options *options,
                           void (*row)(void *user, const eq_bench_row *row), void *user);
 

@@ -134,7 +134,7 @@ static eq_status time_windows(eq_ctx *ctx, eq_whole *w, double *seconds)
         eq_parameters_step(ctx, &w->parameters, steps);
         if (i >= 0) runs[i] = eq_seconds() - start;
     }
-    *seconds = eq_bench_median(runs, RUNS);
+    if (st == EQ_OK) *seconds = eq_bench_median(runs, RUNS);
     return st;
 }
 

@@ -132,6 +132,8 @@ eq_status eq_fit(eq_ctx *ctx, const eq_fit_options *o, const eq_objective *objec
         if (st == EQ_OK) st = eq_check_interrupt(ctx);
         if (st == EQ_OK) st = save(ctx, &f, finished(&f));
     }
-    if (st == EQ_EINTERRUPTED && whole) save(ctx, &f, true);
+    if (st == EQ_EINTERRUPTED && whole && save(ctx, &f, true) != EQ_OK)
+        eq_log(ctx, EQ_LOG_WARNING, "%s: the state could not be saved; an older one is there",
+               o->name);
     return st;
 }

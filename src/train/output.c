@@ -264,13 +264,28 @@ eq_status eq_output_model(eq_ctx *ctx, const eq_quantize_job *job)
     return st;
 }
 
-/* Remove the files of a folder whose names contain `part`. */
-static void remove_matching(eq_ctx *ctx, const char *folder, const char *part)
+static bool begins(const char *name, const char *with)
+{
+    return !strncmp(name, with, strlen(with));
+}
+
+/* NAME.tmp-<pid> of eq_output_open, and what streams and sampled windows are written to. */
+static bool is_temporary(const char *name, const char *unused)
+{
+    (void)unused;
+    const char *end = strstr(name, ".tmp-");
+    if (end && end[5] && strspn(end + 5, "0123456789") == strlen(end + 5)) return true;
+    return begins(name, "calib.tmp-") || (begins(name, "stream-") && eq_path_ends(name, ".tmp"));
+}
+
+/* Remove the files of a folder that are `unwanted`. */
+static void remove_files(eq_ctx *ctx, const char *folder,
+                         bool (*unwanted)(const char *name, const char *with), const char *with)
 {
     DIR *dir = opendir(folder);
     if (!dir) return;
     for (struct dirent *e = readdir(dir); e; e = readdir(dir)) {
-        char *path = strstr(e->d_name, part) ? eq_path_join(ctx, folder, e->d_name) : NULL;
+        char *path = unwanted(e->d_name, with) ? eq_path_join(ctx, folder, e->d_name) : NULL;
         if (path) unlink(path);
         eq_free(path);
     }
@@ -279,18 +294,16 @@ static void remove_matching(eq_ctx *ctx, const char *folder, const char *part)
 
 void eq_output_clean(eq_ctx *ctx, const eq_quantize_job *job)
 {
-    remove_matching(ctx, job->run->out, ".tmp-");
-    remove_matching(ctx, job->run->folder, ".tmp");
+    remove_files(ctx, job->run->out, is_temporary, NULL);
+    remove_files(ctx, job->run->folder, is_temporary, NULL);
 }
 
 void eq_output_finish(eq_ctx *ctx, const eq_quantize_job *job)
 {
-    remove_matching(ctx, job->run->folder, "block-");
-    remove_matching(ctx, job->run->folder, "stream-");
-    remove_matching(ctx, job->run->folder, "masters-");
-    remove_matching(ctx, job->run->folder, "tune-");
-    remove_matching(ctx, job->run->folder, "ends-");
-    remove_matching(ctx, job->run->folder, "sensitivity");
+    static const char *const DONE[] = {"block-", "stream-", "masters-",
+                                       "tune-",  "ends-",   "sensitivity."};
+    for (size_t i = 0; i < sizeof DONE / sizeof *DONE; i++)
+        remove_files(ctx, job->run->folder, begins, DONE[i]);
 }
 
 double eq_output_bits_per_weight(const eq_config *c, const eq_block_scheme *schemes)

@@ -16,8 +16,9 @@ typedef struct state {
     eq_stream full,
         quantized; /* outputs of the blocks so far; quantized is unused without training */
     bool in_file;
-    double started;
-    int64_t block, done_here; /* the block at work; blocks done in this call */
+    int64_t block, made_here;         /* the block at work; blocks made in this call, */
+    double started;                   /* since then */
+    double began, val_start, val_end; /* of the block at work */
 } state;
 
 bool eq_quantize_needs_data(const eq_quantize_options *o)
@@ -235,22 +236,28 @@ static void block_name(const state *s, char name[64])
 
 static eq_status log_epoch(eq_ctx *ctx, void *user, const eq_epoch *epoch)
 {
-    const state *s = user;
+    state *s = user;
     char name[64];
     block_name(s, name);
     json_t *line = json_pack("{s:I}", "block", (json_int_t)s->block);
+    s->val_end = epoch->val;
     return eq_run_log_epoch(ctx, s->job->run, line, name, epoch);
 }
 
-/* Losses are negative when there are no windows for them. */
-static eq_status log_block(eq_ctx *ctx, const state *s, double start_loss, double end_loss,
-                           double seconds)
+/* A trained block is on disk. Losses are negative when there are no windows for them. */
+static eq_status log_block(eq_ctx *ctx, const state *s)
 {
     json_t *line = json_pack("{s:I, s:s, s:f}", "block", (json_int_t)s->block, "event", "finished",
-                             "seconds", seconds);
-    if (start_loss >= 0) json_object_set_new(line, "val_loss_start", json_real(start_loss));
-    if (end_loss >= 0) json_object_set_new(line, "val_loss_end", json_real(end_loss));
+                             "seconds", eq_seconds() - s->began);
+    if (s->val_start >= 0) json_object_set_new(line, "val_loss_start", json_real(s->val_start));
+    if (s->val_end >= 0) json_object_set_new(line, "val_loss_end", json_real(s->val_end));
     return eq_run_log(ctx, s->job->run, line);
+}
+
+/* Seconds of a block that was made in this call; negative before there is one. */
+static double seconds_each(const state *s)
+{
+    return s->made_here ? (eq_seconds() - s->started) / (double)s->made_here : -1;
 }
 
 static eq_status train_block(eq_ctx *ctx, state *s, eq_stream *target, const eq_block *teacher)
@@ -259,7 +266,7 @@ static eq_status train_block(eq_ctx *ctx, state *s, eq_stream *target, const eq_
     int64_t L = s->job->teacher->config.L, left = L - s->block - 1;
     char name[64];
     block_name(s, name);
-    double each = s->done_here ? (eq_seconds() - s->started) / (double)s->done_here : -1;
+    double each = seconds_each(s);
     const eq_fit_options fit = {.name = name,
                                 .samples = o->train.samples,
                                 .batch = o->train.batch,
@@ -273,12 +280,9 @@ static eq_status train_block(eq_ctx *ctx, state *s, eq_stream *target, const eq_
                                   .source = teacher,
                                   .scheme = &s->job->schemes[s->block]};
     const eq_student_log log = {log_epoch, s};
-    double start = eq_seconds(), before = 0, after = 0;
-    eq_status st = eq_student_validate(ctx, &s->student, &data, &before);
-    if (st == EQ_OK) st = eq_student_fit(ctx, &s->student, &data, &fit, &log);
-    if (st == EQ_OK) st = eq_student_validate(ctx, &s->student, &data, &after);
-    if (st == EQ_OK) st = log_block(ctx, s, before, after, eq_seconds() - start);
-    return st;
+    s->began = eq_seconds();
+    eq_status st = eq_student_validate(ctx, &s->student, &data, &s->val_start);
+    return st == EQ_OK ? eq_student_fit(ctx, &s->student, &data, &fit, &log) : st;
 }
 
 /* The first vector of the block with a value that is not finite, NULL when all are. */
@@ -295,9 +299,9 @@ static const char *spoiled_vector(const state *s, const char **suffix)
 }
 
 /* A weight of the model that is not finite would spoil its group silently: rounding has no loss
- * that shows it. One that the last step left would spoil the blocks behind. `whose` is for the
- * message. */
-static eq_status check_weights(eq_ctx *ctx, const state *s, const char *whose)
+ * that shows it. One that the last step left, or a scale or zero point (trained), would spoil the
+ * blocks behind. `whose` is for the message. */
+static eq_status check_weights(eq_ctx *ctx, const state *s, const char *whose, bool trained)
 {
     const eq_config *c = &s->job->teacher->config;
     const char *name = NULL, *suffix = "weight";
@@ -306,6 +310,9 @@ static eq_status check_weights(eq_ctx *ctx, const state *s, const char *whose)
         const eq_fake *f = &s->student.fakes[u];
         int count = eq_unit_parts(c, (eq_unit)u, parts);
         int64_t K = f->shape.K, row = eq_first_not_finite(f->w, f->N * K) / K;
+        const int64_t groups = K / f->shape.g;
+        if (trained && row == f->N) row = eq_first_not_finite(f->s, f->N * groups) / groups;
+        if (trained && row == f->N) row = eq_first_not_finite(f->z, f->N * groups) / groups;
         for (int p = 0; p < count; p++)
             if (row >= parts[p].row0 && row < parts[p].row0 + parts[p].rows) name = parts[p].name;
     }
@@ -333,7 +340,7 @@ static eq_status make_block(eq_ctx *ctx, state *s, eq_stream *full_next, const c
     const eq_block *teacher = &s->job->teacher->blocks[s->block].block;
     const eq_block_scheme *scheme = &s->job->schemes[s->block];
     eq_student_load(ctx, &s->student, teacher, scheme);
-    eq_status st = check_weights(ctx, s, eq_checkpoint_path(s->job->teacher->checkpoint));
+    eq_status st = check_weights(ctx, s, eq_checkpoint_path(s->job->teacher->checkpoint), false);
     if (st == EQ_OK && o->train.start == EQ_START_WEIGHTED) {
         eq_stream *input = trains(o) ? &s->quantized : &s->full;
         st = eq_student_weigh(ctx, &s->student, teacher, input, start_samples(&o->train));
@@ -344,9 +351,10 @@ static eq_status make_block(eq_ctx *ctx, state *s, eq_stream *full_next, const c
     if (st == EQ_OK && trains(o))
         st = train_block(ctx, s, s->in_file ? full_next : &s->full, teacher);
     if (st == EQ_OK) st = eq_ctx_status(ctx);
-    if (st == EQ_OK) st = check_weights(ctx, s, s->job->run->out);
+    if (st == EQ_OK) st = check_weights(ctx, s, s->job->run->out, true);
     if (st == EQ_OK) st = write_masters(ctx, s);
-    return st == EQ_OK ? eq_block_file_write(ctx, &s->student.block, scheme, s->block, path) : st;
+    if (st == EQ_OK) st = eq_block_file_write(ctx, &s->student.block, scheme, s->block, path);
+    return st == EQ_OK && trains(o) ? log_block(ctx, s) : st;
 }
 
 static eq_status advance_quantized(eq_ctx *ctx, state *s, eq_stream *next, const char *path)
@@ -363,14 +371,14 @@ static eq_status advance_quantized(eq_ctx *ctx, state *s, eq_stream *next, const
 static void report_block(eq_ctx *ctx, const state *s)
 {
     int64_t L = s->job->teacher->config.L, done = s->block + 1;
-    double seconds = eq_seconds() - s->started;
+    double each = seconds_each(s);
     const eq_progress p = {.task = "blocks",
                            .unit = "blocks",
                            .done = done,
                            .total = L,
                            .loss = -1,
                            .per_second = -1,
-                           .seconds_left = seconds / (double)s->done_here * (double)(L - done)};
+                           .seconds_left = each < 0 ? -1 : each * (double)(L - done)};
     eq_report(ctx, &p);
 }
 
@@ -385,18 +393,20 @@ static eq_status do_block(eq_ctx *ctx, state *s)
     eq_status st = EQ_OK;
     bool there = eq_file_exists(path);
     bool data = eq_quantize_needs_data(o);
+    if (!there && !s->made_here) s->started = eq_seconds();
     if (!there)
         st = make_block(ctx, s, &full_next, path);
     else if (data)
         st = advance(ctx, s, teacher, &s->full, &full_next, "full");
-    if (st == EQ_OK && trains(o)) st = advance_quantized(ctx, s, &quantized_next, path);
+    const bool last = s->block + 1 == s->job->teacher->config.L;
+    if (st == EQ_OK && trains(o) && !last) st = advance_quantized(ctx, s, &quantized_next, path);
     eq_decoder_release_block(s->job->teacher, s->block);
     if (st == EQ_OK) {
         replace(&s->full, &full_next);
         replace(&s->quantized, &quantized_next);
         remove_stream(ctx, s, "full", s->block);
         remove_stream(ctx, s, "quantized", s->block);
-        s->done_here++;
+        s->made_here += !there;
         report_block(ctx, s);
     }
     eq_stream_close(&full_next);
@@ -433,7 +443,7 @@ static eq_status run_blocks(eq_ctx *ctx, state *s, int64_t first, int64_t finish
 eq_status eq_quantize_blocks(eq_ctx *ctx, const eq_quantize_job *job, bool in_file,
                              int64_t *resumed)
 {
-    state s = {.job = job, .in_file = in_file, .started = eq_seconds()};
+    state s = {.job = job, .in_file = in_file};
     s.full.fd = s.quantized.fd = -1;
     const eq_student_shape shape = student_shape(job);
     int64_t finished = count_finished(ctx, job), first = 0, L = job->teacher->config.L;

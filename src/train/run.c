@@ -38,21 +38,37 @@ static eq_status take_lock(eq_ctx *ctx, eq_run *run)
     return st;
 }
 
-/* A folder without a plan must not hold anything of somebody else's. */
-static eq_status check_vacant(eq_ctx *ctx, const eq_run *run)
+/* Whether a name is in the list, or that of a file that was being written. */
+static bool is_listed(const char *name, const char *const *list)
 {
-    if (eq_file_exists(run->plan_path)) return EQ_OK;
-    DIR *dir = opendir(run->out);
-    if (!dir) return eq_fail(ctx, EQ_EIO, "%s: cannot list: %s", run->out, strerror(errno));
+    for (; *list; list++)
+        if (!strcmp(name, *list)) return true;
+    return strstr(name, ".tmp-") != NULL;
+}
+
+static eq_status check_entries(eq_ctx *ctx, const char *folder, const char *const *own)
+{
+    DIR *dir = opendir(folder);
+    if (!dir) return eq_fail(ctx, EQ_EIO, "%s: cannot list: %s", folder, strerror(errno));
     eq_status st = EQ_OK;
     for (struct dirent *e = readdir(dir); e && st == EQ_OK; e = readdir(dir)) {
         const char *n = e->d_name;
-        if (strcmp(n, ".") && strcmp(n, "..") && strcmp(n, "run"))
-            st = eq_fail(ctx, EQ_EMISMATCH,
-                         "%s: holds %s but no run of eqat; choose another folder", run->out, n);
+        if (is_listed(n, own)) continue;
+        st = eq_fail(ctx, EQ_EMISMATCH, "%s: holds %s but no run of eqat; choose another folder",
+                     folder, n);
     }
     closedir(dir);
     return st;
+}
+
+/* A folder without a plan must not hold anything of somebody else's. */
+static eq_status check_vacant(eq_ctx *ctx, const eq_run *run)
+{
+    static const char *const OUT[] = {".", "..", "run", NULL};
+    static const char *const RUN[] = {".", "..", "lock", "calib.npy", NULL};
+    if (eq_file_exists(run->plan_path)) return EQ_OK;
+    eq_status st = check_entries(ctx, run->out, OUT);
+    return st == EQ_OK && eq_folder_exists(run->folder) ? check_entries(ctx, run->folder, RUN) : st;
 }
 
 static char *plain_text(const json_t *value)
@@ -146,9 +162,12 @@ static eq_status open_log(eq_ctx *ctx, eq_run *run)
 {
     char *path = eq_path_join(ctx, run->folder, "log.jsonl");
     if (!path) return EQ_ENOMEM;
-    run->log = fopen(path, "ae");
+    run->log = fopen(path, "a+e");
     eq_status st = EQ_OK;
     if (!run->log) st = eq_fail(ctx, EQ_EIO, "%s: cannot open: %s", path, strerror(errno));
+    const bool cut = run->log && !fseek(run->log, -1, SEEK_END) && fgetc(run->log) != '\n';
+    if (run->log) fseek(run->log, 0, SEEK_END);
+    if (cut) fputc('\n', run->log); /* a line that a full disk cut short */
     eq_free(path);
     return st;
 }

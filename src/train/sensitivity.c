@@ -149,7 +149,8 @@ static eq_status measure(eq_ctx *ctx, trial *t, const eq_block *block, int64_t i
     float share = 1.0f / (float)(t->loss.T - 1);
     *kl = eq_logits_loss_window(ctx, &t->loss, &window, share, NULL, NULL);
     if (!isfinite(*kl))
-        return eq_fail(ctx, EQ_ENUMERIC, "block %lld: its sensitivity is not finite", (long long)i);
+        return eq_fail(ctx, EQ_ENUMERIC, "%s: block %lld: its sensitivity is not finite",
+                       eq_checkpoint_path(t->job->teacher->checkpoint), (long long)i + 1);
     if (*kl < 0) *kl = 0; /* rounding can leave it there */
     return eq_ctx_status(ctx);
 }

@@ -67,9 +67,8 @@ static eq_status write_windows(eq_ctx *ctx, eq_safetensors_writer *w, const maki
         st = eq_whole_find_top(ctx, m->whole, m->ids + i * s->T, &top);
         if (st == EQ_OK && !probabilities(top.q, entries))
             st = eq_fail(ctx, EQ_ENUMERIC,
-                         "window %lld: the full-precision model's logits are not "
-                         "finite",
-                         (long long)i);
+                         "%s: window %lld: the full-precision model's logits are not finite",
+                         eq_checkpoint_path(s->teacher->checkpoint), (long long)i);
         if (st == EQ_OK) st = eq_safetensors_write(w, top.ids, (size_t)entries * sizeof *top.ids);
         if (st == EQ_OK) st = eq_safetensors_write(w, top.q, (size_t)entries * sizeof *top.q);
         if (st == EQ_OK) report(ctx, m, i + 1);

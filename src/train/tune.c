@@ -7,15 +7,18 @@
 #include "train/state_file.h"
 #include "train/teacher_file.h"
 
+#include <errno.h>
 #include <math.h>
+#include <string.h>
+#include <unistd.h>
 
 /* What lives while the model is trained. */
 typedef struct tuning {
     const eq_tune_job *job;
     eq_whole whole;
     eq_optimizer optimizer;
-    double saved_at;             /* seconds of the clock */
-    char *last, *best, *good;    /* owned paths */
+    double saved_at;                 /* seconds of the clock */
+    char *last, *best, *good, *next; /* owned paths */
     eq_teacher_files teacher[2]; /* owned; of training and validation windows, with teacher_top */
 } tuning;
 
@@ -196,25 +199,25 @@ static eq_status epoch_done(eq_ctx *ctx, void *self, const eq_epoch *epoch)
     return st == EQ_OK && epoch->best ? write_best(ctx, t) : st;
 }
 
-/* Whether to keep this state to go back to: at fixed places, eight in a pass, so that what comes
- * after a rollback does not depend on when states were saved. */
-static bool worth_keeping(const tuning *t, const eq_fit_state *fit)
+/* Keep a state to go back to: at fixed places, eight in a pass, so that what comes after a rollback
+ * does not depend on when states were saved. It is good when the step behind it had a loss. */
+static eq_status keep_good(eq_ctx *ctx, const tuning *t, const eq_fit_state *fit)
 {
     const eq_fit_options o = fit_options(t->job);
     const int64_t pass = eq_fit_steps(&o) / o.epochs, every = (pass + 7) / 8;
-    const eq_parameters *p = &t->whole.parameters;
-    bool good = fit->step % pass % every == 0;
-    for (int64_t i = 0; good && i < p->count; i++)
-        good = eq_first_not_finite(p->list[i].w, p->list[i].n) == p->list[i].n;
-    return good;
+    if (fit->step == 0) return EQ_OK;
+    const bool behind = (fit->step - 1) % pass % every == 0;
+    if (behind && eq_file_exists(t->next) && rename(t->next, t->good))
+        return eq_fail(ctx, EQ_EIO, "%s: cannot rename to it: %s", t->good, strerror(errno));
+    if (fit->step % pass % every) return EQ_OK;
+    return eq_state_write(ctx, t->next, &t->whole.parameters, fit);
 }
 
 static eq_status save(eq_ctx *ctx, void *self, const eq_fit_state *fit, bool now)
 {
     tuning *t = self;
     const eq_parameters *p = &t->whole.parameters;
-    eq_status st = EQ_OK;
-    if (worth_keeping(t, fit)) st = eq_state_write(ctx, t->good, p, fit);
+    eq_status st = keep_good(ctx, t, fit);
     if (!now && eq_seconds() - t->saved_at < 60 * t->job->options->save_minutes) return st;
     if (st == EQ_OK) st = eq_state_write(ctx, t->last, p, fit);
     t->saved_at = eq_seconds();
@@ -261,6 +264,7 @@ static eq_status read_state(eq_ctx *ctx, const tuning *t, const char *path, eq_f
 static eq_status rollback(eq_ctx *ctx, void *self, eq_fit_state *fit)
 {
     const tuning *t = self;
+    unlink(t->next); /* what led to the loss */
     return read_state(ctx, t, t->good, fit);
 }
 
@@ -297,6 +301,7 @@ static eq_status begin(eq_ctx *ctx, tuning *t, eq_fit_state *fit)
     *fit = eq_fit_start();
     if (loss >= 0) fit->best = loss;
     if (st == EQ_OK) st = write_best(ctx, t);
+    if (st == EQ_OK) st = eq_state_write(ctx, t->good, &t->whole.parameters, fit);
     return st == EQ_OK ? save(ctx, t, fit, true) : st;
 }
 
@@ -346,9 +351,11 @@ eq_status eq_tune(eq_ctx *ctx, const eq_tune_job *job, float *norm)
                 .last = eq_path_join(ctx, job->run->folder, "tune-last.safetensors"),
                 .best = eq_path_join(ctx, job->run->folder, "tune-best.safetensors"),
                 .good = eq_path_join(ctx, job->run->folder, "tune-good.safetensors"),
+                .next = eq_path_join(ctx, job->run->folder, "tune-next.safetensors"),
                 .saved_at = eq_seconds()};
     const eq_whole_shape shape = whole_shape(ctx, job);
-    eq_status st = t.last && t.best && t.good ? eq_whole_init(ctx, &t.whole, &shape) : EQ_ENOMEM;
+    const bool named = t.last && t.best && t.good && t.next;
+    eq_status st = named ? eq_whole_init(ctx, &t.whole, &shape) : EQ_ENOMEM;
     if (st == EQ_OK) st = train(ctx, &t);
     if (st == EQ_OK) st = write_blocks(ctx, &t, norm);
     eq_whole_deinit(&t.whole);
@@ -357,5 +364,6 @@ eq_status eq_tune(eq_ctx *ctx, const eq_tune_job *job, float *norm)
     eq_free(t.last);
     eq_free(t.best);
     eq_free(t.good);
+    eq_free(t.next);
     return st;
 }

@@ -292,6 +292,10 @@ eq_status eq_whole_window_pass(eq_ctx *ctx, eq_whole *w, const eq_whole_window *
     *loss =
         eq_logits_loss_window(ctx, &w->loss, &logits, window->share, backward ? w->acts.dh : NULL,
                               norms ? w->dnorms + norms_before_final(c) : NULL);
+    if (alongside && !isfinite(*loss) &&
+        !isfinite(ctx->kernels->sum_squares(w->teacher_hidden, w->shape.T * c->C, w->shape.type)))
+        return eq_fail(ctx, EQ_ENUMERIC, "%s: the hidden states are not finite",
+                       eq_checkpoint_path(teacher->checkpoint));
     if (backward) st = model_backward(ctx, w);
     return st == EQ_OK ? eq_ctx_status(ctx) : st;
 }

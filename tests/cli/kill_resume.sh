@@ -34,10 +34,13 @@ killed() {
     [ $? -eq 137 ]
 }
 
-finished() { # folder, streams
+finished() { # folder, streams; a line that a full disk cut short stays one line
+    [ ! -s "$1/run/log.jsonl" ] || grep -q '^{"cut"' "$1/run/log.jsonl" ||
+        printf '{"cut"' >>"$1/run/log.jsonl"
     # shellcheck disable=SC2046
     expect 0 $(small_run "$1" --epochs $epochs --streams "$2")
     same whole "$1"
+    [ "$(grep -vc '^{.*}$' "$1/run/log.jsonl")" -le 1 ] || complain "$1/run/log.jsonl has broken lines"
     [ -z "$(find "$1" -name '*.tmp*')" ] || complain "$1 keeps: $(find "$1" -name '*.tmp*')"
     [ "$(ls "$1/run")" = "$run_files" ] || complain "$1/run keeps: $(ls "$1/run")"
 }

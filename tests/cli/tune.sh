@@ -205,9 +205,9 @@ err_has 'memory'
 
 # A loss that is not a number: once back to a good state, then an error that names the step. A token
 # that stands in one window only, a later one for training or one for validation, gets an embedding
-# of NaN in the reference.
-nan_reference() { # folder, first window, first that is too late
-    cp -r m "$1"
+# of NaN.
+nan_model() { # folder, model, first window, first that is too late
+    cp -r "$2" "$1"
     python3 - "$@" <<'PYTHON' || complain "no token for the NaN"
 import collections, json, struct, sys
 tokens = open("m/tokens.npy", "rb").read()[-20 * 32 * 4:]
@@ -215,30 +215,43 @@ ids = struct.unpack("<640i", tokens)
 where = collections.defaultdict(set)
 for i, token in enumerate(ids):
     where[token].add(i // 32)
-first, end = int(sys.argv[2]), int(sys.argv[3])
+first, end = int(sys.argv[3]), int(sys.argv[4])
 token = next(t for t, w in where.items() if len(w) == 1 and first <= min(w) < end)
 path = sys.argv[1] + "/model.safetensors"
 data = bytearray(open(path, "rb").read())
 n = struct.unpack("<Q", data[:8])[0]
-start = json.loads(data[8:8 + n])["model.embed_tokens.weight"]["data_offsets"][0]
-at = 8 + n + start + token * 64 * 4
-data[at:at + 4] = struct.pack("<f", float("nan"))
+embedding = json.loads(data[8:8 + n])["model.embed_tokens.weight"]
+size = 4 if embedding["dtype"] == "F32" else 2
+at = 8 + n + embedding["data_offsets"][0] + token * 64 * size
+data[at:at + size] = b"\xff" * (size - 1) + b"\x7f"
 open(path, "wb").write(data)
 PYTHON
 }
-nan_run() { # output folder, reference
-    echo tune start -o "$1" --reference "$2" --calib m/tokens.npy --samples 16 --val-samples 4 \
+nan_run() { # output folder, model, reference
+    echo tune "$2" -o "$1" --reference "$3" --calib m/tokens.npy --samples 16 --val-samples 4 \
         --seqlen 32 --tune-batch 4 --tune-epochs 1 --precision f32
 }
-nan_reference nan 8 12
+nan_model spoiled start 8 12
 # shellcheck disable=SC2046
-expect 1 $(nan_run bad nan)
+expect 1 $(nan_run bad spoiled m)
 err_has 'step 3: the loss is not finite; going back'
 err_has 'step 3: the loss is not finite, at half the rates too'
-nan_reference nan-val 16 20
+# It went back behind the step whose values had this loss: from them it would come again.
+python3 - <<'PYTHON' || complain "went back to what led to the loss"
+import json, struct
+data = open("bad/run/tune-last.safetensors", "rb").read()
+n = struct.unpack("<Q", data[:8])[0]
+at = 8 + n + json.loads(data[8:8 + n])["state"]["data_offsets"][0]
+assert struct.unpack("<q", data[at:at + 8])[0] == 1
+PYTHON
+nan_model spoiled-val start 16 20
 # shellcheck disable=SC2046
-expect 1 $(nan_run bad-val nan-val)
+expect 1 $(nan_run bad-val spoiled-val m)
 err_has 'the loss before the first step is not finite'
+nan_model nan-val m 16 20
+# shellcheck disable=SC2046
+expect 1 $(nan_run bad-reference start nan-val)
+err_has '^eqat: nan-val: the hidden states are not finite'
 
 expect 1 eval m --reference nan-val --text m/tokens.npy --context 32
 err_has '^eqat: nan-val: the logits are not finite in window 1[6-9]'
