@@ -52,15 +52,6 @@ static eq_status random_windows(eq_ctx *ctx, const eq_data_job *job, eq_token_wi
     return eq_windows_random(ctx, out, &source, tail, &rng);
 }
 
-/* The id between documents. Where eos ends the turns of a chat, models were trained on texts with
- * this token between them. */
-static int32_t separator_of(const eq_tokenizer *tok)
-{
-    static const char NAME[] = "<|endoftext|>";
-    const int32_t id = eq_tokenizer_find(tok, NAME, strlen(NAME));
-    return id >= 0 ? id : eq_tokenizer_eos(tok);
-}
-
 static eq_status text_windows(eq_ctx *ctx, const eq_data_job *job, eq_token_windows *out,
                               const char *path, const eq_mix *mix, int64_t n, int64_t tail)
 {
@@ -69,7 +60,7 @@ static eq_status text_windows(eq_ctx *ctx, const eq_data_job *job, eq_token_wind
     if (!tok) return eq_fail(ctx, EQ_EINVAL, "%s: is text, and the model has no tokenizer", path);
     const eq_window_source source = {.path = path,
                                      .tok = tok,
-                                     .separator = separator_of(tok),
+                                     .separator = eq_tokenizer_separator(tok),
                                      .n = n,
                                      .T = o->seqlen,
                                      .enough = job->all ? 0 : tail + 1};

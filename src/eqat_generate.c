@@ -3,6 +3,7 @@
 
 #include "infer/engine.h"
 #include "io/chat.h"
+#include "io/json_file.h"
 
 eq_generate_options eq_generate_defaults(void)
 {
@@ -19,23 +20,55 @@ eq_engine_options eq_engine_defaults(void)
         .slots = 1, .precision = EQ_PRECISION_AUTO, .activations = EQ_ACTIVATIONS_8BIT};
 }
 
+static int64_t add_end(int32_t ends[EQ_MAX_ENDS], int64_t n, int64_t id)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (ends[i] == id) return n;
+    if (id < 0 || id > INT32_MAX || n == EQ_MAX_ENDS) return n;
+    ends[n] = (int32_t)id;
+    return n + 1;
+}
+
+/* The ids of a configuration, one or a list. */
+static int64_t add_ends(int32_t ends[EQ_MAX_ENDS], int64_t n, const json_t *config)
+{
+    const json_t *eos = json_object_get(config, "eos_token_id");
+    if (json_is_integer(eos)) n = add_end(ends, n, json_integer_value(eos));
+    for (size_t i = 0; i < json_array_size(eos); i++)
+        n = add_end(ends, n, json_integer_value(json_array_get(eos, i)));
+    return n;
+}
+
 int64_t eq_end_tokens(const eq_checkpoint *checkpoint, int32_t ends[EQ_MAX_ENDS])
 {
-    const json_t *eos = json_object_get(eq_checkpoint_config(checkpoint), "eos_token_id");
-    int64_t n = 0;
-    if (json_is_integer(eos)) ends[n++] = (int32_t)json_integer_value(eos);
-    for (size_t i = 0; i < json_array_size(eos) && n < EQ_MAX_ENDS; i++)
-        ends[n++] = (int32_t)json_integer_value(json_array_get(eos, i));
-    return n;
+    return add_ends(ends, 0, eq_checkpoint_config(checkpoint));
+}
+
+/* What ends a text for other programs too: also the ends in generation_config.json, and what
+ * stands between texts. */
+static eq_status engine_ends(eq_ctx *ctx, const eq_model *model, int32_t ends[EQ_MAX_ENDS],
+                             int64_t *n)
+{
+    *n = eq_end_tokens(model->checkpoint, ends);
+    if (model->tokenizer) *n = add_end(ends, *n, eq_tokenizer_separator(model->tokenizer));
+    if (eq_checkpoint_gguf(model->checkpoint)) return EQ_OK;
+    char *path = eq_path_join(ctx, eq_checkpoint_path(model->checkpoint), "generation_config.json");
+    json_t *config = NULL;
+    eq_status st = path ? EQ_OK : EQ_ENOMEM;
+    if (path && eq_file_exists(path)) st = eq_json_load(ctx, &config, path);
+    if (config) *n = add_ends(ends, *n, config);
+    json_decref(config);
+    eq_free(path);
+    return st;
 }
 
 eq_status eq_engine_new(eq_ctx *ctx, eq_engine **engine, const eq_model *model,
                         const eq_engine_options *options)
 {
     int32_t ends[EQ_MAX_ENDS];
-    const eq_engine_model parts = {model->decoder, model->tokenizer, ends,
-                                   eq_end_tokens(model->checkpoint, ends)};
-    return eq_engine_open(ctx, engine, &parts, options);
+    eq_engine_model parts = {model->decoder, model->tokenizer, ends, 0};
+    eq_status st = engine_ends(ctx, model, ends, &parts.end_count);
+    return st == EQ_OK ? eq_engine_open(ctx, engine, &parts, options) : st;
 }
 
 /* The steps of one request. */

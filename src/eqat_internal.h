@@ -20,8 +20,8 @@ eq_status eq_model_need_tokenizer(eq_ctx *ctx, const eq_model *model);
 /* The tokenizer of a checkpoint; *tok is NULL when its folder has no tokenizer.json. */
 eq_status eq_checkpoint_tokenizer(eq_ctx *ctx, eq_tokenizer **tok, const eq_checkpoint *checkpoint);
 
-/* Tokens that end a text, from eos_token_id of the configuration (a number or a list); returns how
- * many. */
+/* Tokens that end a text that the model writes by itself, from eos_token_id of the configuration (a
+ * number or a list); returns how many. */
 enum { EQ_MAX_ENDS = 8 };
 int64_t eq_end_tokens(const eq_checkpoint *checkpoint, int32_t ends[EQ_MAX_ENDS]);
 

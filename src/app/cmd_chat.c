@@ -90,8 +90,7 @@ static eq_status render(const chat *c, prompt *p)
     return status;
 }
 
-/* Render the conversation, without its oldest turns if there would be no room for an answer. These
- * are dropped only when the rest fits. */
+/* Render the conversation, without its oldest turns if there would be no room for an answer. */
 static eq_status make_prompt(chat *c, prompt *p)
 {
     int64_t context = eq_engine_context(c->engine), most = context / ANSWER_SHARE;
@@ -107,11 +106,16 @@ static eq_status make_prompt(chat *c, prompt *p)
         status = eq_session_fail(c->session, EQ_EINVAL,
                                  "the message needs %lld tokens, the context has %lld",
                                  (long long)p->count, (long long)context);
-    if (status != EQ_OK || !p->dropped) return status;
+    return status;
+}
+
+/* What had no room beside an answer that came is forgotten. */
+static void drop_turns(chat *c, const prompt *p)
+{
+    if (!p->dropped) return;
     fprintf(stderr, "(the context of %lld tokens is full: dropped the oldest %s)\n",
-            (long long)context, p->dropped == 1 ? "turn" : "turns");
+            (long long)eq_engine_context(c->engine), p->dropped == 1 ? "turn" : "turns");
     eq_conversation_drop(&c->messages, p->dropped);
-    return EQ_OK;
 }
 
 static eq_status speak(chat *c, const prompt *p, eq_answer *answer)
@@ -177,10 +181,12 @@ static eq_status say(chat *c, const char *text)
     eq_status status = make_prompt(c, &p);
     if (status == EQ_OK) status = speak(c, &p, &answer);
     replace_nuls(&answer);
-    if (status != EQ_OK || (answer.size == 0 && answer.event.finish == EQ_FINISH_CANCELLED))
+    if (status != EQ_OK || answer.size == 0)
         eq_conversation_pop(&c->messages);
-    else if (!eq_conversation_push(&c->messages, "assistant", answer.text ? answer.text : ""))
+    else if (!eq_conversation_push(&c->messages, "assistant", answer.text))
         status = eq_session_fail(c->session, EQ_ENOMEM, "out of memory");
+    else
+        drop_turns(c, &p);
     if (status == EQ_OK) {
         print_notes(c, &answer);
         if (c->args->common.json) status = print_json(c, &p, &answer);

@@ -84,8 +84,9 @@ static const eq_option options[] = {
      .kind = EQ_OPTION_DOUBLE,
      .offset = offsetof(serve_args, read_timeout),
      .argument = "SECONDS",
-     .help = "time for a client to send a request, to begin the next one, or to read a piece of an "
-             "answer",
+     .help =
+         "time for a client to send a request, to begin the next one, or to read what is left of "
+         "an answer",
      .low = 0.1,
      .high = 1e6},
     {.name = NULL}};
@@ -162,12 +163,12 @@ static eq_status serve(eq_session *session, const serve_args *args, const char *
                                     .token = token,
                                     .format = args->format,
                                     .max_body = args->max_body,
+                                    .timeout = args->timeout,
                                     .read_timeout = args->read_timeout,
                                     .quiet = args->common.quiet,
                                     .limits = {.model = name}},
                            .engine = args->engine,
                            .max_waiting = args->max_waiting,
-                           .timeout = args->timeout,
                            .json = args->common.json};
     o.engine.context = eq_session_context(session, o.engine.context);
     return eq_server_run(session, &o);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { PATH_ROOM = 4096 };
@@ -146,6 +147,9 @@ eq_status eq_conversation_save(eq_session *session, const eq_conversation *c, co
     int length = snprintf(temporary, sizeof temporary, "%s.tmp-%ld", path, (long)getpid());
     if (length < 0 || length >= PATH_ROOM)
         return eq_session_fail(session, EQ_EINVAL, "the name of the file is too long");
+    struct stat info;
+    if (!stat(path, &info) && !S_ISREG(info.st_mode))
+        return eq_session_fail(session, EQ_EIO, "%s: cannot write: not a regular file", path);
     json_t *json = to_json(c);
     char *text = json ? json_dumps(json, 0) : NULL;
     json_decref(json);

@@ -2,6 +2,7 @@
 #include "app/options.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,9 +22,13 @@ static void print_usage(FILE *out)
           out);
     for (int i = 0; i < COMMANDS; i++)
         fprintf(out, "  %-10s %s\n", commands[i]->name, commands[i]->summary);
-    fputs("\nMODEL is a Hugging Face folder or a GGUF file. `eqat COMMAND --help` tells more.\n"
-          "Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted (run it again to go on).\n",
-          out);
+    fputs(
+        "\nMODEL is a Hugging Face folder or a GGUF file. `eqat COMMAND --help` tells more, `eqat "
+        "--version` which one this is.\n"
+        "Exit codes: 0 done, 1 failed, 2 wrong usage or options that do not fit model or data, "
+        "130\n"
+        "interrupted (quantize and tune go on when run again).\n",
+        out);
 }
 
 static int run(const eq_command *command, int argc, char **argv)
@@ -91,9 +96,22 @@ static void limit_spinning(int argc, char **argv)
     execv("/proc/self/exe", argv);
 }
 
+/* What reading a mapped file gives when it was cut short meanwhile. */
+static void on_lost_page(int number)
+{
+    static const char NOTE[] =
+        "\neqat: a file was cut short while it was read, or its disk failed\n";
+    (void)number;
+    ssize_t written = write(STDERR_FILENO, NOTE, sizeof NOTE - 1);
+    (void)written;
+    _exit(EQ_EXIT_FAILED);
+}
+
 int main(int argc, char **argv)
 {
     limit_spinning(argc, argv);
+    const struct sigaction action = {.sa_handler = on_lost_page};
+    sigaction(SIGBUS, &action, NULL);
     int code = dispatch(argc, argv);
     if ((fflush(stdout) || ferror(stdout)) && code == EQ_EXIT_OK) {
         fprintf(stderr, "eqat: cannot write to standard output: %s\n", strerror(errno));

@@ -54,7 +54,8 @@ const eq_option eq_engine_section[] = {
      .kind = EQ_OPTION_INT64,
      .offset = offsetof(eq_engine_options, context),
      .argument = "N",
-     .help = "most tokens of the whole text; 0: in generate what the prompt and --max-tokens need, "
+     .help = "most tokens of the whole text; 0: in generate what the prompt and --max-tokens need "
+             "(-n 0: the model's), "
              "in chat and serve what the model was made for, at most 4096",
      .high = 1 << 24},
     {.name = "memory",

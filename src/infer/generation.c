@@ -74,6 +74,10 @@ eq_status eq_generation_init(eq_ctx *ctx, eq_generation *g, const eq_decoder *d,
 {
     int64_t held = held_bytes(ctx, d, shape), weights;
     eq_dense_kind kind = choose_kind(ctx, d, shape, held, &weights);
+    if (kind == EQ_DENSE_STORED && shape->panels)
+        eq_log(ctx, EQ_LOG_WARNING,
+               "no memory for copies of the weights: they are read as they are stored, slowly, and "
+               "activations are exact");
     *g = (eq_generation){.decoder = d};
     eq_status st = eq_arena_reserve(ctx, &g->arena, (size_t)held);
     if (st == EQ_OK) {

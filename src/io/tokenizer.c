@@ -327,6 +327,13 @@ int32_t eq_tokenizer_eos(const eq_tokenizer *tok)
     return tok->eos;
 }
 
+int32_t eq_tokenizer_separator(const eq_tokenizer *tok)
+{
+    static const char NAME[] = "<|endoftext|>";
+    const int32_t id = eq_tokenizer_find(tok, NAME, strlen(NAME));
+    return id >= 0 ? id : tok->eos;
+}
+
 int32_t eq_tokenizer_unk(const eq_tokenizer *tok)
 {
     return tok->unk;

@@ -122,6 +122,9 @@ int32_t eq_tokenizer_find(const eq_tokenizer *tok, const char *name, size_t n);
 int64_t eq_tokenizer_vocab_size(const eq_tokenizer *tok);
 int32_t eq_tokenizer_bos(const eq_tokenizer *tok); /* -1 when there is none; so below */
 int32_t eq_tokenizer_eos(const eq_tokenizer *tok);
+/* Between documents: <|endoftext|> where there is one, since then eos may end the turns of a chat
+ * while models were trained on texts with this token between them; else eos. */
+int32_t eq_tokenizer_separator(const eq_tokenizer *tok);
 int32_t eq_tokenizer_unk(const eq_tokenizer *tok);
 int32_t eq_tokenizer_pad(const eq_tokenizer *tok);
 bool eq_tokenizer_add_bos(const eq_tokenizer *tok);

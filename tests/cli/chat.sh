@@ -58,6 +58,13 @@ chat 0 '/help\n'
 err_has '^/save FILE'
 out_lines 0
 
+# No answer: a stop text at its very beginning. The conversation is as before.
+chat 0 'abc\n' -n 30 --json
+first=$(python3 -c 'import json; print(json.loads(open(".theme/out").readline())["text"].strip()[:1])')
+chat 0 'abc\n/save none.json\n' -n 30 --json --stop "$first"
+objects 'r[0]["text"].strip() == ""'
+saved none.json 'not m or m[-1]["content"].isspace()'
+
 # The context is full: the oldest turns go, the system message stays.
 lines='aaaaaaaaaa\nbbbbbbbbbb\ncccccccccc\ndddddddddd\n/save full.json\n'
 chat 0 "$lines" --context 140 -n 30 --system Rule --json
@@ -131,6 +138,6 @@ python3 "$ROOT/tests/cli/chat_terminal.py" "$EQAT" m terminal.json 2>.theme/err 
 
 need_model
 printf 'What is the capital of France?\nAnd of Italy?\n' |
-    "$EQAT" chat "$MODEL" --activations exact --temperature 0 -n 40 -q >.theme/out
+    "$EQAT" chat "$MODEL" --activations exact --precision f32 --temperature 0 -n 40 -q >.theme/out
 out_has '^The capital of France is Paris\.'
 out_has 'Rome'

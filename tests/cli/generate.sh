@@ -50,6 +50,17 @@ out_json 'r["text"] == json.load(open("answer"))["text"]'
 expect 2 generate m -p 'abc' --stop ''
 err_has 'a stop string is empty'
 
+# The ends of generation_config.json end a text too.
+cp -r m ends
+end=$(python3 -c 'import json; print(json.load(open("answer"))["ids"][5])')
+echo "{\"eos_token_id\": [300, $end]}" >ends/generation_config.json
+expect 0 generate ends -p 'abc' -n 200 --temperature 0.7 --seed 3 --json
+out_json 'r["finish_reason"] == "stop" and r["ids"][-1] == '"$end"' and r["tokens"] <= 6'
+out_json 'r["ids"] == json.load(open("answer"))["ids"][:r["tokens"]]'
+echo '[' >ends/generation_config.json
+expect 1 generate ends -p 'abc'
+err_has 'ends/generation_config.json'
+
 # Where only the most likely token is left, sampling is greedy.
 expect 0 generate m -p 'abc' -n 30 --json
 field ids >first

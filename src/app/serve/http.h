@@ -9,6 +9,7 @@ typedef struct eq_http_options {
     const char *token;       /* that clients must show; NULL: none */
     const char *format;      /* of chats, as in eq_chat_ids */
     int64_t max_body;        /* bytes of a request */
+    double timeout;          /* seconds until a call has its answer */
     double read_timeout;     /* seconds to send a request, or to begin the next one */
     int64_t connections;     /* at once */
     bool quiet;              /* no line for each request */

@@ -169,7 +169,10 @@ static enum MHD_Result handle_call(eq_http *http, struct MHD_Connection *connect
         return send_error(connection, x, &error);
     }
     fill_head(http, x->call, x->client->socket);
-    eq_http_extend(http, x->client, INFINITY); /* the engine's side ends it in time */
+    /* The engine's side ends it in time; a client that reads a stream too slowly to notice has no
+     * more than that. */
+    eq_http_extend(http, x->client,
+                   x->call->request.stream ? o->timeout + o->read_timeout : INFINITY);
     if (!eq_calls_put(http->calls, x->call, &error)) {
         eq_call_leave(http->calls, x->call);
         x->call = NULL;

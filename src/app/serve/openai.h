@@ -95,7 +95,7 @@ typedef struct eq_api_usage {
 /* A piece of one choice, or all of it. */
 typedef struct eq_api_piece {
     int64_t index;
-    const char *text; /* [size]; UTF-8, no NUL */
+    const char *text; /* [size]: UTF-8, not ended by a NUL */
     size_t size;
     json_t *logprobs; /* owned, taken by the function that gets the piece; NULL: none */
     eq_finish finish; /* EQ_FINISH_NONE: more comes */

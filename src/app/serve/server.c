@@ -51,7 +51,7 @@ static eq_status listen_and_serve(eq_session *session, eq_server_options *o, eq_
                            .engine = engine,
                            .model = session->model,
                            .calls = &calls,
-                           .timeout = o->timeout};
+                           .timeout = o->http.timeout};
     if (eq_calls_init(&calls, o->http.limits.texts) != EQ_OK)
         return eq_session_fail(session, EQ_EINTERNAL, "no more locks");
     eq_status status = eq_http_open(session, &http, &o->http, &calls);

@@ -8,7 +8,6 @@ typedef struct eq_server_options {
     eq_http_options http; /* limits are filled in but for the name of the model */
     eq_engine_options engine;
     int64_t max_waiting; /* texts that may wait for a slot */
-    double timeout;      /* seconds to answer a request */
     bool json;           /* say where it listens as an object */
 } eq_server_options;
 
