@@ -73,10 +73,10 @@ static void write_head(eq_output *f, const eq_card *card)
     }
     if (!r->mixed) snprintf(bits, sizeof bits, "%d", r->bits);
     eq_output_printf(f,
-                     "---\nbase_model: %s\n%stags:\n- eqat\n%s"
-                     "- %s-bit\n---\n\n# %s in %s bits\n\nQuantized with eqat %s: ",
-                     card->model, card->super ? "" : "library_name: transformers\n",
-                     card->super ? "" : "- gptq\n", bits, name, bits, EQAT_VERSION);
+                     "---\n%stags:\n- eqat\n%s- %s-bit\n---\n\n# %s in %s bits\n\n"
+                     "The base model is %s. Quantized with eqat %s: ",
+                     card->super ? "" : "library_name: transformers\n",
+                     card->super ? "" : "- gptq\n", bits, name, bits, card->model, EQAT_VERSION);
     eq_free(name);
     write_linears(f, r);
     write_ends(f, r);

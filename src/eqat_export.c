@@ -85,7 +85,7 @@ static eq_status write_output(eq_ctx *ctx, const eq_model *model, const eq_expor
     const eq_export_kind *kind = eq_export_kind_of(job->options->format);
     eq_status st = kind->folder ? eq_folder_make(ctx, path) : EQ_OK;
     if (st == EQ_OK) st = kind->write(ctx, job, path);
-    if (st == EQ_OK && kind->folder && model->tokenizer)
+    if (st == EQ_OK && kind->folder)
         st = eq_tokenizer_files(ctx, model->checkpoint, model->tokenizer, path);
     return st;
 }
@@ -98,6 +98,7 @@ static eq_status make_output(eq_ctx *ctx, const eq_model *model, const eq_export
     if (st == EQ_OK) st = check_output(ctx, model, job, temporary, result);
     if (st == EQ_OK && rename(temporary, out))
         st = eq_fail(ctx, EQ_EIO, "%s: cannot rename to it: %s", out, strerror(errno));
+    if (st == EQ_OK) eq_folder_sync(out);
     if (st != EQ_OK) remove_output(ctx, temporary);
     return st;
 }

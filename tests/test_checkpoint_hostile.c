@@ -38,9 +38,13 @@ typedef struct variant {
     const char *scaling;
     const char *extra; /* name of the last tensor */
     float base;        /* of the rotary embedding */
+    uint32_t base_type;
+    const char *factor; /* key of a factor of 4 that scales positions */
 } variant;
 
-static const variant SOUND = {16, 16, ROWS, "none", "blk.0.attn_k.weight", 10000};
+enum { U32 = 4, F32 = 6 }; /* types of metadata */
+
+static const variant SOUND = {16, 16, ROWS, "none", "blk.0.attn_k.weight", 10000, F32, NULL};
 
 static void make_gguf(bytes *b, const variant *v)
 {
@@ -49,7 +53,7 @@ static void make_gguf(bytes *b, const variant *v)
     put(b, "GGUF", 4);
     put_u32(b, 3);
     put_u64(b, 3);
-    put_u64(b, 10);
+    put_u64(b, v->factor ? 11 : 10);
     put_string(b, "general.architecture", "llama");
     put_size(b, "llama.embedding_length", 32);
     put_size(b, "llama.feed_forward_length", 64);
@@ -60,8 +64,13 @@ static void make_gguf(bytes *b, const variant *v)
     put_size(b, "llama.rope.dimension_count", v->turned);
     put_string(b, "llama.rope.scaling.type", v->scaling);
     put_text(b, "llama.rope.freq_base");
-    put_u32(b, 6); /* f32 */
+    put_u32(b, v->base_type);
     put(b, &v->base, sizeof v->base);
+    if (v->factor) {
+        put_text(b, v->factor);
+        put_u32(b, F32);
+        put(b, &(float){4}, sizeof(float));
+    }
     put_tensor(b, "token_embd.weight", 8, 0);
     put_tensor(b, "blk.0.attn_q.weight", v->q_rows, step);
     put_tensor(b, v->extra, ROWS, 2 * step);
@@ -191,6 +200,20 @@ static void rotary_embeddings_we_do_not_compute(void **state)
     eq_ctx_init(&f->ctx, 1);
     save_variant(f, &v);
     refused(f, f->path, "dimension_count is 8");
+    /* llama.cpp takes a factor without a type of scaling */
+    static const char *const FACTORS[] = {"llama.rope.scaling.factor", "llama.rope.scale_linear"};
+    for (int i = 0; i < 2; i++) {
+        v = SOUND;
+        v.factor = FACTORS[i];
+        eq_ctx_init(&f->ctx, 1);
+        save_variant(f, &v);
+        refused(f, f->path, FACTORS[i]);
+    }
+    v = SOUND;
+    v.base_type = U32;
+    eq_ctx_init(&f->ctx, 1);
+    save_variant(f, &v);
+    refused(f, f->path, "freq_base is of another type");
 }
 
 /* JSON holds no infinity and no NaN, so the configuration would fall back to its default. */

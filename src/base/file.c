@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/mman.h>
@@ -65,11 +66,27 @@ void eq_map_release(const eq_map *map, size_t offset, size_t size)
     if (last > first) madvise((void *)(uintptr_t)(map->data + first), last - first, MADV_DONTNEED);
 }
 
+/* The file that a path stands for, in fresh memory: what a link leads to. A device or a pipe would
+ * be replaced by a file. */
+static eq_status find_file(eq_ctx *ctx, char **file, const char *path)
+{
+    struct stat info;
+    *file = NULL;
+    if (!stat(path, &info) && !S_ISREG(info.st_mode))
+        return eq_fail(ctx, EQ_EIO, "%s: cannot write: not a regular file", path);
+    char *real = realpath(path, NULL); /* NULL for a file that is not there yet */
+    const char *name = real ? real : path;
+    *file = eq_strndup(ctx, name, strlen(name));
+    free(real);
+    return *file ? EQ_OK : EQ_ENOMEM;
+}
+
 eq_status eq_output_open(eq_ctx *ctx, eq_output *out, const char *path)
 {
     *out = (eq_output){.ctx = ctx};
-    out->path = eq_strndup(ctx, path, strlen(path));
-    out->temporary = eq_format(ctx, "%s.tmp-%ld", path, (long)getpid());
+    eq_status found = find_file(ctx, &out->path, path);
+    if (found != EQ_OK) return found;
+    out->temporary = eq_format(ctx, "%s.tmp-%ld", out->path, (long)getpid());
     if (!out->path || !out->temporary) {
         eq_output_abandon(out);
         return EQ_ENOMEM;
@@ -101,8 +118,7 @@ eq_status eq_output_printf(eq_output *out, const char *format, ...)
     return out->status;
 }
 
-/* Make a rename in the folder of `path` durable. */
-static void sync_folder_of(const char *path)
+void eq_folder_sync(const char *path)
 {
     const char *slash = strrchr(path, '/');
     char folder[4096] = ".";
@@ -127,7 +143,7 @@ eq_status eq_output_commit(eq_output *out)
     if (out->status == EQ_OK && rename(out->temporary, out->path))
         out->status = fail_errno(out->ctx, "rename to", out->path);
     if (out->status == EQ_OK) {
-        sync_folder_of(out->path);
+        eq_folder_sync(out->path);
         eq_free(out->temporary);
         out->temporary = NULL;
     }

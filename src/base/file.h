@@ -47,6 +47,8 @@ bool eq_file_exists(const char *path);
 bool eq_folder_exists(const char *path);
 /* Make a folder and its parents; fine if it is there. */
 eq_status eq_folder_make(eq_ctx *ctx, const char *path);
+/* Make a rename to `path` durable. */
+void eq_folder_sync(const char *path);
 /* The last part of a path, without slashes behind it, in fresh memory; NULL after eq_fail. */
 char *eq_path_name(eq_ctx *ctx, const char *path);
 /* A path without slashes behind it, in fresh memory; NULL after eq_fail. */

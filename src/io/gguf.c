@@ -302,6 +302,11 @@ static bool integer_at(const uint8_t *p, enum eq_gguf_type type, int64_t *value)
     }
 }
 
+bool eq_gguf_has_key(const eq_gguf *f, const char *key)
+{
+    return find_pair(f, key) != NULL;
+}
+
 bool eq_gguf_integer(const eq_gguf *f, const char *key, int64_t *value)
 {
     const pair *p = find_pair(f, key);

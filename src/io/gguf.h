@@ -31,6 +31,8 @@ int64_t eq_gguf_pairs(const eq_gguf *file);
 eq_text eq_gguf_pair(const eq_gguf *file, int64_t i, eq_text *key);
 
 bool eq_gguf_has(const eq_gguf *file, const char *name);
+/* Whether there is metadata of this key, of any type. */
+bool eq_gguf_has_key(const eq_gguf *file, const char *key);
 int64_t eq_gguf_count(const eq_gguf *file);
 /* Name and bytes' place of tensor i in file order; name is not terminated. */
 eq_text eq_gguf_name(const eq_gguf *file, int64_t i);

@@ -156,11 +156,20 @@ static bool has_bias(const eq_gguf *f, const char *const names[4])
     return false;
 }
 
+/* A key was not `found` as what it should be: it must not be there as something else. */
+static eq_status check_absent(const source *s, const char *key, bool found)
+{
+    if (found || !eq_gguf_has_key(s->file, key)) return EQ_OK;
+    return eq_fail(s->ctx, EQ_EFORMAT, "%s: metadata %s is of another type", s->path, key);
+}
+
 /* A positive number of the metadata; JSON could not hold one that is not finite. */
 static eq_status read_positive(const source *s, const char *name, double *value)
 {
     char key[EQ_GGUF_KEY];
-    eq_gguf_real(s->file, eq_gguf_family_key(key, s->family, name), value);
+    bool found = eq_gguf_real(s->file, eq_gguf_family_key(key, s->family, name), value);
+    eq_status st = check_absent(s, key, found);
+    if (st != EQ_OK) return st;
     if (*value > 0 && *value <= 1e12) return EQ_OK;
     return eq_fail(s->ctx, EQ_EFORMAT, "%s: metadata %s is %g, expected a positive number", s->path,
                    key, *value);
@@ -174,6 +183,7 @@ static eq_status set_constants(const source *s, json_t *config)
     if (st != EQ_OK) return st;
     char text[32];
     snprintf(text, sizeof text, "%.7g", eps); /* stored as f32: give back the short decimal */
+    if (strtof(text, NULL) != (float)eps) snprintf(text, sizeof text, "%.9g", eps);
     json_object_set_new(config, "rms_norm_eps", json_real(strtod(text, NULL)));
     json_object_set_new(config, "rope_theta", json_real(theta));
     json_object_set_new(config, "rope_scaling", json_null());
@@ -205,21 +215,31 @@ static eq_status check_tensors(const source *s)
     return EQ_OK;
 }
 
+/* A factor of positions; llama.cpp takes 0 for none. Without a type of scaling it counts there. */
+static eq_status check_factor(const source *s, const char *name)
+{
+    double factor = 1;
+    char key[EQ_GGUF_KEY];
+    bool found = eq_gguf_real(s->file, eq_gguf_family_key(key, s->family, name), &factor);
+    eq_status st = check_absent(s, key, found);
+    if (st != EQ_OK || factor == 1 || factor == 0) return st;
+    return eq_fail(s->ctx, EQ_EFORMAT, "%s: %s is %g, only 1 is supported", s->path, key, factor);
+}
+
 /* Rotary embeddings other than plain ones over the whole head would give silently wrong numbers. */
 static eq_status check_rope(const source *s, const json_t *config)
 {
     eq_text scaling = {"none", 4};
-    double linear = 1;
     char key[EQ_GGUF_KEY];
     int64_t D = json_integer_value(json_object_get(config, "head_dim")), turned = D;
-    eq_gguf_string(s->file, eq_gguf_family_key(key, s->family, "rope.scaling.type"), &scaling);
+    eq_gguf_family_key(key, s->family, "rope.scaling.type");
+    eq_status st = check_absent(s, key, eq_gguf_string(s->file, key, &scaling));
+    if (st == EQ_OK) st = check_factor(s, "rope.scale_linear");
+    if (st == EQ_OK) st = check_factor(s, "rope.scaling.factor");
+    if (st != EQ_OK) return st;
     if (!eq_text_is(scaling, "none"))
         return eq_fail(s->ctx, EQ_EFORMAT, "%s: rope scaling %.*s is not supported", s->path,
                        (int)(scaling.size < 64 ? scaling.size : 64), scaling.data);
-    eq_gguf_real(s->file, eq_gguf_family_key(key, s->family, "rope.scale_linear"), &linear);
-    if (linear != 1)
-        return eq_fail(s->ctx, EQ_EFORMAT, "%s: %s is %g, only 1 is supported", s->path, key,
-                       linear);
     eq_gguf_integer(s->file, eq_gguf_family_key(key, s->family, "rope.dimension_count"), &turned);
     if (turned != D)
         return eq_fail(s->ctx, EQ_EFORMAT, "%s: %s is %lld, only the head size %lld is supported",

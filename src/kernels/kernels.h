@@ -228,7 +228,8 @@ typedef struct eq_kernels {
                            const eq_quant_shape *shape);
 
     /* Row m of the inputs for products with w from a row of X, x in [K] type. Where a value is not
-     * finite, its segment's scale is NaN. Codes and scales are the same bits in every table. */
+     * finite, its segment's scale is NaN and its codes may be any. Else codes and scales are the
+     * same bits in every table. */
     void (*panel_inputs)(const eq_panel_inputs *inputs, int64_t m, const void *x,
                          const eq_panels *w, eq_dtype type);
     /* Rows m .. m+rows-1 of X times panels panel .. panel+panels-1:

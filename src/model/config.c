@@ -34,7 +34,9 @@ static eq_status read_positive(const source *s, const json_t *object, double *ou
                                double fallback)
 {
     const json_t *value = json_object_get(object, key);
-    *out = json_is_number(value) ? json_number_value(value) : fallback;
+    if (value && !json_is_null(value) && !json_is_number(value))
+        return eq_fail(s->ctx, EQ_EFORMAT, "%s: %s is not a number", s->path, key);
+    *out = value && !json_is_null(value) ? json_number_value(value) : fallback;
     if (!(*out > 0) || *out > 1e12)
         return eq_fail(s->ctx, EQ_EFORMAT, "%s: %s is %g, expected a positive number", s->path, key,
                        *out);
@@ -46,6 +48,19 @@ static bool is_true(const source *s, const char *key)
     return json_is_true(json_object_get(s->json, key));
 }
 
+static eq_status check_flags(const source *s)
+{
+    static const char *const FLAGS[] = {"attention_bias", "mlp_bias", "tie_word_embeddings",
+                                        "use_sliding_window"};
+    for (size_t i = 0; i < sizeof FLAGS / sizeof *FLAGS; i++) {
+        const json_t *value = json_object_get(s->json, FLAGS[i]);
+        if (value && !json_is_null(value) && !json_is_boolean(value))
+            return eq_fail(s->ctx, EQ_EFORMAT, "%s: %s is neither true nor false", s->path,
+                           FLAGS[i]);
+    }
+    return EQ_OK;
+}
+
 /* Rotary base and scaling: rope_theta and rope_scaling, or rope_parameters of transformers 5. */
 static eq_status read_rope(const source *s, eq_config *config)
 {
@@ -55,6 +70,7 @@ static eq_status read_rope(const source *s, eq_config *config)
     const json_t *kinds = json_is_object(scaling) ? scaling : parameters;
     const char *kind = json_string_value(json_object_get(kinds, "rope_type"));
     if (!kind) kind = json_string_value(json_object_get(kinds, "type"));
+    if (!kind && json_object_size(scaling)) kind = "(without a type)";
     if (kind && strcmp(kind, "default"))
         return eq_fail(s->ctx, EQ_EFORMAT, "%s: rope scaling \"%s\" is not supported", s->path,
                        kind);
@@ -148,6 +164,7 @@ eq_status eq_config_parse(eq_ctx *ctx, eq_config *config, const json_t *json, co
     const family *f = NULL;
     double eps = 0;
     eq_status st = find_family(&s, &f);
+    if (st == EQ_OK) st = check_flags(&s);
     if (st == EQ_OK) st = read_family(&s, f, config);
     if (st == EQ_OK) st = read_size(&s, &config->L, "num_hidden_layers", -1);
     if (st == EQ_OK) st = read_size(&s, &config->C, "hidden_size", -1);

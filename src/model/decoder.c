@@ -260,6 +260,15 @@ void eq_decoder_link_ends(eq_decoder *d, const eq_kernels *kernels)
     d->head = eq_linear_stored(kernels, &d->head_stored, d->config.C);
 }
 
+/* Before there is memory for blocks that the model may not have. */
+static eq_status check_last_block(eq_ctx *ctx, const eq_checkpoint *checkpoint, const eq_config *c)
+{
+    char name[NAME_BYTES];
+    eq_tensor norm;
+    snprintf(name, sizeof name, "model.layers.%lld.input_layernorm.weight", (long long)c->L - 1);
+    return eq_checkpoint_tensor(ctx, checkpoint, name, &norm);
+}
+
 eq_status eq_decoder_open(eq_ctx *ctx, eq_decoder **out, eq_checkpoint *checkpoint)
 {
     *out = NULL;
@@ -270,6 +279,7 @@ eq_status eq_decoder_open(eq_ctx *ctx, eq_decoder **out, eq_checkpoint *checkpoi
     eq_config *c = &d->config;
     eq_status st =
         eq_config_parse(ctx, c, eq_checkpoint_config(checkpoint), eq_checkpoint_path(checkpoint));
+    if (st == EQ_OK) st = check_last_block(ctx, checkpoint, c);
     if (st == EQ_OK) {
         d->blocks = eq_alloc(ctx, c->L, sizeof *d->blocks);
         d->vectors = eq_alloc(ctx, c->L * eq_vector_elems(c) + c->C, sizeof *d->vectors);

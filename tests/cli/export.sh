@@ -3,6 +3,15 @@ tiny m --tokenizer --vocabulary 264
 tiny wide --tokenizer --vocabulary 264 --wide --blocks 1
 head -c 2000 "$ROOT/LICENSE" >text.txt
 
+# Constants that need every digit, and a tokenizer that is not read here.
+cp -r m odd
+sed -i 's/"rms_norm_eps": 1e-05/"rms_norm_eps": 3.0517578125e-05/' odd/config.json
+expect 0 export odd -o odd.gguf -q
+cp -r m pieces
+mv pieces/tokenizer.json pieces/tokenizer.model
+expect 0 export pieces -o pieces-dense --format dense -q
+cmp -s pieces/tokenizer.model pieces-dense/tokenizer.model || complain "tokenizer.model is gone"
+
 rtn() { # model, folder, bits, grid, group, option...
     local model=$1 out=$2 bits=$3 grid=$4 group=$5
     shift 5
