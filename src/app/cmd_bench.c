@@ -97,14 +97,16 @@ static int run(const void *arguments)
 
 const eq_command eq_cmd_bench = {
     .name = "bench",
-    .summary = "Measure matrix products, kernels and a training step on this machine",
-    .details = "Without MODEL the shapes are those of SmolLM2-135M. With --json each group is an "
-               "object of\nname: value, and name_share: the share of the peak where there is one."
-               "\n\n"
-               "Examples:\n"
-               "  eqat bench\n"
-               "  eqat bench models/smollm2-135m-instruct.gguf --only step --json\n"
-               "  eqat bench out/small/model.gguf --only decode --prompt 2048 --texts 4\n",
+    .summary = "Measure products, kernels, training steps, reading and writing text",
+    .details =
+        "Without MODEL the shapes are those of SmolLM2-135M, and decode is left out. With --json "
+        "each group is\nan object of name: value, and name_share: the share of the peak "
+        "where there is one."
+        "\n\n"
+        "Examples:\n"
+        "  eqat bench\n"
+        "  eqat bench models/smollm2-135m-instruct.gguf --only step --json\n"
+        "  eqat bench out/small/model.gguf --only decode --prompt 2048 --texts 4\n",
     .options = options,
     .size = sizeof(bench_args),
     .defaults = defaults,

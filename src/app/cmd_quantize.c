@@ -108,7 +108,8 @@ static const eq_option options[] = {
      .choices = presets,
      .help = "how much is trained: fast, default and best take about 10, 60 and 150 minutes for a "
              "model of 135M weights on two cores with AVX-512 BF16, with AVX2 seven times as long; "
-             "paper: the settings of EfficientQAT"},
+             "paper: the settings of EfficientQAT, which need --calib FILE with documents longer "
+             "than a window"},
     {.name = "target",
      .kind = EQ_OPTION_CHOICE,
      .offset = offsetof(quantize_args, target),

@@ -56,8 +56,8 @@ const eq_command eq_cmd_tune = {
     .summary = "Train a quantized model as a whole (E2E-QP), on any text",
     .details =
         "MODEL is a folder that quantize wrote, or one of GPTQ, AWQ, compressed-tensors, "
-        "auto-round or\nEfficientQAT's own code; not with columns in activation order. Codes and "
-        "zero points stay as they\nare unless every weight is trained; offsets of super-blocks go "
+        "auto-round or\nEfficientQAT's own code; not with columns in activation order. Zero points "
+        "stay as they are, codes too\nunless every weight is trained; offsets of super-blocks go "
         "with their scales. The output is a\nfolder as quantize writes it. Learning rates that are "
         "not given are those for the bits of MODEL.\n\n"
         "Examples:\n"
