@@ -219,7 +219,7 @@ static void load_fake_block(eq_safetensors *file, eq_fake fakes[EQ_UNITS], eq_bl
     for (int u = 0; u < EQ_UNITS; u++) {
         int64_t N = eq_unit_rows(&CONFIG, (eq_unit)u), K = eq_unit_columns(&CONFIG, (eq_unit)u);
         const eq_quant_shape quant = {.K = K, .g = 8, .bits = 2};
-        const eq_fake_kind kind = {EQ_F32, true, true};
+        const eq_fake_kind kind = {.type = EQ_F32, .keep_gradients = true, .exact_scales = true};
         fakes[u] = eq_fake_layout(arena, N, &quant, &kind);
         fakes[u].effective = eq_arena_take(arena, N * K, sizeof(float));
         for_parts(file, "", "weight", (eq_unit)u, fakes[u].w, K, false);

@@ -13,9 +13,9 @@ eq_fake eq_fake_layout(eq_arena *arena, int64_t N, const eq_quant_shape *shape,
     eq_fake f = {.N = N, .shape = *shape, .type = kind->type};
     float **full[] = {&f.w, &f.w_m, &f.w_v};
     float **small[] = {&f.s, &f.z, &f.ds, &f.dz, &f.s_m, &f.s_v, &f.z_m, &f.z_v};
-    for (int i = 0; i < (kind->keep_gradients ? 1 : 3); i++)
+    for (int i = 0; i < (kind->keep_gradients || kind->rounds ? 1 : 3); i++)
         *full[i] = eq_arena_take(arena, weights, sizeof(float));
-    for (int i = 0; i < (kind->keep_gradients ? 4 : 8); i++)
+    for (int i = 0; i < (kind->rounds ? 2 : kind->keep_gradients ? 4 : 8); i++)
         *small[i] = eq_arena_take(arena, groups, sizeof(float));
     const bool as_they_are = kind->exact_scales && !shape->super;
     f.seen = as_they_are ? f.s : eq_arena_take(arena, groups, sizeof(float));

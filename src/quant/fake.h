@@ -39,6 +39,7 @@ typedef struct eq_fake {
 typedef struct eq_fake_kind {
     eq_dtype type; /* of the effective weights */
     bool keep_gradients;
+    bool rounds; /* it is not trained: no moments, no gradients */
     /* Scales are seen in f32, not rounded to the fp16 that the file will hold. Training leaves many
      * weights at the border of two codes, where that rounding would change the code afterwards.
      * Super-blocks are always seen as the file will hold them. */

@@ -5,7 +5,8 @@
 /* The fakes of a block's units; again for every block, as their grids may differ. */
 static void layout_units(eq_student *s, const eq_block_scheme *scheme)
 {
-    const eq_fake_kind kind = {.type = s->type, .exact_scales = s->options.exact_scales};
+    const eq_fake_kind kind = {
+        .type = s->type, .rounds = s->rounds, .exact_scales = s->options.exact_scales};
     for (int u = 0; u < EQ_UNITS; u++) {
         eq_unit unit = (eq_unit)u;
         eq_quant_shape quant = eq_scheme_shape(&scheme->units[u], eq_unit_columns(s->config, unit));
@@ -44,7 +45,10 @@ static void set_grids(eq_ctx *ctx, eq_student *s, const eq_block_scheme *scheme)
 
 static eq_student start_student(const eq_student_shape *shape)
 {
-    return (eq_student){.config = shape->config, .options = shape->options, .type = shape->type};
+    return (eq_student){.config = shape->config,
+                        .options = shape->options,
+                        .type = shape->type,
+                        .rounds = shape->rounds};
 }
 
 size_t eq_student_bytes(const eq_student_shape *shape, int threads)
@@ -87,7 +91,7 @@ static void load_unit(eq_ctx *ctx, eq_fake *f, const eq_linear *source)
     for (int64_t row = 0; row < N; row++)
         source->form->rows(source, f->w + row * K, EQ_F32, row, 1);
     float *moments[] = {f->w_m, f->w_v, f->s_m, f->s_v, f->z_m, f->z_v};
-    for (int i = 0; i < 6; i++)
+    for (int i = 0; i < 6 && f->w_m; i++)
         memset(moments[i], 0, (size_t)(i < 2 ? N * K : N * groups) * sizeof(float));
 }
 

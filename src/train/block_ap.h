@@ -16,6 +16,7 @@ typedef struct eq_student {
     const eq_config *config; /* borrowed */
     eq_train_options options;
     eq_dtype type;
+    bool rounds;
     eq_block block; /* over the members below */
     eq_fake fakes[EQ_UNITS];
     float *vectors;                  /* norms, then biases, which do not change */
@@ -39,6 +40,7 @@ typedef struct eq_student_shape {
     eq_train_options options;
     int64_t T;
     eq_dtype type;
+    bool rounds; /* it is not trained */
 } eq_student_shape;
 
 /* Bytes that eq_student_init will take. */

@@ -49,7 +49,7 @@ typedef struct rounding {
 static void layout(rounding *r, const eq_qmatrix *q)
 {
     const eq_quant_shape shape = {.K = q->K, .g = q->g, .bits = q->bits, .symmetric = true};
-    const eq_fake_kind kind = {.type = EQ_F32};
+    const eq_fake_kind kind = {.type = EQ_F32, .rounds = true};
     r->fake = eq_fake_layout(&r->arena, ROWS, &shape, &kind);
     r->ones = eq_arena_take(&r->arena, q->K, sizeof *r->ones);
 }

@@ -55,7 +55,8 @@ static eq_student_shape student_shape(const eq_quantize_job *job)
                               .blocks = job->teacher->config.L,
                               .options = o->train,
                               .T = o->data.seqlen,
-                              .type = job->type};
+                              .type = job->type,
+                              .rounds = !trains(o)};
 }
 
 static eq_stream_shape stream_shape(const eq_quantize_job *job)
@@ -79,8 +80,8 @@ static double megabytes(int64_t bytes)
     return (double)bytes / (1 << 20);
 }
 
-/* The most bytes that choosing bits, and rounding the embedding and the head, take: both before the
- * blocks. */
+/* The most bytes that choosing bits, and rounding the embedding and the head, take beside what is
+ * held then: both before the blocks. */
 static int64_t plan_first(eq_ctx *ctx, const eq_quantize_job *job)
 {
     int64_t choice = eq_choose_bits_bytes(job, ctx->threads);
@@ -100,14 +101,15 @@ eq_status eq_quantize_plan(eq_ctx *ctx, const eq_quantize_job *job, bool *in_fil
     int64_t streams = data ? (int64_t)eq_stream_bytes(&shape) * (trains(o) ? 2 : 1) : 0;
     int64_t windows = data ? window_bytes(o) : 0;
     const eq_config *c = &job->teacher->config;
-    int64_t work = (int64_t)eq_student_bytes(&student, ctx->threads) + windows +
-                   eq_block_file_bytes(c, job->schemes) +
-                   eq_block_product_bytes(ctx, c, o->train.batch * o->data.seqlen, job->type);
+    int64_t held =
+        windows + eq_block_product_bytes(ctx, c, o->train.batch * o->data.seqlen, job->type);
+    int64_t work = held + (int64_t)eq_student_bytes(&student, ctx->threads) +
+                   eq_block_file_bytes(c, job->schemes);
     int64_t limit = eq_memory_limit(o->run.memory);
     *in_file = o->run.streams == EQ_STREAMS_FILE ||
                (o->run.streams == EQ_STREAMS_AUTO && limit && work + streams > limit);
     int64_t need = work + (*in_file ? 0 : streams), first = plan_first(ctx, job);
-    if (first > need) need = first;
+    if (first) first += held;
     eq_log(ctx, EQ_LOG_INFO, "plan: %lld blocks, %s, products by %s (%s)",
            (long long)job->teacher->config.L, eq_dtype_get(job->type)->name,
            eq_gemm_engine(ctx, job->type), ctx->kernels->name);
@@ -118,6 +120,11 @@ eq_status eq_quantize_plan(eq_ctx *ctx, const eq_quantize_job *job, bool *in_fil
     if (data)
         eq_log(ctx, EQ_LOG_INFO, "plan: %lld windows of %lld tokens, %lld of them for validation",
                (long long)shape.n, (long long)shape.T, (long long)val_samples(o));
+    if (limit && first > limit && first > need)
+        return eq_fail(ctx, EQ_ENOMEM,
+                       "choosing bits, or rounding embedding and head, needs %.1f MiB and may use "
+                       "%.1f MiB; give a larger --memory",
+                       megabytes(first), megabytes(limit));
     if (limit && need > limit)
         return eq_fail(ctx, EQ_ENOMEM,
                        "the run needs %.1f MiB and may use %.1f MiB; give a larger --memory, a "

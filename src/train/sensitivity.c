@@ -58,7 +58,8 @@ static eq_student_shape student_shape(const trial *t, const eq_block_scheme *sch
                               .blocks = 1,
                               .options = *t->job->train,
                               .T = t->T,
-                              .type = t->job->type};
+                              .type = t->job->type,
+                              .rounds = true};
     shape.options.batch = t->n;
     return shape;
 }

@@ -154,7 +154,7 @@ err_has 'target_bpw'
 # shellcheck disable=SC2046
 expect 0 $(target_run stopped --target-bpw 3 --threads 1)
 same t3 stopped
-rm t3/run/recipe.json t3/run/plan.json t3/*.* # only the folder, as a kill before the choice leaves it
+rm t3/run/{recipe.json,plan.json,log.jsonl} t3/*.* # only the folder, as a kill before the choice leaves it
 # shellcheck disable=SC2046
 expect 0 $(target_run t3 --target-bpw 3 --threads 1)
 same t3 stopped
