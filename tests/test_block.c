@@ -69,7 +69,7 @@ static void dense_gradient(eq_linear *l, float *dw, int64_t row0, int64_t rows)
 }
 
 static const eq_linear_form DENSE = {
-    .name = "dense", .rows = dense_rows, .whole = dense_whole, .gradient = dense_gradient};
+    .rows = dense_rows, .whole = dense_whole, .gradient = dense_gradient};
 
 static eq_ctx ctx;
 

@@ -100,9 +100,8 @@ const eq_command eq_cmd_bench = {
     .summary = "Measure products, kernels, training steps, reading and writing text",
     .details =
         "Without MODEL the shapes are those of SmolLM2-135M, and decode is left out. With --json "
-        "each group is\nan object of name: value, and name_share: the share of the peak "
-        "where there is one."
-        "\n\n"
+        "each group\nis an object of name: value, and name_share: the share of the peak where "
+        "there is one.\n\n"
         "Examples:\n"
         "  eqat bench\n"
         "  eqat bench models/smollm2-135m-instruct.gguf --only step --json\n"

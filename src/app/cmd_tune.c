@@ -57,9 +57,9 @@ const eq_command eq_cmd_tune = {
     .details =
         "MODEL is a folder that quantize wrote, or one of GPTQ, AWQ, compressed-tensors, "
         "auto-round or\nEfficientQAT's own code; not with columns in activation order. Zero points "
-        "stay as they are, codes too\nunless every weight is trained; offsets of super-blocks go "
-        "with their scales. The output is a\nfolder as quantize writes it. Learning rates that are "
-        "not given are those for the bits of MODEL.\n\n"
+        "stay as they are,\ncodes too unless every weight is trained; offsets of super-blocks go "
+        "with their scales. The output\nis a folder as quantize writes it. Learning rates that are "
+        "not given are those for the bits of\nMODEL.\n\n"
         "Examples:\n"
         "  eqat tune out/w2 -o out/w2-tuned --reference models/smollm2-135m-instruct.gguf \\\n"
         "      --calib train.jsonl --samples 64\n"

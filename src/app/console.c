@@ -59,7 +59,7 @@ bool eq_console_interrupted(void)
     return interrupted != 0;
 }
 
-static double now(void)
+double eq_clock(void)
 {
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
@@ -71,7 +71,7 @@ void eq_console_init(eq_console *console, bool quiet)
     const char *term = getenv("TERM");
     bool dumb = !term || strcmp(term, "dumb") == 0;
     *console = (eq_console){.terminal = isatty(STDERR_FILENO) && !dumb, .quiet = quiet};
-    console->last = now();
+    console->last = eq_clock();
 }
 
 void eq_console_clear(eq_console *console)
@@ -121,7 +121,7 @@ static void format_progress(char *line, size_t size, const eq_progress *p)
 static void on_progress(void *user, const eq_progress *progress)
 {
     eq_console *console = user;
-    double time = now();
+    double time = eq_clock();
     if (console->quiet ||
         time - console->last < (console->terminal ? live_interval : plain_interval))
         return;

@@ -27,5 +27,7 @@ bool eq_console_interrupted(void);
 void eq_console_catch_stops(void);
 /* Whether a SIGINT came since the last call. */
 bool eq_console_take_stop(void);
+/* Seconds of the monotonic clock. */
+double eq_clock(void);
 
 #endif

@@ -3,12 +3,12 @@
 #include <math.h>
 
 static const eq_export_kind KINDS[] = {
-    [EQ_EXPORT_GGUF] = {"gguf", false, eq_gguf_plan, eq_gguf_export},
-    [EQ_EXPORT_DENSE] = {"dense", true, eq_dense_plan, eq_dense_export},
-    [EQ_EXPORT_GPTQ] = {"gptq", true, eq_gptq_plan, eq_gptq_export},
-    [EQ_EXPORT_AWQ] = {"awq", true, eq_packed_plan, eq_packed_export},
-    [EQ_EXPORT_COMPRESSED] = {"compressed-tensors", true, eq_packed_plan, eq_packed_export},
-    [EQ_EXPORT_EQAT] = {"eqat", true, eq_packed_plan, eq_packed_export},
+    [EQ_EXPORT_GGUF] = {false, eq_gguf_plan, eq_gguf_export},
+    [EQ_EXPORT_DENSE] = {true, eq_dense_plan, eq_dense_export},
+    [EQ_EXPORT_GPTQ] = {true, eq_gptq_plan, eq_gptq_export},
+    [EQ_EXPORT_AWQ] = {true, eq_packed_plan, eq_packed_export},
+    [EQ_EXPORT_COMPRESSED] = {true, eq_packed_plan, eq_packed_export},
+    [EQ_EXPORT_EQAT] = {true, eq_packed_plan, eq_packed_export},
 };
 
 const eq_export_kind *eq_export_kind_of(eq_export_format format)

@@ -16,7 +16,6 @@ typedef struct eq_export_job {
 } eq_export_job;
 
 typedef struct eq_export_kind {
-    const char *name;
     bool folder; /* the output is a folder, to which tokenizer files belong; else one file */
     /* Decide how every weight is stored, or refuse naming the one that cannot be (EQ_EINVAL). */
     eq_status (*plan)(eq_ctx *ctx, eq_export_job *job);

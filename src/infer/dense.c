@@ -20,7 +20,7 @@ static void dense_rows(const eq_linear *linear, void *out, eq_dtype type, int64_
 }
 
 static const eq_linear_form DENSE = {
-    .name = "dense", .rows = dense_rows, .whole = dense_whole, .packed = dense_packed};
+    .rows = dense_rows, .whole = dense_whole, .packed = dense_packed};
 
 /* Linear i of the decoder: the units of the blocks in order, then the head. */
 static const eq_linear *linear_at(const eq_decoder *d, int64_t i)

@@ -15,20 +15,11 @@ static eq_status reserve(eq_ctx *ctx, eq_marked *list, int64_t more)
 {
     if (list->room - list->count >= more) return EQ_OK;
     int64_t room = 2 * list->count + more + 64;
-    int32_t *ids = eq_alloc(ctx, room, sizeof *ids);
-    uint8_t *counts = eq_alloc(ctx, room, sizeof *counts);
-    if (!ids || !counts) {
-        eq_free(ids);
-        eq_free(counts);
-        return EQ_ENOMEM;
-    }
-    if (list->count) {
-        memcpy(ids, list->ids, (size_t)list->count * sizeof *ids);
-        memcpy(counts, list->counts, (size_t)list->count);
-    }
-    eq_free(list->ids);
-    eq_free(list->counts);
+    int32_t *ids = eq_grow(ctx, list->ids, list->count, room, sizeof *ids);
+    if (!ids) return EQ_ENOMEM;
     list->ids = ids;
+    uint8_t *counts = eq_grow(ctx, list->counts, list->count, room, sizeof *counts);
+    if (!counts) return EQ_ENOMEM;
     list->counts = counts;
     list->room = room;
     return EQ_OK;
@@ -61,28 +52,25 @@ void eq_marker_deinit(eq_marker *marker)
     *marker = (eq_marker){0};
 }
 
+static eq_status reserve_text(eq_ctx *ctx, eq_marker *marker, size_t more)
+{
+    if (marker->room - marker->size >= more) return EQ_OK;
+    const int64_t count = (int64_t)marker->size, room = 2 * count + (int64_t)more + 256;
+    char *bytes = eq_grow(ctx, marker->text, count, room, 1);
+    if (!bytes) return EQ_ENOMEM;
+    marker->text = bytes;
+    uint8_t *marks = eq_grow(ctx, marker->counts, count, room, 1);
+    if (!marks) return EQ_ENOMEM;
+    marker->counts = marks;
+    marker->room = (size_t)room;
+    return EQ_OK;
+}
+
 static eq_status append_text(eq_ctx *ctx, eq_marker *marker, eq_text text, bool counts)
 {
     if (!text.size) return EQ_OK;
-    if (marker->room - marker->size < text.size) {
-        size_t room = 2 * marker->size + text.size + 256;
-        char *bytes = eq_alloc(ctx, (int64_t)room, 1);
-        uint8_t *marks = eq_alloc(ctx, (int64_t)room, 1);
-        if (!bytes || !marks) {
-            eq_free(bytes);
-            eq_free(marks);
-            return EQ_ENOMEM;
-        }
-        if (marker->size) {
-            memcpy(bytes, marker->text, marker->size);
-            memcpy(marks, marker->counts, marker->size);
-        }
-        eq_free(marker->text);
-        eq_free(marker->counts);
-        marker->text = bytes;
-        marker->counts = marks;
-        marker->room = room;
-    }
+    eq_status st = reserve_text(ctx, marker, text.size);
+    if (st != EQ_OK) return st;
     memcpy(marker->text + marker->size, text.data, text.size);
     memset(marker->counts + marker->size, counts, text.size);
     marker->size += text.size;

@@ -50,7 +50,7 @@ static void stored_rows(const eq_linear *linear, void *out, eq_dtype type, int64
     }
 }
 
-static const eq_linear_form STORED = {.name = "stored", .rows = stored_rows};
+static const eq_linear_form STORED = {.rows = stored_rows};
 
 int eq_stored_bits(const eq_stored *stored)
 {

@@ -21,7 +21,6 @@ typedef struct eq_linear_call {
 } eq_linear_call;
 
 typedef struct eq_linear_form {
-    const char *name;
     /* The effective weight, rows row0 .. row0+rows-1, to out [rows, K] of type EQ_F32 or EQ_BF16.
      * Thread-safe. */
     void (*rows)(const eq_linear *linear, void *out, eq_dtype type, int64_t row0, int64_t rows);

@@ -197,8 +197,7 @@ static bool multiply(eq_ctx *ctx, const eq_linear *linear, void *y, const void *
     return true;
 }
 
-static const eq_linear_form PANELS_FORM = {
-    .name = "panels", .rows = panel_rows, .multiply = multiply};
+static const eq_linear_form PANELS_FORM = {.rows = panel_rows, .multiply = multiply};
 
 eq_linear eq_linear_panels(const eq_kernels *kernels, eq_panel_linear *l)
 {

@@ -131,11 +131,8 @@ static void fake_freeze(eq_ctx *ctx, const eq_linear *linear, uint8_t *q, float 
     }
 }
 
-static const eq_linear_form FAKE = {.name = "fake",
-                                    .rows = fake_rows,
-                                    .whole = fake_whole,
-                                    .gradient = fake_gradient,
-                                    .freeze = fake_freeze};
+static const eq_linear_form FAKE = {
+    .rows = fake_rows, .whole = fake_whole, .gradient = fake_gradient, .freeze = fake_freeze};
 
 eq_linear eq_linear_fake(const eq_kernels *kernels, eq_fake *fake)
 {

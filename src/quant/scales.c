@@ -132,8 +132,7 @@ static void scales_freeze(eq_ctx *ctx, const eq_linear *linear, uint8_t *q, floa
     }
 }
 
-static const eq_linear_form SCALES = {.name = "scales",
-                                      .rows = scales_rows,
+static const eq_linear_form SCALES = {.rows = scales_rows,
                                       .whole = scales_whole,
                                       .gradient = scales_take_gradient,
                                       .freeze = scales_freeze};

@@ -4,7 +4,6 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 static const char LAST_PART[] = "data: [DONE]\n\n";
 
@@ -26,13 +25,6 @@ void eq_bytes_deinit(eq_bytes *b)
 {
     free(b->data);
     *b = (eq_bytes){0};
-}
-
-double eq_clock(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
 /* ---- life ---------------------------------------------------------------------------------- */

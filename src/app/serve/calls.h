@@ -21,8 +21,6 @@ typedef struct eq_bytes {
 /* Append n bytes; false without memory. */
 bool eq_bytes_add(eq_bytes *bytes, const char *data, size_t n);
 void eq_bytes_deinit(eq_bytes *bytes);
-/* Seconds of the monotonic clock. */
-double eq_clock(void);
 
 typedef struct eq_call eq_call;
 
