@@ -74,7 +74,8 @@ static eq_status find_file(eq_ctx *ctx, char **file, const char *path)
     *file = NULL;
     if (!stat(path, &info) && !S_ISREG(info.st_mode))
         return eq_fail(ctx, EQ_EIO, "%s: cannot write: not a regular file", path);
-    char *real = realpath(path, NULL); /* NULL for a file that is not there yet */
+    const bool link = !lstat(path, &info) && S_ISLNK(info.st_mode);
+    char *real = link ? realpath(path, NULL) : NULL; /* NULL where it leads to nothing yet */
     const char *name = real ? real : path;
     *file = eq_strndup(ctx, name, strlen(name));
     free(real);
@@ -87,7 +88,7 @@ eq_status eq_output_open(eq_ctx *ctx, eq_output *out, const char *path)
     eq_status found = find_file(ctx, &out->path, path);
     if (found != EQ_OK) return found;
     out->temporary = eq_format(ctx, "%s.tmp-%ld", out->path, (long)getpid());
-    if (!out->path || !out->temporary) {
+    if (!out->temporary) {
         eq_output_abandon(out);
         return EQ_ENOMEM;
     }

@@ -114,24 +114,18 @@ static eq_status read_conversation(eq_sample *sample, const eq_lines *lines, con
     return eq_lines_fail(lines, EQ_EFORMAT, "the conversation has no answer");
 }
 
-/* NULL also for null: rows of several data sets together have the fields of all of them. */
-static const json_t *field(const json_t *object, const char *name)
-{
-    const json_t *value = json_object_get(object, name);
-    return json_is_null(value) ? NULL : value;
-}
-
 eq_status eq_sample_read(eq_sample *sample, const eq_lines *lines)
 {
     sample->kind = EQ_SAMPLE_TEXT;
     sample->text = lines->text;
     if (!lines->json) return EQ_OK;
+    /* Rows of several data sets together have the fields of all of them, some of them null. */
     static const char *const names[] = {"messages", "conversations", "conversation"};
     for (size_t i = 0; i < 3; i++) {
-        const json_t *list = field(lines->value, names[i]);
+        const json_t *list = eq_json_given(lines->value, names[i]);
         if (list) return read_conversation(sample, lines, list);
     }
-    if (field(lines->value, "instruction")) return read_instruction(sample, lines);
+    if (eq_json_given(lines->value, "instruction")) return read_instruction(sample, lines);
     const json_t *text = json_object_get(lines->value, "text");
     if (!json_is_string(text))
         return eq_lines_fail(lines, EQ_EFORMAT,

@@ -52,6 +52,12 @@ eq_status eq_json_save(eq_ctx *ctx, const char *folder, const char *name, const 
     return st;
 }
 
+const json_t *eq_json_given(const json_t *object, const char *key)
+{
+    const json_t *value = json_object_get(object, key);
+    return json_is_null(value) ? NULL : value;
+}
+
 eq_text eq_json_text(const json_t *string)
 {
     return (eq_text){json_string_value(string), json_string_length(string)};

@@ -1,5 +1,7 @@
 #include "model/config.h"
 
+#include "io/json_file.h"
+
 #include <string.h>
 
 /* What is being read, for messages. */
@@ -19,8 +21,8 @@ int64_t eq_config_qkv(const eq_config *config)
 /* A size in 1 .. LARGEST. fallback < 0 means that the key must be there. */
 static eq_status read_size(const source *s, int64_t *out, const char *key, int64_t fallback)
 {
-    const json_t *value = json_object_get(s->json, key);
-    const bool left_out = (!value || json_is_null(value)) && fallback >= 0;
+    const json_t *value = eq_json_given(s->json, key);
+    const bool left_out = !value && fallback >= 0;
     if (!left_out && !json_is_integer(value))
         return eq_fail(s->ctx, EQ_EFORMAT, "%s: %s is missing or not a whole number", s->path, key);
     *out = left_out ? fallback : json_integer_value(value);
@@ -33,10 +35,10 @@ static eq_status read_size(const source *s, int64_t *out, const char *key, int64
 static eq_status read_positive(const source *s, const json_t *object, double *out, const char *key,
                                double fallback)
 {
-    const json_t *value = json_object_get(object, key);
-    if (value && !json_is_null(value) && !json_is_number(value))
+    const json_t *value = eq_json_given(object, key);
+    if (value && !json_is_number(value))
         return eq_fail(s->ctx, EQ_EFORMAT, "%s: %s is not a number", s->path, key);
-    *out = value && !json_is_null(value) ? json_number_value(value) : fallback;
+    *out = value ? json_number_value(value) : fallback;
     if (!(*out > 0) || *out > 1e12)
         return eq_fail(s->ctx, EQ_EFORMAT, "%s: %s is %g, expected a positive number", s->path, key,
                        *out);
@@ -53,8 +55,8 @@ static eq_status check_flags(const source *s)
     static const char *const FLAGS[] = {"attention_bias", "mlp_bias", "tie_word_embeddings",
                                         "use_sliding_window"};
     for (size_t i = 0; i < sizeof FLAGS / sizeof *FLAGS; i++) {
-        const json_t *value = json_object_get(s->json, FLAGS[i]);
-        if (value && !json_is_null(value) && !json_is_boolean(value))
+        const json_t *value = eq_json_given(s->json, FLAGS[i]);
+        if (value && !json_is_boolean(value))
             return eq_fail(s->ctx, EQ_EFORMAT, "%s: %s is neither true nor false", s->path,
                            FLAGS[i]);
     }

@@ -264,28 +264,23 @@ eq_status eq_output_model(eq_ctx *ctx, const eq_quantize_job *job)
     return st;
 }
 
-static bool begins(const char *name, const char *with)
+/* Whether a file of the run serves only until the model is written. */
+static bool is_done_with(const char *name)
 {
-    return !strncmp(name, with, strlen(with));
-}
-
-/* NAME.tmp-<pid> of eq_output_open, and what streams and sampled windows are written to. */
-static bool is_temporary(const char *name, const char *unused)
-{
-    (void)unused;
-    const char *end = strstr(name, ".tmp-");
-    if (end && end[5] && strspn(end + 5, "0123456789") == strlen(end + 5)) return true;
-    return begins(name, "calib.tmp-") || (begins(name, "stream-") && eq_path_ends(name, ".tmp"));
+    static const char *const DONE[] = {"block-", "stream-", "masters-",
+                                       "tune-",  "ends-",   "sensitivity."};
+    for (size_t i = 0; i < sizeof DONE / sizeof *DONE; i++)
+        if (!strncmp(name, DONE[i], strlen(DONE[i]))) return true;
+    return false;
 }
 
 /* Remove the files of a folder that are `unwanted`. */
-static void remove_files(eq_ctx *ctx, const char *folder,
-                         bool (*unwanted)(const char *name, const char *with), const char *with)
+static void remove_files(eq_ctx *ctx, const char *folder, bool (*unwanted)(const char *name))
 {
     DIR *dir = opendir(folder);
     if (!dir) return;
     for (struct dirent *e = readdir(dir); e; e = readdir(dir)) {
-        char *path = unwanted(e->d_name, with) ? eq_path_join(ctx, folder, e->d_name) : NULL;
+        char *path = unwanted(e->d_name) ? eq_path_join(ctx, folder, e->d_name) : NULL;
         if (path) unlink(path);
         eq_free(path);
     }
@@ -294,16 +289,13 @@ static void remove_files(eq_ctx *ctx, const char *folder,
 
 void eq_output_clean(eq_ctx *ctx, const eq_quantize_job *job)
 {
-    remove_files(ctx, job->run->out, is_temporary, NULL);
-    remove_files(ctx, job->run->folder, is_temporary, NULL);
+    remove_files(ctx, job->run->out, eq_run_temporary);
+    remove_files(ctx, job->run->folder, eq_run_temporary);
 }
 
 void eq_output_finish(eq_ctx *ctx, const eq_quantize_job *job)
 {
-    static const char *const DONE[] = {"block-", "stream-", "masters-",
-                                       "tune-",  "ends-",   "sensitivity."};
-    for (size_t i = 0; i < sizeof DONE / sizeof *DONE; i++)
-        remove_files(ctx, job->run->folder, begins, DONE[i]);
+    remove_files(ctx, job->run->folder, is_done_with);
 }
 
 double eq_output_bits_per_weight(const eq_config *c, const eq_block_scheme *schemes)

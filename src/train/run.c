@@ -38,22 +38,31 @@ static eq_status take_lock(eq_ctx *ctx, eq_run *run)
     return st;
 }
 
-/* Whether a name is in the list, or that of a file that was being written. */
+bool eq_run_temporary(const char *name)
+{
+    const char *end = strstr(name, ".tmp-");
+    if (end && end[5] && strspn(end + 5, "0123456789") == strlen(end + 5)) return true;
+    return !strncmp(name, "calib.tmp-", 10) ||
+           (!strncmp(name, "stream-", 7) && eq_path_ends(name, ".tmp"));
+}
+
 static bool is_listed(const char *name, const char *const *list)
 {
     for (; *list; list++)
         if (!strcmp(name, *list)) return true;
-    return strstr(name, ".tmp-") != NULL;
+    return false;
 }
 
-static eq_status check_entries(eq_ctx *ctx, const char *folder, const char *const *own)
+/* Nothing but files of these names; in the run's own folder also what was being written there. */
+static eq_status check_entries(eq_ctx *ctx, const char *folder, const char *const *own,
+                               bool temporary)
 {
     DIR *dir = opendir(folder);
     if (!dir) return eq_fail(ctx, EQ_EIO, "%s: cannot list: %s", folder, strerror(errno));
     eq_status st = EQ_OK;
     for (struct dirent *e = readdir(dir); e && st == EQ_OK; e = readdir(dir)) {
         const char *n = e->d_name;
-        if (is_listed(n, own)) continue;
+        if (is_listed(n, own) || (temporary && eq_run_temporary(n))) continue;
         st = eq_fail(ctx, EQ_EMISMATCH, "%s: holds %s but no run of eqat; choose another folder",
                      folder, n);
     }
@@ -67,8 +76,10 @@ static eq_status check_vacant(eq_ctx *ctx, const eq_run *run)
     static const char *const OUT[] = {".", "..", "run", NULL};
     static const char *const RUN[] = {".", "..", "lock", "calib.npy", NULL};
     if (eq_file_exists(run->plan_path)) return EQ_OK;
-    eq_status st = check_entries(ctx, run->out, OUT);
-    return st == EQ_OK && eq_folder_exists(run->folder) ? check_entries(ctx, run->folder, RUN) : st;
+    eq_status st = check_entries(ctx, run->out, OUT, false);
+    if (st == EQ_OK && eq_folder_exists(run->folder))
+        st = check_entries(ctx, run->folder, RUN, true);
+    return st;
 }
 
 static char *plain_text(const json_t *value)

@@ -5,7 +5,8 @@
  *   calib.npy         windows sampled from the model, when it made its own data; calib.tmp-*.npy
  *                     until all are there
  *   block-00012.safetensors   a finished block, until the whole model is written
- *   masters-00012.safetensors its unrounded weights, when all weights are trained end to end
+ *   masters-00012.safetensors its unrounded weights, scales and zero points, when all weights are
+ *                     trained end to end
  *   sensitivity.safetensors   see sensitivity.h, until the model is written
  *   ends-*            see ends.h
  *   tune-*            see tune.h
@@ -27,6 +28,9 @@ typedef struct eq_run {
     bool resumed, finished;
 } eq_run;
 
+/* Whether a file has the name of one that is being written: NAME.tmp-<pid> of eq_output_open, and
+ * what streams and sampled windows are written to. */
+bool eq_run_temporary(const char *name);
 /* Take the folder `out`, made when it is not there, for this process. A folder in use by another
  * process (EQ_EIO), or one that holds something else (EQ_EMISMATCH), is refused. */
 eq_status eq_run_enter(eq_ctx *ctx, eq_run *run, const char *out);

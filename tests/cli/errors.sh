@@ -84,6 +84,9 @@ failed /dev/null/x logits m --tokens 1,2 -o /dev/null/x
 failed /dev/null/x quantize m -o /dev/null/x -q --method rtn --init minmax --group 32
 [ -e o.npy ] && complain "a failure left an output file"
 [ -e o ] && complain "a failure left an output folder"
+mkdir other-out
+echo mine >other-out/notes.tmp-7
+failed 'other-out: holds notes.tmp-7' quantize m -o other-out -q --method rtn --init minmax --group 32
 mkdir -p taken/run
 echo mine >taken/run/friends-list.txt
 failed 'taken/run: holds friends-list.txt' quantize m -o taken -q --method rtn --init minmax --group 32
